@@ -1,0 +1,1 @@
+"""Device traces that ship with kdsim, each with the fingerprint of its host."""

@@ -1,0 +1,360 @@
+"""How fast each side works on its cores: f and g, their rates, and the rate region.
+
+Source: the contention paper, eqs. 3 and 4. ``c`` is always the number of *communication* cores;
+computation has the other ``c_total - c``. Every curve is linear in the work, so all that the
+simulator needs of it is a rate for each ``c``: ``q(c) = 1/f(1, c)`` for computation and
+``r(c) = 1/g(1, c)`` for communication, with ``q(c_total) = 0`` and ``r(0) = 0``.
+
+What is not here: reading curves from files (``scenario``), fitting them (``calibration.fit``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kdsim.errors import ScenarioError
+
+FloatArray = NDArray[np.float64]
+
+
+# --- the paper's curves ---------------------------------------------------------------------
+
+
+def compute_time(x: ArrayLike, c: ArrayLike, *, a1: float, a2: float) -> FloatArray:
+    """Return f(x, c) = a1*x / (1 - a2*c), the time of compute work x (eq. 3).
+
+    Parameters
+    ----------
+    x : array_like
+        Compute work, e.g. batches.
+    c : array_like
+        Cores given to communication, broadcast against `x`.
+    a1, a2 : float
+        Seconds a unit of work with no core taken away; share of the speed that a core takes away.
+
+    Returns
+    -------
+    float array
+        Seconds; infinite at and beyond the pole ``c = 1/a2``.
+    """
+    speed = 1.0 - a2 * np.asarray(c, dtype=float)
+    with np.errstate(divide="ignore"):
+        return np.where(speed > 0, a1 * np.asarray(x, dtype=float) / np.maximum(speed, 0.0), np.inf)
+
+
+def communication_time(
+    y: ArrayLike, c: ArrayLike, *, b1: float, b2: float, b3: float
+) -> FloatArray:
+    """Return g(y, c) = y / (b1*c + b2*ln(b3*c)), the time of data y on c cores (eq. 4).
+
+    Parameters
+    ----------
+    y : array_like
+        Data, e.g. MB of logits.
+    c : array_like
+        Communication cores, broadcast against `y`.
+    b1, b2, b3 : float
+        Linear gain a core, weight of the logarithmic gain, and its scale.
+
+    Returns
+    -------
+    float array
+        Seconds; infinite where c is 0 or the rate is not positive.
+    """
+    cores = np.asarray(c, dtype=float)
+    inside = np.maximum(b3 * cores, np.finfo(float).tiny)
+    rate = np.where(cores > 0, b1 * cores + b2 * np.log(inside), 0.0)
+    with np.errstate(divide="ignore"):
+        return np.where(rate > 0, np.asarray(y, dtype=float) / np.maximum(rate, 0.0), np.inf)
+
+
+# --- models of a side's speed on its own cores -----------------------------------------------
+#
+# Beside the paper's two forms a device may be described by any of these; `p` is the number of
+# cores the side itself has. Parameters are positional in the order of `MODELS`.
+
+
+def _amdahl(p: FloatArray, v: Mapping[str, float]) -> FloatArray:
+    return v["rate1"] / (v["serial"] + (1.0 - v["serial"]) / p)
+
+
+def _usl(p: FloatArray, v: Mapping[str, float]) -> FloatArray:
+    return v["rate1"] * p / (1.0 + v["sigma"] * (p - 1.0) + v["kappa"] * p * (p - 1.0))
+
+
+def _roofline(p: FloatArray, v: Mapping[str, float]) -> FloatArray:
+    # A smooth minimum: rate1*p while cores limit, `limit` (e.g. the link) beyond.
+    k = v["sharpness"]
+    return ((v["rate1"] * p) ** -k + v["limit"] ** -k) ** (-1.0 / k)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A named speed model: its parameters, their legal open or closed ranges, its rate."""
+
+    parameters: tuple[str, ...]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    rate: Callable[[FloatArray, Mapping[str, float]], FloatArray]
+
+
+_TINY = np.finfo(float).tiny
+
+#: Speed models in terms of a side's own cores (Amdahl 1967; Gunther's universal scalability law;
+#: a smooth roofline). The paper's forms and the measured table have their own fields.
+MODELS: dict[str, Model] = {
+    "amdahl": Model(("rate1", "serial"), (_TINY, 0.0), (math.inf, 1.0), _amdahl),
+    "usl": Model(("rate1", "sigma", "kappa"), (_TINY, 0.0, 0.0), (math.inf, 1.0, 1.0), _usl),
+    "roofline": Model(
+        ("rate1", "limit", "sharpness"), (_TINY, _TINY, 0.5), (math.inf, math.inf, 64.0), _roofline
+    ),
+}
+
+
+def table_rates(cores: Sequence[float], rates: Sequence[float], p: FloatArray) -> FloatArray:
+    """Interpolate a measured table monotonically (PCHIP); constant beyond its ends.
+
+    Parameters
+    ----------
+    cores : sequence of float
+        Measured core counts, increasing.
+    rates : sequence of float
+        Work a second at each of them.
+    p : (n,) float array
+        Core counts asked for, >= 1. Below the first measured count the rate falls in proportion.
+
+    Returns
+    -------
+    (n,) float array
+    """
+    knots, values = np.asarray(cores, float), np.asarray(rates, float)
+    if np.isin(p, knots).all():
+        return values[np.searchsorted(knots, p)]
+    below = values[0] * np.minimum(p / knots[0], 1.0)
+    if knots.size == 1:
+        return below
+    from scipy.interpolate import PchipInterpolator  # only tables that interpolate need scipy
+
+    inside = PchipInterpolator(knots, values)(np.clip(p, knots[0], knots[-1]))
+    return np.where(p < knots[0], below, inside)
+
+
+# --- a device's rates -------------------------------------------------------------------------
+
+
+def scale_compute(a1: float, a2: float, reference_cores: int, c_total: int) -> tuple[float, float]:
+    """Carry f's parameters from the device they were fitted on to one with `c_total` cores.
+
+    ``a1*c_ref/c_total`` and ``a2*c_ref/c_total``: with perfect scaling (``a2*c_ref = 1``) the
+    rate stays one function of the number of compute cores.
+    """
+    ratio = reference_cores / c_total
+    return a1 * ratio, a2 * ratio
+
+
+def paper_compute_rates(a1: float, a2: float, c_total: int, reference_cores: int) -> FloatArray:
+    """Return q(0..c_total) of eq. 3, scaled from `reference_cores` to `c_total` cores.
+
+    Returns
+    -------
+    (c_total + 1,) float array
+        Work a second; the last entry is 0 (no compute core is left).
+
+    Raises
+    ------
+    ScenarioError
+        If a parameter is out of range or the curve has a pole at a feasible core count.
+    """
+    if not a1 > 0:
+        raise ScenarioError(f"compute.a1 must be positive, got {a1:g}")
+    if not a2 >= 0:
+        raise ScenarioError(f"compute.a2 must be zero or positive, got {a2:g}")
+    s1, s2 = scale_compute(a1, a2, reference_cores, c_total)
+    c = np.arange(c_total + 1, dtype=float)
+    speed = 1.0 - s2 * c
+    broken = np.flatnonzero(speed[:-1] <= 0)
+    if broken.size:
+        scaled = "" if reference_cores == c_total else f" (a2 scaled to {c_total} cores: {s2:g})"
+        raise ScenarioError(
+            f"compute.a2: 1 - a2*c must stay positive, but is {speed[broken[0]]:g} at "
+            f"c = {broken[0]} communication cores of {c_total}{scaled}; got a2 = {a2:g}"
+        )
+    rates = speed / s1
+    rates[-1] = 0.0
+    return rates
+
+
+def paper_communication_rates(b1: float, b2: float, b3: float, c_total: int) -> FloatArray:
+    """Return r(0..c_total) of eq. 4.
+
+    Returns
+    -------
+    (c_total + 1,) float array
+        Data a second; the first entry is 0 (no communication core).
+
+    Raises
+    ------
+    ScenarioError
+        If the rate is not positive at some feasible core count.
+    """
+    if not b3 > 0:
+        raise ScenarioError(f"communication.b3 must be positive, got {b3:g}")
+    c = np.arange(1, c_total + 1, dtype=float)
+    rate = b1 * c + b2 * np.log(b3 * c)
+    broken = np.flatnonzero(~(rate > 0))
+    if broken.size:
+        k = int(broken[0])
+        raise ScenarioError(
+            f"communication.b1, b2, b3: b1*c + b2*ln(b3*c) must be positive for every c from 1 to "
+            f"{c_total}, but is {rate[k]:g} at c = {k + 1}; got b1 = {b1:g}, b2 = {b2:g}, "
+            f"b3 = {b3:g}"
+        )
+    return np.concatenate([[0.0], rate])
+
+
+def own_core_rates(
+    model: str, parameters: Mapping[str, float], c_total: int, *, side: str
+) -> FloatArray:
+    """Return a side's rates from a model of its own cores.
+
+    Parameters
+    ----------
+    model : str
+        A key of `MODELS`.
+    parameters : mapping
+        The model's parameters by name.
+    c_total : int
+        Cores of the device.
+    side : {"compute", "communication"}
+        For compute, own cores are ``c_total - c``.
+
+    Returns
+    -------
+    (c_total + 1,) float array
+        Rates indexed by communication cores.
+
+    Raises
+    ------
+    ScenarioError
+        If a parameter is outside its range or a rate is not positive and finite.
+    """
+    spec = MODELS[model]
+    for name, low, high in zip(spec.parameters, spec.lower, spec.upper, strict=True):
+        if not low <= parameters[name] <= high:
+            bounds = f"[{low if low != _TINY else '> 0'}, {high:g}]"
+            raise ScenarioError(
+                f"{side}.{name} of model {model} must lie in {bounds}, got {parameters[name]:g}"
+            )
+    return _by_comm_cores(spec.rate(np.arange(1, c_total + 1, dtype=float), parameters), side)
+
+
+def table_own_core_rates(
+    cores: Sequence[float], rates: Sequence[float], c_total: int, *, side: str
+) -> FloatArray:
+    """Return a side's rates from a measured table of its own cores; see :func:`table_rates`."""
+    return _by_comm_cores(table_rates(cores, rates, np.arange(1, c_total + 1, dtype=float)), side)
+
+
+def _by_comm_cores(own: FloatArray, side: str) -> FloatArray:
+    bad = np.flatnonzero(~(np.isfinite(own) & (own > 0)))
+    if bad.size:
+        k = int(bad[0])
+        raise ScenarioError(
+            f"{side}: the rate on {k + 1} cores must be positive and finite, got {own[k]:g}"
+        )
+    padded = np.concatenate([[0.0], own])
+    return padded[::-1].copy() if side == "compute" else padded
+
+
+# --- the rate region ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RateRegion:
+    """All velocities (dV/dt, dW/dt) that whole-core allocations, mixed in time, can reach.
+
+    The convex hull of the points ``(r(c), q(c))`` and of everything below them (idling is
+    allowed). Built by :func:`rate_region`.
+
+    Attributes
+    ----------
+    comm_rates, comp_rates : (c_total + 1,) float array
+        r(c) and q(c), indexed by communication cores.
+    vertices : (m,) int array
+        Core counts on the upper right border, from communication-light to communication-heavy:
+        r increases, q decreases strictly.
+    facets : (m + 1, 2) float array
+        Outer normals n scaled so that the region is ``{v >= 0 : n @ v <= 1 for all n}``.
+    """
+
+    comm_rates: FloatArray
+    comp_rates: FloatArray
+    vertices: NDArray[np.int64]
+    facets: FloatArray
+
+    def gauge(self, dv: ArrayLike, dw: ArrayLike) -> FloatArray:
+        """Return rho(dV, dW), the least time in which dV data and dW compute work can be done.
+
+        Parameters
+        ----------
+        dv, dw : array_like
+            Non-negative amounts of communication and compute work, broadcast together.
+
+        Returns
+        -------
+        float array
+            Seconds; the maximum of ``n @ (dv, dw)`` over the facets.
+        """
+        v, w = np.asarray(dv, float)[..., None], np.asarray(dw, float)[..., None]
+        return np.asarray((v * self.facets[:, 0] + w * self.facets[:, 1]).max(axis=-1))
+
+
+def rate_region(comm_rates: ArrayLike, comp_rates: ArrayLike) -> RateRegion:
+    """Build the rate region from r(c) and q(c).
+
+    Parameters
+    ----------
+    comm_rates, comp_rates : (c_total + 1,) array_like
+        r and q, indexed by communication cores; ``r[0] = 0`` and ``q[c_total] = 0``.
+
+    Returns
+    -------
+    RateRegion
+
+    Examples
+    --------
+    >>> region = rate_region([0.0, 1.0, 1.5], [2.0, 1.5, 0.0])
+    >>> region.vertices.tolist()
+    [0, 1, 2]
+    >>> float(region.gauge(1.0, 1.5))
+    1.0
+    """
+    r, q = np.asarray(comm_rates, float), np.asarray(comp_rates, float)
+    # From the fastest communication downwards keep what raises q (drop dominated points), then
+    # turn left only (upper hull). Ties go to the smaller core count.
+    order = sorted(range(r.size), key=lambda c: (-r[c], -q[c], c))
+    hull: list[int] = []
+    for c in order:
+        if hull and q[c] <= q[hull[-1]]:
+            continue
+        while len(hull) > 1 and _not_left_turn(r, q, hull[-2], hull[-1], c):
+            hull.pop()
+        hull.append(c)
+    vertices = np.array(hull[::-1], dtype=np.int64)
+    rv, qv = r[vertices], q[vertices]
+    det = rv[1:] * qv[:-1] - rv[:-1] * qv[1:]
+    inner = np.column_stack([(qv[:-1] - qv[1:]) / det, (rv[1:] - rv[:-1]) / det])
+    facets = np.vstack([[0.0, 1.0 / qv[0]], inner, [1.0 / rv[-1], 0.0]])
+    return RateRegion(r, q, vertices, facets)
+
+
+def _not_left_turn(r: FloatArray, q: FloatArray, a: int, b: int, c: int) -> bool:
+    cross = (r[b] - r[a]) * (q[c] - q[a]) - (q[b] - q[a]) * (r[c] - r[a])
+    # The scale makes three points in one line (perfect scaling) one facet despite rounding.
+    scale = abs((r[b] - r[a]) * (q[c] - q[a])) + abs((q[b] - q[a]) * (r[c] - r[a]))
+    return bool(cross <= 1e-14 * scale)

@@ -1,0 +1,154 @@
+"""Means with confidence intervals, and paired differences.
+
+Every interval names its method and n. What is *not* here: drawing (``plots``) and the design of
+a study (``sweep``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+#: Wide enough that one float rounding of identical values is not taken for spread.
+_SPREAD_RTOL = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its confidence interval.
+
+    Attributes
+    ----------
+    mean, low, high : float
+        The estimate and the ends of the interval, in the unit of the data.
+    n : int
+        Number of observations (of pairs, for a difference).
+    level : float
+        Nominal coverage, e.g. 0.95.
+    method : str
+        ``"t"`` (Student), ``"exact"`` (all observations are equal: a deterministic quantity), or
+        ``"none"`` (one observation of a quantity that may vary: no interval can be given and the
+        ends are NaN).
+    sd : float
+        Sample standard deviation (n - 1).
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    level: float
+    method: str
+    sd: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies wholly on one side of zero."""
+        return self.low > 0.0 or self.high < 0.0
+
+
+def mean_interval(
+    values: ArrayLike, *, level: float = 0.95, deterministic: bool = False
+) -> Interval:
+    """Give the mean of independent observations with its Student t interval.
+
+    Parameters
+    ----------
+    values : (n,) array_like
+        The observations; n >= 1, all finite.
+    level : float
+        Nominal coverage in (0, 1).
+    deterministic : bool
+        The quantity has no randomness, so that one observation is the whole truth.
+
+    Returns
+    -------
+    Interval
+
+    Raises
+    ------
+    ValueError
+        If there are no values, one is not finite, or `level` is outside (0, 1).
+
+    Examples
+    --------
+    >>> interval = mean_interval([1.0, 2.0, 3.0])
+    >>> round(interval.low, 3), round(interval.high, 3)
+    (-0.484, 4.484)
+    """
+    x = np.asarray(values, dtype=float).ravel()
+    if x.size == 0:
+        raise ValueError("mean_interval needs at least one value, got none")
+    if not np.isfinite(x).all():
+        raise ValueError("mean_interval needs finite values, got NaN or an infinity")
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must lie in (0, 1), got {level!r}")
+    n = int(x.size)
+    low, high = float(x.min()), float(x.max())
+    if high - low <= _SPREAD_RTOL * max(abs(low), abs(high)) and (n > 1 or deterministic):
+        mean = low if low == high else float(x.mean())
+        return Interval(mean, mean, mean, n, level, "exact", 0.0)
+    mean = float(x.mean())
+    if n == 1:
+        return Interval(mean, math.nan, math.nan, n, level, "none", math.nan)
+    sd = float(x.std(ddof=1))
+    half = student_t_quantile(0.5 + level / 2.0, n - 1) * sd / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half, n, level, "t", sd)
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Give the mean of ``a - b`` over pairs that share their randomness, with its t interval.
+
+    Parameters
+    ----------
+    a, b : (n,) array_like
+        Observations under two treatments; entry i of both shares seed and replication. An array
+        of one value stands for a deterministic quantity and is paired with every entry.
+    level : float
+        Nominal coverage in (0, 1).
+
+    Returns
+    -------
+    Interval
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ and neither is 1.
+    """
+    x, y = np.asarray(a, dtype=float).ravel(), np.asarray(b, dtype=float).ravel()
+    if x.size != y.size and 1 not in (x.size, y.size):
+        raise ValueError(f"paired_difference needs equal lengths, got {x.size} and {y.size}")
+    return mean_interval(x - y, level=level)
+
+
+def student_t_quantile(p: float, dof: int) -> float:
+    """Return the p-quantile of Student's t with `dof` degrees of freedom."""
+    from scipy.special import stdtrit  # not at import: scipy must not slow down `kdsim --help`
+
+    return float(stdtrit(dof, p))
+
+
+def replications_needed(interval: Interval) -> int:
+    """Estimate how many pairs would make the interval exclude zero at the difference observed.
+
+    Parameters
+    ----------
+    interval : Interval
+        A paired difference from :func:`paired_difference`.
+
+    Returns
+    -------
+    int
+        The present n when it is enough already (or nothing varies), else the smallest n at which
+        ``|mean| > t * sd / sqrt(n)`` in the normal approximation; ``2**62`` when the mean is 0.
+    """
+    if interval.method == "exact" or interval.excludes_zero:
+        return interval.n
+    if interval.mean == 0.0 or not math.isfinite(interval.sd):
+        return 2**62
+    z = student_t_quantile(0.5 + interval.level / 2.0, 10**6)
+    return max(interval.n + 1, math.ceil((z * interval.sd / interval.mean) ** 2))
