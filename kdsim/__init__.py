@@ -1,4 +1,4 @@
-"""kdsim: who gets the cores, the receiver of the logits or the training?"""
+"""kdsim: share the cores of an edge device between the receiver of logits and the training."""
 
 from kdsim._version import __version__
 

@@ -18,7 +18,7 @@ class ScenarioError(KdsimError, ValueError):
 
 
 class PolicyError(KdsimError):
-    """A policy raised, answered nonsense or made no progress; the message names policy and state."""
+    """A policy raised, answered nonsense or made no progress; names the policy and the state."""
 
     exit_code = 1
 

@@ -1,1 +1,1 @@
-"""The real workloads: each gives its own scientific result and the cost profile a scenario reads."""
+"""The real workloads: each gives its own result and the cost profile that a scenario reads."""
