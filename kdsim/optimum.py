@@ -22,6 +22,7 @@ import numpy as np
 from kdsim.compiled import compiled
 from kdsim.curves import FloatArray, RateRegion
 from kdsim.plan import Plan
+from kdsim.rules import split_direction
 
 #: Below this many cycles the interpreter is done before a compiled version is even loaded.
 _COMPILE_FROM = 20_000
@@ -265,40 +266,6 @@ def path_heights(path: FloatArray, Q: FloatArray) -> FloatArray:
     return np.asarray(path[before, 1] + share * (path[arrive, 1] - path[before, 1]))
 
 
-def split_direction(dv: float, dw: float, vr: Any, vq: Any) -> tuple[int, float, int, float]:
-    """Split a direction into its two neighbours on the rate region's border.
-
-    Parameters
-    ----------
-    dv, dw : float
-        Communication and compute work to be done together, not both 0.
-    vr, vq : (m,) sequence of float
-        Rates at the region's vertices, from communication-light to communication-heavy.
-
-    Returns
-    -------
-    heavy, heavy_s, light, light_s
-        Vertex numbers and the seconds spent at each; ``heavy_s*(vr, vq)[heavy] +
-        light_s*(vr, vq)[light]`` is (dv, dw) where the direction lies inside the border.
-    """
-    last = len(vr) - 1
-    if dw <= 0.0 or dv * vq[last] >= dw * vr[last]:
-        return last, dv / vr[last], last, 0.0
-    if dv <= 0.0 or dv * vq[0] <= dw * vr[0]:
-        return 0, 0.0, 0, dw / vq[0]
-    low, high = 0, last
-    while high - low > 1:
-        middle = (low + high) // 2
-        if dv * vq[middle] >= dw * vr[middle]:
-            low = middle
-        else:
-            high = middle
-    det = vr[high] * vq[low] - vr[low] * vq[high]
-    heavy_s = (dv * vq[low] - dw * vr[low]) / det
-    light_s = (dw * vr[high] - dv * vq[high]) / det
-    return high, max(heavy_s, 0.0), low, max(light_s, 0.0)
-
-
 def _schedule(path: FloatArray, heights: FloatArray, plan: Plan) -> Iterator[Piece]:
     region, c_total = plan.region, plan.c_total
     cores = region.vertices.tolist()
@@ -373,7 +340,7 @@ def _plan_of(scenario: Any) -> Plan:
 
 
 def _release_bound(plan: Plan, gates: Corridor) -> float:
-    """Bound from below by what is left when logits i arrive, for each i; all of Comm_i.. at least."""
+    """Bound from below, for each i, by what must still be done when logits i arrive."""
     region: RateRegion = plan.region
     number = np.arange(1, plan.cycles + 1)
     data_left = gates.Q[-1] - gates.Q + plan.comm
