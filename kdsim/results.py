@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kdsim.curves import FloatArray
 from kdsim.errors import UnknownPolicyError
 from kdsim.faults import did_you_mean
-from kdsim.policies import is_random
 from kdsim.statistics import mean_interval, paired_difference, replications_needed
 
 if TYPE_CHECKING:
@@ -195,6 +194,8 @@ class Sample:
         all are equal.
     bound_kind : str
         ``"optimum"`` or ``"lower bound"``.
+    varies : bool
+        Whether replications differ: the policy draws at random, or the work is noisy.
     """
 
     point: dict[str, Any]
@@ -202,6 +203,7 @@ class Sample:
     makespans: FloatArray
     bounds: FloatArray
     bound_kind: str
+    varies: bool
 
     @property
     def gaps(self) -> FloatArray:
@@ -210,8 +212,7 @@ class Sample:
 
     def summary(self, *, level: float = 0.95) -> dict[str, Any]:
         """Return the sample as one flat row of a comparison; see `SUMMARY_COLUMNS`."""
-        varies = self.makespans.size > 1 or is_random(self.policy)
-        interval = mean_interval(self.makespans, level=level, deterministic=not varies)
+        interval = mean_interval(self.makespans, level=level, deterministic=not self.varies)
         gaps = self.gaps
         return {
             **self.point,
