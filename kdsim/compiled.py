@@ -1,13 +1,18 @@
-"""Compile a plain function with numba, once, when it is first needed.
+"""Compile plain functions with numba when they are first needed.
 
 The rules of the model are written in Python that numba accepts. The SimPy engine calls them as
-they are; whoever needs speed gets the compiled form here. numba is imported only then.
+they are; whoever needs speed gets the compiled form here. numba is imported, and anything
+compiled, only at the first call: about half a second when the machine code is cached on disk,
+several seconds otherwise, and then the user is told why.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -16,4 +21,16 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the numba-compiled form of `function`, its machine code cached on disk."""
     import numba
 
-    return numba.njit(cache=True)(function)  # type: ignore[no-any-return]
+    return numba.njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def announced(what: str, *, after_s: float = 1.0) -> Iterator[None]:
+    """Tell the user on the log what is being waited for, if it takes longer than `after_s`."""
+    timer = threading.Timer(after_s, logging.getLogger("kdsim").warning, [f"kdsim: {what} ..."])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -41,29 +41,30 @@ class Piece(NamedTuple):
 class Corridor:
     """Where a path may pass: gates at the distinct values of Q_m.
 
+    Leading dimensions, if any, are replications of one plan.
+
     Attributes
     ----------
-    V : (n,) float array
+    V : (..., n) float array
         Increasing communication work at which a Comm task ends, V > 0.
-    upper, lower : (n,) float array
+    upper, lower : (..., n) float array
         A path arrives at V no higher than `upper` and leaves it no lower than `lower`. Where
         ``lower > upper`` it has to climb there.
-    start : float
+    start : (...,) float array
         Compute work that must be done before any communication, usually 0.
-    total : float
+    total : (...,) float array
         All compute work.
-    Q, U, L : (N,) float array
-        Corners of ceiling and floor for every cycle, in the notation of the model.
+    Q, U : (..., N) float array
+        Corners of the ceiling for every cycle, in the notation of the model.
     """
 
     V: FloatArray
     upper: FloatArray
     lower: FloatArray
-    start: float
-    total: float
+    start: FloatArray
+    total: FloatArray
     Q: FloatArray
     U: FloatArray
-    L: FloatArray
 
 
 def corridor(plan: Plan) -> Corridor:
@@ -72,33 +73,35 @@ def corridor(plan: Plan) -> Corridor:
     Parameters
     ----------
     plan : Plan
-        Its `prefetch` B bounds the logit batches held: ``Comm_{m+1}`` may start only when
-        ``Backward_{m+1-B}`` is done.
+        Its work may have leading dimensions, as long as no task is empty in one replication and
+        not in another. Its `prefetch` B bounds the logit batches held: ``Comm_{m+1}`` may start
+        only when ``Backward_{m+1-B}`` is done.
 
     Returns
     -------
     Corridor
     """
-    n = plan.cycles
-    cycle_work = np.cumsum(plan.forward + plan.backward)
-    Q = np.cumsum(plan.comm)
+    n, bound = plan.cycles, plan.prefetch
+    cycle_work = np.cumsum(plan.forward + plan.backward, axis=-1)
+    Q = np.cumsum(plan.comm, axis=-1)
     U = cycle_work - plan.backward
-    L = np.zeros(n)
-    if 0 < plan.prefetch < n:
-        L[plan.prefetch - 1 : n - 1] = cycle_work[: n - plan.prefetch]
+    L = np.zeros_like(U)
+    if 0 < bound < n:
+        L[..., bound - 1 : n - 1] = cycle_work[..., : n - bound]
     # Cycles without data end their Comm where the one before ended: one gate for all of them,
     # entered below the first ceiling and left above the last floor.
-    first = np.flatnonzero(np.diff(Q, prepend=0.0) > 0)
-    last = np.append(first[1:] - 1, n - 1)
+    first = np.flatnonzero(plan.comm.reshape(-1, n)[0] > 0)
+    last = np.append(first[1:] - 1, n - 1) if first.size else first
     no_data = first[0] if first.size else n
-    start = float(L[no_data - 1]) if no_data else 0.0
-    lower = np.maximum(L[last], start) if first.size else L[:0]
-    if lower.size:
-        lower[-1] = 0.0  # nothing has to be done before the end of all communication
-    return Corridor(Q[first], U[first], lower, start, float(cycle_work[-1]), Q, U, L)
+    start = L[..., no_data - 1] if no_data else np.zeros(U.shape[:-1])
+    lower = np.maximum(L[..., last], np.asarray(start)[..., None])
+    lower[..., -1:] = 0.0  # nothing has to be done before the end of all communication
+    return Corridor(
+        Q[..., first], U[..., first], lower, np.asarray(start), cycle_work[..., -1], Q, U
+    )
 
 
-def _taut_string(V: Any, upper: Any, lower: Any, start: float, up: Any, lo: Any, out: Any) -> int:
+def string_bends(V: Any, upper: Any, lower: Any, start: float, up: Any, lo: Any, out: Any) -> int:
     """Pull the string tight (funnel); write gate indexes of its bends to `out`, return their count.
 
     `up` and `lo` are the two chains of the funnel as gate indexes from an apex on: the greatest
@@ -189,23 +192,24 @@ def taut_string(gates: Corridor) -> FloatArray:
         Points (V, W) from (0, 0) to (all communication, all computation).
     """
     n = gates.V.size
-    string = _taut_string
+    string = string_bends
     if n >= _COMPILE_FROM:
-        string = compiled(_taut_string)
+        string = compiled(string_bends)
         bends = np.empty(2 * n, np.int64)
         work = (np.empty(n, np.int64), np.empty(n, np.int64))
-        count = string(gates.V, gates.upper, gates.lower, gates.start, *work, bends)
+        start = float(gates.start)
+        count = string(gates.V, gates.upper, gates.lower, start, *work, bends)
         bends = bends[:count]
     else:
         plain = (gates.V.tolist(), gates.upper.tolist(), gates.lower.tolist())
         found = [0] * (2 * n)
-        count = string(*plain, gates.start, [0] * n, [0] * n, found)
+        count = string(*plain, float(gates.start), [0] * n, [0] * n, found)
         bends = np.array(found[:count], dtype=np.int64)
     gate, on_floor = bends // 2, bends % 2 == 1
     heights = np.where(on_floor, gates.lower[gate], gates.upper[gate])
-    head = [[0.0, 0.0]] + ([[0.0, gates.start]] if gates.start > 0 else [])
-    tail_v = float(gates.V[-1]) if n else 0.0
-    path = np.vstack([head, np.column_stack([gates.V[gate], heights]), [[tail_v, gates.total]]])
+    head = [[0.0, 0.0], [0.0, float(gates.start)]]
+    tail = [[float(gates.V[-1]) if n else 0.0, float(gates.total)]]
+    path = np.vstack([head, np.column_stack([gates.V[gate], heights]), tail])
     keep = np.append(True, (np.diff(path, axis=0) != 0).any(axis=1))
     return np.asarray(path[keep])
 
@@ -328,9 +332,13 @@ def minimal_makespan(scenario: Any) -> Optimum:
     steps = np.diff(path, axis=0)
     length = float(plan.region.gauge(steps[:, 0], steps[:, 1]).sum())
     if plan.release > 0:
-        length = max(length, _release_bound(plan, gates))
-    exact = plan.release == 0 and plan.reallocation_cost == 0
-    return Optimum(length, path, exact, plan)
+        length = max(length, float(release_bound(plan, gates)))
+    return Optimum(length, path, is_exact(plan), plan)
+
+
+def is_exact(plan: Plan) -> bool:
+    """Whether the taut string is attained by a schedule, or only bounds it from below."""
+    return plan.release == 0 and plan.reallocation_cost == 0
 
 
 def _plan_of(scenario: Any) -> Plan:
@@ -339,12 +347,11 @@ def _plan_of(scenario: Any) -> Plan:
     return load_scenario(scenario).plan()
 
 
-def _release_bound(plan: Plan, gates: Corridor) -> float:
+def release_bound(plan: Plan, gates: Corridor) -> FloatArray:
     """Bound from below, for each i, by what must still be done when logits i arrive."""
     region: RateRegion = plan.region
-    number = np.arange(1, plan.cycles + 1)
-    data_left = gates.Q[-1] - gates.Q + plan.comm
-    after = number * plan.release
-    together = after + region.gauge(data_left, gates.total - gates.U)
-    one_by_one = after + region.gauge(data_left, 0.0) + region.gauge(0.0, plan.backward[-1])
-    return float(np.maximum(together, one_by_one).max())
+    after = np.arange(1, plan.cycles + 1) * plan.release
+    data_left = gates.Q[..., -1:] - gates.Q + plan.comm
+    together = after + region.gauge(data_left, gates.total[..., None] - gates.U)
+    one_by_one = after + region.gauge(data_left, 0.0) + region.gauge(0.0, plan.backward[..., -1:])
+    return np.asarray(np.maximum(together, one_by_one).max(axis=-1))

@@ -14,8 +14,8 @@ class Plan:
 
     Attributes
     ----------
-    comm, forward, backward : (N,) float array
-        Work of each task, data units and compute units.
+    comm, forward, backward : (N,) or (..., N) float array
+        Work of each task, data units and compute units; leading dimensions are replications.
     comm_rates, comp_rates : (c_total + 1,) float array
         r(c) and q(c), work a second, indexed by communication cores.
     prefetch : int
@@ -36,7 +36,7 @@ class Plan:
     @property
     def cycles(self) -> int:
         """Number of cycles, N."""
-        return self.comm.size
+        return self.comm.shape[-1]
 
     @property
     def c_total(self) -> int:

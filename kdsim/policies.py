@@ -9,7 +9,6 @@ go to computation, when computation is blocked all go to communication (eq. 13).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -20,7 +19,7 @@ from kdsim.errors import PolicyError, UnknownPolicyError
 from kdsim.faults import did_you_mean
 from kdsim.optimum import corridor, path_heights, taut_string
 from kdsim.plan import Plan
-from kdsim.rules import greedy_cores, optimal_split, random_cores, string_slope
+from kdsim.rules import greedy_cores, random_cores, split_direction, string_slope
 from kdsim.scenario import POLICY_NAMES
 
 
@@ -144,6 +143,11 @@ class Static(Policy):
                 f"the device has {plan.c_total}"
             )
         self._answer = Decision(wanted)
+
+    @property
+    def comm_cores(self) -> int:
+        """The core count that is always answered."""
+        return self._answer.comm_cores
 
     def decide(self, state: State) -> Decision:
         """Answer always the same."""
@@ -276,10 +280,12 @@ class Optimal(Policy):
             dw = slope * dv
         else:
             dw = self._heights[i] - w
-        heavy, seconds, light = optimal_split(dv, dw, *self._rates)
-        if seconds == math.inf or seconds == 0.0:
+        heavy, heavy_s, light, light_s = split_direction(dv, dw, *self._rates)
+        if light_s == 0.0:
             return Decision(self._cores[heavy])
-        return Decision(self._cores[heavy], seconds, self._cores[light])
+        if heavy_s == 0.0:
+            return Decision(self._cores[light])
+        return Decision(self._cores[heavy], heavy_s, self._cores[light])
 
 
 def _leaves_the_path(plan: Plan) -> bool:

@@ -72,7 +72,11 @@ def stream_keys(seed: int, replications: Any, stream: int) -> NDArray[np.uint64]
     """
     numbers = np.atleast_1d(np.asarray(replications)).astype(np.uint64)
     root = _mix(np.full(1, seed, np.uint64) + _WEYL)
-    return _mix(_mix(root ^ (numbers * _M2 + _WEYL)) + np.uint64(stream + 1) * _WEYL)
+    return _mix(_mix(root ^ (numbers * _M2 + _WEYL)) + _weyl_steps(stream + 1))
+
+
+def _weyl_steps(count: int) -> np.uint64:
+    return np.uint64(count * int(_WEYL) % 2**64)  # numpy warns when a scalar wraps
 
 
 class Draws:

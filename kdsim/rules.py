@@ -27,7 +27,9 @@ def split_direction(dv: float, dw: float, vr: Any, vq: Any) -> tuple[int, float,
     -------
     heavy, heavy_s, light, light_s
         Vertex numbers and the seconds spent at each; ``heavy_s*(vr, vq)[heavy] +
-        light_s*(vr, vq)[light]`` is (dv, dw) where the direction lies inside the border.
+        light_s*(vr, vq)[light]`` is (dv, dw) where the direction lies inside the border. One of
+        the parts may be empty; the heavy one is meant to come first, so that the way stays below
+        the chord.
     """
     last = len(vr) - 1
     if dw <= 0.0 or dv * vq[last] >= dw * vr[last]:
@@ -44,7 +46,12 @@ def split_direction(dv: float, dw: float, vr: Any, vq: Any) -> tuple[int, float,
     det = vr[high] * vq[low] - vr[low] * vq[high]
     heavy_s = (dv * vq[low] - dw * vr[low]) / det
     light_s = (dw * vr[high] - dv * vq[high]) / det
-    return high, max(heavy_s, 0.0), low, max(light_s, 0.0)
+    whole = heavy_s + light_s
+    if light_s <= NO_TIME * whole:
+        return high, whole, low, 0.0
+    if heavy_s <= NO_TIME * whole:
+        return high, 0.0, low, whole
+    return high, heavy_s, low, light_s
 
 
 def random_cores(draw: float, c_total: int) -> int:
@@ -112,18 +119,3 @@ def string_slope(
         if lowest >= highest:
             break
     return highest
-
-
-def optimal_split(dv: float, dw: float, vr: Any, vq: Any) -> tuple[int, float, int]:
-    """Return (heavy vertex, seconds on it, light vertex) for the way to the cell's far side.
-
-    Communication-heavy first: the way then stays below the chord, inside the cell. Seconds are
-    infinite when the heavy count is the whole answer, 0 when the light one is.
-    """
-    heavy, heavy_s, light, light_s = split_direction(dv, dw, vr, vq)
-    whole = heavy_s + light_s
-    if light_s <= NO_TIME * whole:
-        return heavy, math.inf, heavy
-    if heavy_s <= NO_TIME * whole:
-        return light, 0.0, light
-    return heavy, heavy_s, light
