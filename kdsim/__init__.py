@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 from kdsim._version import __version__
 
 if TYPE_CHECKING:
+    from kdsim.batch import simulate_many
+    from kdsim.compare import compare
     from kdsim.engine import simulate
     from kdsim.errors import KdsimError, PolicyError, ScenarioError, StoreError, TraceError
     from kdsim.loading import bundled_scenarios, load_scenario
     from kdsim.optimum import Optimum, minimal_makespan
     from kdsim.policies import Decision, Policy, State
-    from kdsim.results import Run
+    from kdsim.results import Comparison, Run
     from kdsim.scenario import Scenario, with_fields
 
 _HOMES = {
@@ -27,7 +29,10 @@ _HOMES = {
     "load_scenario": "loading",
     "bundled_scenarios": "loading",
     "simulate": "engine",
+    "simulate_many": "batch",
+    "compare": "compare",
     "Run": "results",
+    "Comparison": "results",
     "minimal_makespan": "optimum",
     "Optimum": "optimum",
     "Policy": "policies",

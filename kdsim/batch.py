@@ -88,6 +88,11 @@ def varies(scenario: Scenario, policy: Any) -> bool:
     return random or scenario.extensions.noise > 0
 
 
+def is_compiled(policy: Any) -> bool:
+    """Whether a policy is built in, and so can be played by the compiled engine."""
+    return isinstance(policy, str) and is_built_in(policy)
+
+
 def makespans(
     scenario: Scenario, policy: Any, start: int, stop: int, *, threads: int | None = 1
 ) -> tuple[FloatArray, FloatArray]:
@@ -112,9 +117,7 @@ def makespans(
         Proven optimum (or lower bound) of the realised work; one value without noise.
     """
     plan, noise = scenario.plan(), scenario.extensions.noise
-    if not isinstance(policy, str) or not is_built_in(policy):
-        return _by_simpy(scenario, policy, start, stop)
-    if (stop - start) * plan.cycles < _WORTH_COMPILING:
+    if not is_compiled(policy) or (stop - start) * plan.cycles < _WORTH_COMPILING:
         return _by_simpy(scenario, policy, start, stop)
     with announced("loading the compiled engine (the first time it is compiled, then cached)"):
         arguments = _policy_arguments(plan, policy, noisy=noise > 0)
