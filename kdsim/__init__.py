@@ -14,6 +14,7 @@ from kdsim._version import __version__
 
 if TYPE_CHECKING:
     from kdsim.batch import simulate_many
+    from kdsim.checking import check_policy
     from kdsim.compare import compare
     from kdsim.engine import simulate
     from kdsim.errors import KdsimError, PolicyError, ScenarioError, StoreError, TraceError
@@ -38,6 +39,7 @@ _HOMES = {
     "Policy": "policies",
     "State": "policies",
     "Decision": "policies",
+    "check_policy": "checking",
     "KdsimError": "errors",
     "ScenarioError": "errors",
     "PolicyError": "errors",

@@ -292,12 +292,18 @@ class Comparison:
             raise UnknownPolicyError(
                 f"policy {reference!r} was not compared{did_you_mean(reference, names)}"
             )
-        against = {_key(s.point): s.makespans for s in self.samples if s.policy == reference}
+        against = {_key(s.point): s for s in self.samples if s.policy == reference}
         rows = []
         for sample in self.samples:
             if sample.policy == reference:
                 continue
-            interval = paired_difference(sample.makespans, against[_key(sample.point)], level=level)
+            other = against[_key(sample.point)]
+            interval = paired_difference(
+                sample.makespans,
+                other.makespans,
+                level=level,
+                deterministic=not (sample.varies or other.varies),
+            )
             rows.append(
                 {
                     **sample.point,
