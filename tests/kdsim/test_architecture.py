@@ -13,6 +13,7 @@ PACKAGE = ROOT / "kdsim"
 #: From the ground up: a module imports only modules of lower floors.
 FLOORS = [
     {"_version", "errors", "compiled", "progress"},
+    {"output_file"},
     {"statistics", "curves", "rules", "faults"},
     {"plan", "device", "reading", "randomness"},
     {"scenario"},
@@ -24,6 +25,9 @@ FLOORS = [
     {"batch"},
     {"compare", "executors", "store"},
     {"sweep"},
+    {"plot_curves", "plot_lines", "plot_timeline", "report_page"},
+    {"plot_comparison"},
+    {"plot_gaps"},
     {"plots"},
     {"report"},
     {"tables"},
