@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from kdsim.errors import PlotError
+from kdsim.plot_lines import (
+    BOUND_LINE,
+    bound_handle,
+    draw_line,
+    interval_handle,
+    name_axis,
+    policy_handle,
+)
 from kdsim.plot_style import (
     INK,
     MUTED,
@@ -20,7 +27,6 @@ from kdsim.plot_style import (
     add_legend,
     axis_positions,
     field_label,
-    new_axes,
     new_panels,
     point_label,
     policy_style,
@@ -30,8 +36,6 @@ from kdsim.plot_style import (
 from kdsim.statistics import Interval, mean_interval
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from kdsim.results import Comparison, Sample
 
 Value = Literal["makespan", "gap"]
@@ -42,10 +46,6 @@ CROWDED = 13
 MAX_PANELS = 12
 #: Replications from which on their spread is drawn as a shape, not as single points.
 _SHAPE_FROM = 20
-#: Broad and below the policies' lines: a policy on the bound stays visible on top of it.
-_BOUND_LINE: dict[str, Any] = {
-    "color": MUTED, "alpha": 0.4, "linewidth": 6.0, "solid_capstyle": "round", "zorder": 1.5,
-}  # fmt: skip
 #: Order statistics that stand for a larger sample when its shape is estimated.
 _SHAPE_POINTS = 2000
 
@@ -97,22 +97,28 @@ def panels_of(samples: Sequence[Sample]) -> list[Panel]:
     combinations = list(dict.fromkeys(tuple(s.point[f] for f in rest) for s in samples))
     points = {tuple(sample.point.values()) for sample in samples}
     if len(points) == len(values):  # each value occurs once: the other fields change in step
-        combinations, rest = [()], []
+        return [_panel(" and ".join(rest) + " in step" if rest else "", x, samples)]
     if len(combinations) > MAX_PANELS:
         raise PlotError(
             f"the sweep needs {len(combinations)} panels, more than {MAX_PANELS}: choose the "
             f"samples of fewer values of {', '.join(rest)}, or draw a gap_heatmap"
         )
-    panels = []
-    for fixed in combinations:
-        groups: dict[Any, list[Sample]] = {}
-        for sample in samples:
-            if tuple(sample.point[f] for f in rest) == fixed:
-                groups.setdefault(sample.point[x], []).append(sample)
-        ordered, _, _ = axis_positions(list(groups))
-        name = ", ".join(point_label(f, v) for f, v in zip(rest, fixed, strict=True))
-        panels.append(Panel(name, x, {v: groups[v] for v in ordered}))
-    return panels
+    return [
+        _panel(
+            ", ".join(point_label(field, v) for field, v in zip(rest, fixed, strict=True)),
+            x,
+            [s for s in samples if tuple(s.point[field] for field in rest) == fixed],
+        )
+        for fixed in combinations
+    ]
+
+
+def _panel(heading: str, x: str, samples: Sequence[Sample]) -> Panel:
+    groups: dict[Any, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.point[x], []).append(sample)
+    ordered, _, _ = axis_positions(list(groups))
+    return Panel(heading, x, {value: groups[value] for value in ordered})
 
 
 def comparison(
@@ -162,7 +168,7 @@ def comparison(
     handles = _handles(cmp.samples, names, value, lines=lines)
     add_legend(axes, handles, own=ax is None)
     if ax is None and len(panels) > 1:
-        axes[0].figure.suptitle(cmp.scenario.name, color=INK, fontweight="bold")  # type: ignore[union-attr]
+        axes[0].figure.suptitle(cmp.scenario.name, color=INK, fontweight="bold")
     return axes[0] if len(axes) == 1 else axes
 
 
@@ -195,7 +201,7 @@ def _bound(ax: Axes, center: float, bounds: Any) -> None:
     left, right = center - 0.45, center + 0.45
     low, high = np.quantile(bounds, [0.05, 0.95])
     if high > low:  # every replication has work, and so a bound, of its own
-        ax.fill_between([left, right], low, high, color=MUTED, alpha=0.2, linewidth=0, zorder=1)
+        ax.hlines([low, high], left, right, color=INK, linewidth=1.0, linestyle=":", zorder=2.5)
     ax.hlines(bounds.mean(), left, right, color=INK, linewidth=1.2, zorder=2.5)
 
 
@@ -217,7 +223,8 @@ def _spread(ax: Axes, x: float, width: float, values: Any, style: PolicyStyle) -
         return
     if values.size > _SHAPE_POINTS:
         values = np.quantile(values, np.linspace(0.0, 1.0, _SHAPE_POINTS))
-    for body in ax.violinplot(values, positions=[x], widths=width, showextrema=False)["bodies"]:
+    bodies: Any = ax.violinplot(values, [x], widths=width, showextrema=False)["bodies"]
+    for body in bodies:
         body.set(facecolor=style.color, edgecolor=style.color, alpha=0.35, linewidth=0.6, zorder=2)
     low, high = np.quantile(values, [0.05, 0.95])
     ax.vlines(x, low, high, color=style.color, linewidth=1.2, zorder=2.2)
@@ -267,137 +274,8 @@ def _lines(ax: Axes, panel: Panel, names: list[str], value: Value) -> None:
     bound = [
         float(panel.groups[v][0].bounds.mean()) if value == "makespan" else 0.0 for v in values
     ]
-    ax.plot(at, bound, **_BOUND_LINE)
-    _name_axis(ax, panel.field, values, at, numeric)
-
-
-def draw_line(
-    ax: Axes,
-    x: Sequence[float],
-    mean: Sequence[float],
-    low: Sequence[float],
-    high: Sequence[float],
-    style: PolicyStyle,
-    *,
-    label: str,
-) -> None:
-    """Draw one policy: a line through its means, a mark each, the confidence interval behind."""
-    line, down, up = (np.asarray(v, dtype=float) for v in (mean, low, high))
-    many = len(x) > 25  # marks would run together
-    ax.plot(
-        x,
-        line,
-        color=style.color,
-        linestyle=style.linestyle,
-        linewidth=1.5,
-        marker=style.marker,
-        markevery=max(1, len(x) // 15) if many else 1,
-        markersize=style.size,
-        markeredgecolor=PAPER,
-        markeredgewidth=0.6,
-        label=label,
-        zorder=3,
-    )
-    known = np.isfinite(down) & np.isfinite(up) & (up > down)
-    if not known.any():
-        return
-    if many:
-        ax.fill_between(x, down, up, color=style.color, alpha=0.25, linewidth=0, zorder=2)
-    else:
-        at = np.asarray(x, dtype=float)[known]
-        ends = np.vstack([line - down, up - line])[:, known]
-        ax.errorbar(
-            at,
-            line[known],
-            yerr=ends,
-            linestyle="none",
-            color=INK,
-            capsize=3,
-            linewidth=1,
-            zorder=4,
-        )
-
-
-def sweep_lines(
-    frame: pd.DataFrame, x: str, ax: Axes | None = None, *, policies: Sequence[str] | None = None
-) -> Axes:
-    """Draw the mean makespan of each policy against a swept field, with the proven bound.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        One row a policy and value of `x`, as of `Comparison.frame`.
-    x : str
-        Column of the swept field.
-    ax : Axes, optional
-    policies : sequence of str, optional
-        Which to draw; all by default.
-
-    Returns
-    -------
-    Axes
-        Makespan in seconds, with 95 % confidence intervals.
-
-    Raises
-    ------
-    PlotError
-        If a column is missing, or several rows share a policy and a value of `x`.
-    """
-    rows = rows_of(frame, [x])
-    names = list(dict.fromkeys(row["policy"] for row in rows))
-    chosen = names if policies is None else list(policies)
-    rows = [row for row in rows if row["policy"] in chosen]
-    if not rows:
-        raise PlotError(f"no row is of policy {', '.join(chosen)}; there are {', '.join(names)}")
-    seen: set[tuple[str, Any]] = set()
-    for row in rows:
-        if (row["policy"], row[x]) in seen:
-            raise PlotError(
-                f"several rows are of {row['policy']} at {x} = {row[x]}: "
-                "select one value of every other swept field first"
-            )
-        seen.add((row["policy"], row[x]))
-    own = ax is None
-    ax = new_axes(ax, 6.6, 4.2)
-    values, positions, numeric = axis_positions([row[x] for row in rows])
-    for name in dict.fromkeys(row["policy"] for row in rows):
-        mine = sorted((r for r in rows if r["policy"] == name), key=lambda r: positions[r[x]])
-        columns = [[r[c] for r in mine] for c in ("mean", "ci_low", "ci_high")]
-        at = [positions[r[x]] for r in mine]
-        draw_line(ax, at, *columns, policy_style(name, names), label=name)
-    bounds = {row[x]: float(row["bound"]) for row in rows}
-    at = [positions[v] for v in values]
-    ax.plot(at, [bounds[v] for v in values], label="bound", **_BOUND_LINE)
-    _name_axis(ax, x, values, at, numeric)
-    ax.set_ylabel("makespan (s)", color=INK)
-    kinds = {row["bound_kind"] for row in rows}
-    handles = [_policy_handle(n, policy_style(n, names), line=True) for n in names if n in chosen]
-    handles += [_bound_handle(kinds, line=True)]
-    if any(row["ci_high"] > row["ci_low"] for row in rows):
-        handles += [_interval_handle()]
-    add_legend([ax], handles, own=own)
-    return ax
-
-
-def rows_of(frame: Any, fields: Sequence[str]) -> list[Mapping[str, Any]]:
-    """Return the rows of a comparison's table, having checked that it has all columns needed."""
-    columns = list(frame.columns)
-    needed = [*fields, "policy", "mean", "ci_low", "ci_high", "gap_mean", "bound", "bound_kind"]
-    missing = [name for name in needed if name not in columns]
-    if missing:
-        raise PlotError(f"the table has no column {missing[0]!r}; there are {', '.join(columns)}")
-    rows: list[Mapping[str, Any]] = frame.to_dict("records")
-    if not rows:
-        raise PlotError("there is nothing to draw: the table has no rows")
-    return rows
-
-
-def _name_axis(
-    ax: Axes, field: str, values: Sequence[Any], at: Sequence[float], numeric: bool
-) -> None:
-    if not numeric or len(values) <= 12:
-        ax.set_xticks(at, [value_label(v) for v in values])
-    ax.set_xlabel(field_label(field), color=INK)
+    ax.plot(at, bound, **BOUND_LINE)
+    name_axis(ax, panel.field, values, at, numeric)
 
 
 # --- the legend -----------------------------------------------------------------------------------
@@ -407,44 +285,17 @@ def _handles(
     samples: Sequence[Sample], names: list[str], value: Value, *, lines: bool
 ) -> list[Any]:
     handles: list[Any] = [
-        _policy_handle(name, policy_style(name, names), line=lines) for name in names
+        policy_handle(name, policy_style(name, names), line=lines) for name in names
     ]
-    handles.append(_bound_handle({sample.bound_kind for sample in samples}, line=lines))
+    handles.append(bound_handle({sample.bound_kind for sample in samples}, line=lines))
     if any(sample.bounds.size > 1 for sample in samples) and value == "makespan" and not lines:
-        handles[-1].set_label(f"{handles[-1].get_label()}: mean, 5–95 %")
+        handles[-1].set_label(f"{handles[-1].get_label()}: mean; dotted 5–95 %")
     varied = [s for s in samples if s.varies and s.makespans.size > 1]
     if varied:
-        handles.append(_interval_handle())
+        handles.append(interval_handle())
         if not lines:
             handles.append(_spread_handle(max(s.makespans.size for s in varied)))
     return handles
-
-
-def _policy_handle(name: str, style: PolicyStyle, *, line: bool) -> Line2D:
-    return Line2D(
-        [],
-        [],
-        color=style.color,
-        linestyle=style.linestyle if line else "none",
-        linewidth=1.5,
-        marker=style.marker,
-        markersize=style.size,
-        markeredgecolor=PAPER,
-        markeredgewidth=0.6,
-        label=name,
-    )
-
-
-def _bound_handle(kinds: set[str], *, line: bool) -> Line2D:
-    words = "optimum (proven)" if kinds == {"optimum"} else "lower bound (proven)"
-    look: dict[str, Any] = _BOUND_LINE if line else {"color": INK, "linewidth": 1.2}
-    return Line2D([], [], label=words, **look)
-
-
-def _interval_handle() -> Line2D:
-    return Line2D(
-        [], [], color=INK, linestyle="none", marker="|", markersize=9, label="95 % CI of the mean"
-    )
 
 
 def _spread_handle(n: int) -> Patch:

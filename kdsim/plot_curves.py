@@ -110,8 +110,8 @@ def _core_counts(scenario: Scenario, asked: Sequence[int] | None) -> list[int]:
     if asked is None and not isinstance(swept, list):
         # Nobody asked for these: leave out those that the curves cannot give.
         return [c for c in sorted({*_USUAL, scenario.device.cores}) if _reached(scenario, c)]
-    wanted = asked if asked is not None else swept
-    counts = list(dict.fromkeys(int(c) for c in wanted))  # type: ignore[union-attr]
+    wanted: Any = asked if asked is not None else swept
+    counts = list(dict.fromkeys(int(c) for c in wanted))
     if not counts or min(counts) < 1:
         raise PlotError(f"core counts must be whole numbers from 1 on, got {counts}")
     return counts

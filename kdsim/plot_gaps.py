@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from kdsim.errors import PlotError
-from kdsim.plot_comparison import MAX_PANELS, rows_of
+from kdsim.plot_comparison import MAX_PANELS
+from kdsim.plot_lines import rows_of
 from kdsim.plot_style import (
     INK,
     MUTED,
@@ -113,18 +114,24 @@ def _heat(ax: Axes, cells: _Cells, columns: int, rows: int) -> None:
             uncertain |= half > 0
             words = f"{gaps[j, i]:.2f}" + (f"\n± {half:.2f}" if half > 0 else "")
             # Fixed colours: they stand on the cell, not on the paper.
-            color = "#ffffff" if gaps[j, i] > 0.55 * top else "#111111"
+            color = _readable_on(mesh.cmap(gaps[j, i] / top))
             look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": "small"}
             ax.text(i, j, words, color=color, linespacing=1.15, **look)
     figure: Any = ax.figure
     bar = figure.colorbar(mesh, ax=ax)
-    words = "\n± half the 95 % CI of the mean makespan" if uncertain else ""
-    bar.set_label(f"gap (%){words}", color=INK, fontsize="small")
+    bar.set_label("gap (%), ± its 95 % CI" if uncertain else "gap (%)", color=INK)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=MUTED, labelcolor=INK)
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.tick_params(length=0)
+
+
+def _readable_on(color: Any) -> str:
+    """Return black or white, whichever contrasts more with an RGB colour (WCAG)."""
+    linear = np.power(np.asarray(color[:3], dtype=float), 2.2)
+    luminance = float(linear @ (0.2126, 0.7152, 0.0722))
+    return "#111111" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
 
 
 # --- gaps under noise -----------------------------------------------------------------------------

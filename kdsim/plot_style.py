@@ -166,16 +166,30 @@ def title(ax: Axes, text: str, *, size: str = "medium") -> None:
 
 def add_legend(axes: Sequence[Axes], handles: Sequence[Any], *, own: bool) -> None:
     """Add one legend: below the panels of an own figure, inside the Axes of a caller's."""
-    widest = max(len(str(handle.get_label())) for handle in handles)
-    look = {"frameon": False, "fontsize": "small", "labelcolor": INK, "handlelength": 2.2}
+    look: dict[str, Any] = {
+        "frameon": False,
+        "fontsize": "small",
+        "labelcolor": INK,
+        "handlelength": 2.2,
+    }
     figure = axes[0].figure
     if own and isinstance(figure, Figure):
-        # As many columns as fit, and no fewer rows than they fill.
-        fit = max(1, int(figure.get_figwidth() * 72.0 / (5.2 * widest + 48.0)))
-        columns = -(-len(handles) // -(-len(handles) // fit))
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, **look)  # type: ignore[arg-type]
+        columns = _legend_columns(
+            [len(str(handle.get_label())) for handle in handles], figure.get_figwidth() * 72.0
+        )
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, **look)
     else:
-        axes[-1].legend(handles=handles, ncols=2, **look)  # type: ignore[arg-type]
+        axes[-1].legend(handles=handles, ncols=2, **look)
+
+
+def _legend_columns(lengths: Sequence[int], room: float) -> int:
+    """Return how many columns of entries of those lengths fit into `room` points."""
+    for columns in range(len(lengths), 1, -1):
+        parts = np.array_split(np.asarray(lengths), columns)
+        if sum(5.3 * part.max() + 46.0 for part in parts) <= room:
+            rows = -(-len(lengths) // columns)
+            return -(-len(lengths) // rows)
+    return 1
 
 
 # --- words ----------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def timeline(
     end = run.makespan if last == n else run.backward_starts[last]
     own = ax is None
     ax = new_axes(ax, 10.0, 3.6)
-    drawn = list(blocks(run, begin, end))
+    drawn = joined(blocks(run, begin, end))
     kinds = _draw_blocks(ax, drawn)
     _scale_cores(ax, run.plan.c_total, kinds)
     ax.set_xlim(begin, end)
@@ -158,14 +158,29 @@ def _range(run: Run, cycles: int | tuple[int, int] | None) -> tuple[int, int]:
 # --- marks ----------------------------------------------------------------------------------------
 
 
+def joined(drawn: Iterator[Block]) -> list[Block]:
+    """Join pieces that nothing tells apart: an event of the other side leaves no trace."""
+    whole: list[Block] = []
+    latest: dict[tuple[str, float, float, int], int] = {}
+    for block in drawn:
+        what = (block.kind, block.low, block.high, block.cycle)
+        k = latest.get(what)
+        if k is not None and whole[k].end == block.start:
+            whole[k] = whole[k]._replace(end=block.end)
+        else:
+            latest[what] = len(whole)
+            whole.append(block)
+    return whole
+
+
 def outlines(drawn: Sequence[Block]) -> Iterator[tuple[str, list[tuple[float, float]]]]:
     """Yield kind and corners of each outline: the pieces of a task that follow one another are one.
 
     So a line between two fields always means another task, never another allocation.
     """
-    chains: dict[tuple[str, int, bool], list[Block]] = {}
+    chains: dict[tuple[str, int], list[Block]] = {}
     for block in drawn:
-        key = (block.kind, block.cycle, block.kind in _LETTER)
+        key = (block.kind, block.cycle)
         chain = chains.get(key)
         if chain and chain[-1].end == block.start:
             chain.append(block)
@@ -173,7 +188,7 @@ def outlines(drawn: Sequence[Block]) -> Iterator[tuple[str, list[tuple[float, fl
         if chain:
             yield block.kind, _corners(chain)
         chains[key] = [block]
-    for (kind, _, _), chain in chains.items():
+    for (kind, _), chain in chains.items():
         yield kind, _corners(chain)
 
 

@@ -10,9 +10,10 @@ its unit, and what is uncertain is drawn with its uncertainty.
 
 from __future__ import annotations
 
-from kdsim.plot_comparison import comparison, sweep_lines
+from kdsim.plot_comparison import comparison
 from kdsim.plot_curves import CurvePoint, curves
 from kdsim.plot_gaps import gap_heatmap, regret_distribution
+from kdsim.plot_lines import sweep_lines
 from kdsim.plot_style import PolicyStyle, policy_style, render, save
 from kdsim.plot_timeline import timeline
 
