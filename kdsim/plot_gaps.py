@@ -44,7 +44,15 @@ _STEPS = 1000
 _Cells = dict[tuple[int, int], Mapping[str, Any]]
 
 
-def gap_heatmap(frame: pd.DataFrame, x: str, y: str, policy: str, ax: Axes | None = None) -> Axes:
+def gap_heatmap(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    policy: str,
+    ax: Axes | None = None,
+    *,
+    top: float | None = None,
+) -> Axes:
     """Draw the mean gap of one policy to the proven bound over two swept fields.
 
     Parameters
@@ -55,6 +63,9 @@ def gap_heatmap(frame: pd.DataFrame, x: str, y: str, policy: str, ax: Axes | Non
         Columns of the two swept fields.
     policy : str
     ax : Axes, optional
+    top : float, optional
+        Gap at which the colour scale ends (a share, e.g. 0.1), for maps to be compared; the
+        largest gap by default.
 
     Returns
     -------
@@ -84,7 +95,7 @@ def gap_heatmap(frame: pd.DataFrame, x: str, y: str, policy: str, ax: Axes | Non
         cells[cell] = row
     width, height = 2.6 + 0.75 * len(xs), 1.6 + 0.55 * len(ys)
     ax = new_axes(ax, min(max(width, 4.8), 12.0), min(max(height, 2.8), 9.0))
-    _heat(ax, cells, len(xs), len(ys))
+    _heat(ax, cells, len(xs), len(ys), top)
     ax.set_xticks(range(len(xs)), [value_label(v) for v in xs])
     ax.set_yticks(range(len(ys)), [value_label(v) for v in ys])
     ax.set_xlabel(field_label(x), color=INK)
@@ -94,7 +105,7 @@ def gap_heatmap(frame: pd.DataFrame, x: str, y: str, policy: str, ax: Axes | Non
     return ax
 
 
-def _heat(ax: Axes, cells: _Cells, columns: int, rows: int) -> None:
+def _heat(ax: Axes, cells: _Cells, columns: int, rows: int, top: float | None) -> None:
     gaps = np.full((rows, columns), np.nan)
     for cell, row in cells.items():
         gaps[cell] = 0.0 if abs(row["gap_mean"]) < NO_GAP else 100.0 * row["gap_mean"]
@@ -102,10 +113,11 @@ def _heat(ax: Axes, cells: _Cells, columns: int, rows: int) -> None:
     # Seen where a cell is missing.
     hatch: dict[str, Any] = {"facecolor": PAPER, "edgecolor": MUTED, "hatch": "////"}
     ax.add_patch(Rectangle((-0.5, -0.5), columns, rows, linewidth=0, zorder=0, **hatch))
-    top = max(float(np.nanmax(gaps)), 1e-6)
+    end = float(np.nanmax(gaps)) if top is None else 100.0 * top
+    end = end if end > 0 else 1.0
     mesh = ax.pcolormesh(
         np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, np.ma.masked_invalid(gaps),
-        cmap="Blues", vmin=0.0, vmax=top, edgecolors=PAPER, linewidth=1.0,
+        cmap="Blues", vmin=0.0, vmax=end, edgecolors=PAPER, linewidth=1.0,
     )  # fmt: skip
     uncertain = False
     if gaps.size <= _NUMBERED_CELLS:
@@ -114,7 +126,7 @@ def _heat(ax: Axes, cells: _Cells, columns: int, rows: int) -> None:
             uncertain |= half > 0
             words = f"{gaps[j, i]:.2f}" + (f"\n± {half:.2f}" if half > 0 else "")
             # Fixed colours: they stand on the cell, not on the paper.
-            color = _readable_on(mesh.cmap(gaps[j, i] / top))
+            color = _readable_on(mesh.cmap(gaps[j, i] / end))
             look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": "small"}
             ax.text(i, j, words, color=color, linespacing=1.15, **look)
     figure: Any = ax.figure

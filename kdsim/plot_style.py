@@ -55,7 +55,7 @@ _BUILT_IN = {
     "comp-priority": PolicyStyle("#56b4e9", ">", (0, (2, 2))),
     "greedy": PolicyStyle("#e69f00", "s", "-"),
     "greedy-full": PolicyStyle("#b8450b", "D", (0, (6, 1.5, 1, 1.5))),
-    "optimal": PolicyStyle("#0060a8", "*", "-"),
+    "optimal": PolicyStyle("#0072b2", "*", "-"),
 }
 _OTHER_COLORS = ("#cc79a7", "#332288", "#999933", "#882255", "#44aa99", "#661100", "#aa4499")
 _OTHER_MARKERS = ("P", "X", "^", "v", "h", "p", "d", "8")

@@ -140,11 +140,17 @@ def _result(made: Comparison) -> str:
 
 def _verdict(rows: Sequence[Mapping[str, Any]], bound: str) -> str:
     on_bound = [row["policy"] for row in rows if row["most"] <= NO_GAP]
+    closest = min(rows, key=lambda row: row["most"])
     slowest = max(rows, key=lambda row: row["most"])
     parts = []
     if on_bound:
         are = "is" if len(on_bound) == 1 else "are"
         parts.append(f"{' and '.join(on_bound)} {are} on the proven {bound} everywhere.")
+    elif len(rows) > 1:
+        parts.append(
+            f"Closest to the proven {bound} is {closest['policy']}, with a mean gap of at most "
+            f"{percent(closest['most'])}."
+        )
     if slowest["most"] > NO_GAP:
         equals = [row["policy"] for row in rows if abs(row["most"] - slowest["most"]) <= NO_GAP]
         parts.append(
@@ -155,22 +161,19 @@ def _verdict(rows: Sequence[Mapping[str, Any]], bound: str) -> str:
 
 def _table(made: Comparison) -> str:
     fields = list(made.samples[0].point)
-    rows = [dict(row) for row in made.rows[:MAX_ROWS]]
+    rows = [{**row, "ci": _range(row)} for row in made.rows[:MAX_ROWS]]
     columns = [
         *(Column(name, field_label(name), text=True) for name in fields),
         Column("policy", "policy", text=True),
         Column("mean", "mean (s)", 3),
-        Column("ci_low", "95 % CI from (s)", 3),
-        Column("ci_high", "to (s)", 3),
-        Column("ci_method", "CI method", text=True),
+        Column("ci", "95 % CI (s), method", sort_by="ci_low"),
         Column("sd", "sd (s)", 3),
         Column("min", "min (s)", 3),
         Column("max", "max (s)", 3),
         Column("n", "n"),
         Column("gap_mean", "mean gap (%)", 2, percent=True),
         Column("gap_max", "max gap (%)", 2, percent=True),
-        Column("bound", "bound (s)", 3),
-        Column("bound_kind", "bound is", text=True),
+        Column("bound", f"{_bound_words(made.samples)} (s)", 3),
     ]
     left_out = len(made.rows) - len(rows)
     note = f" The first {MAX_ROWS:,} of {len(made.rows):,} rows." if left_out else ""
@@ -185,9 +188,17 @@ def _table(made: Comparison) -> str:
     )
 
 
+def _range(row: Mapping[str, Any]) -> str:
+    if row["ci_method"] in ("exact", "none"):
+        return "exact" if row["ci_method"] == "exact" else "–"
+    return f"{row['ci_low']:,.3f} – {row['ci_high']:,.3f} ({row['ci_method']})"
+
+
 def _csv(fields: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*fields, *SUMMARY_COLUMNS], lineterminator="\n")
+    writer = csv.DictWriter(
+        text, [*fields, *SUMMARY_COLUMNS], extrasaction="ignore", lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(rows)
     return base64.b64encode(text.getvalue().encode()).decode()
@@ -201,19 +212,26 @@ def _sweep(made: Comparison) -> str:
     x = "device.cores" if "device.cores" in swept else swept[0]
     figures = [*_line_figures(made, x, [f for f in fields if f != x])]
     if len(swept) == 2:
-        y = next(f for f in swept if f != x)
-        names = dict.fromkeys(s.policy for s in made.samples)
-        maps = [
-            _drawn(
-                lambda name=name: plots.gap_heatmap(made.frame, x, y, name),  # type: ignore[misc]
-                f"Gap of {name} over two swept fields",
-                "",
-                name=f"map{k}",
-            )
-            for k, name in enumerate(list(names)[:_MAX_FIGURES])
-        ]
-        figures.append(f'<h3>Gap over both fields</h3>\n<div class="pair">{"".join(maps)}</div>')
+        figures.append(_maps(made, x, next(f for f in swept if f != x)))
     return "\n".join(["<h2>The sweep</h2>", *figures])
+
+
+def _maps(made: Comparison, x: str, y: str) -> str:
+    """Draw a heat map for each policy that leaves the bound, all on one scale."""
+    gaps: dict[str, float] = {}
+    for row in made.rows:
+        gaps[row["policy"]] = max(row["gap_mean"], gaps.get(row["policy"], 0.0))
+    names = [name for name, most in gaps.items() if most > NO_GAP][:_MAX_FIGURES]
+    maps = [
+        _drawn(
+            lambda name=name: plots.gap_heatmap(made.frame, x, y, name, top=max(gaps.values())),  # type: ignore[misc]
+            f"Gap of {name} over two swept fields",
+            "",
+            name=f"map{k}",
+        )
+        for k, name in enumerate(names)
+    ]
+    return f'<h3>Gap over both fields</h3>\n<div class="pair">{"".join(maps)}</div>' if maps else ""
 
 
 def _line_figures(made: Comparison, x: str, rest: Sequence[str]) -> Iterator[str]:

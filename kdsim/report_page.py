@@ -13,13 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdsim.plot_style import GRID, INK, MUTED, PAPER
+from kdsim.plot_style import GRID, INK, MUTED, PAPER, STAGE_COLORS
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d1d1b; --muted: #5c5b56; --line: #e4e3de;
-  --page: #f6f6f3; --card: #fefefe; --accent: #0060a8; --stripe: #f3f3ef; }
+  --page: #f6f6f3; --card: #fefefe; --accent: #0060a8; --stripe: #f3f3ef;
+  --comm: #004488; }
 @media (prefers-color-scheme: dark) { :root { --ink: #ecebe6; --muted: #a9a8a2; --line: #3b3b38;
-  --page: #161615; --card: #20201e; --accent: #7cc0f4; --stripe: #272725; } }
+  --page: #161615; --card: #20201e; --accent: #7cc0f4; --stripe: #272725;
+  --comm: #3f86cf; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
@@ -31,7 +33,8 @@ p { max-width: 46rem; margin: .5rem 0; } .muted { color: var(--muted); }
 a { color: var(--accent); }
 figure { margin: 1rem 0; padding: 1rem; background: var(--card); border: 1px solid var(--line);
   border-radius: .5rem; }
-figure svg { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+figure > div { overflow-x: auto; }
+figure svg { display: block; max-width: 100%; min-width: 26rem; height: auto; margin: 0 auto; }
 figcaption { margin-top: .75rem; color: var(--muted); font-size: .9rem; max-width: 46rem; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr));
   gap: 0 1rem; }
@@ -41,14 +44,15 @@ figcaption { margin-top: .75rem; color: var(--muted); font-size: .9rem; max-widt
   outline: 2px solid var(--accent); outline-offset: 2px; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem;
   font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--muted); padding: .6rem .75rem; }
-th, td { padding: .35rem .75rem; text-align: right; white-space: nowrap;
+th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap;
   border-top: 1px solid var(--line); }
+table > :first-child > tr:first-child > * { border-top: 0; }
+thead th { vertical-align: bottom; white-space: normal; }
 th { font-weight: 600; } tbody th { font-weight: 500; }
 th.text, td.text { text-align: left; } td.wrap { white-space: normal; overflow-wrap: anywhere; }
 tbody tr:nth-child(even) { background: var(--stripe); }
 th button { font: inherit; color: inherit; background: none; border: 0; padding: 0;
-  cursor: pointer; }
+  cursor: pointer; text-align: inherit; }
 th button::after { content: "\\2195"; opacity: .4; margin-left: .35em; }
 th[aria-sort=ascending] button::after { content: "\\2191"; opacity: 1; }
 th[aria-sort=descending] button::after { content: "\\2193"; opacity: 1; }
@@ -58,7 +62,7 @@ pre { overflow: auto; max-height: 30rem; padding: 1rem; font-size: .85rem; backg
 .note { border-left: 3px solid var(--accent); padding-left: .75rem; }
 @media print {
   :root { --ink: #1d1d1b; --muted: #5c5b56; --line: #d4d3ce; --page: #fff; --card: #fff;
-    --accent: #1d1d1b; --stripe: #f6f6f3; }
+    --accent: #1d1d1b; --stripe: #f6f6f3; --comm: #004488; }
   body { font-size: 10pt; } main, header, footer { max-width: none; padding: 0; }
   figure, tr { break-inside: avoid; } h2, h3 { break-after: avoid; }
   .scroll { overflow: visible; } th button::after { content: ""; } .screen { display: none; } }
@@ -130,7 +134,8 @@ def page(title: str, header: str, sections: Iterable[str], footer: str) -> str:
 class Column:
     """A column of a table: its key in the rows, its heading, how its values are written.
 
-    `digits` None is for text and whole numbers, shown as they are; `percent` multiplies by 100.
+    `digits` None is for text and whole numbers, shown as they are; `percent` multiplies by 100;
+    `sort_by` is the key whose values a column sorts by, its own by default.
     """
 
     key: str
@@ -138,6 +143,7 @@ class Column:
     digits: int | None = None
     percent: bool = False
     text: bool = False
+    sort_by: str = ""
 
     def shown(self, value: Any) -> str:
         """Write one value; what is not a finite number is a dash."""
@@ -145,7 +151,8 @@ class Column:
             return "–"
         if self.digits is None or isinstance(value, str):
             return f"{value:g}" if isinstance(value, float) else str(value)
-        return f"{(100.0 * value if self.percent else value) + 0.0:,.{self.digits}f}"
+        rounded = round(100.0 * value if self.percent else value, self.digits)
+        return f"{rounded + 0.0:,.{self.digits}f}"  # no minus before a zero
 
 
 def table(
@@ -159,13 +166,12 @@ def table(
     """Return a table that scrolls on its own; `name` is its id and the key of its row headings."""
     heads = "".join(_heading(column, sortable=sortable) for column in columns)
     lines = "\n".join(
-        "<tr>" + "".join(_cell(column, row.get(column.key)) for column in columns) + "</tr>"
-        for row in rows
+        "<tr>" + "".join(_cell(column, row) for column in columns) + "</tr>" for row in rows
     )
     kind = ' class="sortable"' if sortable else ""
-    return f"""<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0">
-<table id="{escape(name)}"{kind}>
-<caption>{escape(caption)}</caption>
+    return f"""<p class="muted" id="{escape(name)}-caption">{escape(caption)}</p>
+<div class="scroll" role="region" aria-labelledby="{escape(name)}-caption" tabindex="0">
+<table id="{escape(name)}" aria-labelledby="{escape(name)}-caption"{kind}>
 <thead><tr>{heads}</tr></thead>
 <tbody>
 {lines}
@@ -182,9 +188,9 @@ def _heading(column: Column, *, sortable: bool) -> str:
     return f'<th scope="col"{kind} aria-sort="none"><button type="button">{words}</button></th>'
 
 
-def _cell(column: Column, value: Any) -> str:
-    shown = escape(column.shown(value))
-    sort = "" if shown == "–" else escape(value)
+def _cell(column: Column, row: Mapping[str, Any]) -> str:
+    shown = escape(column.shown(row.get(column.key)))
+    sort = "" if shown == "–" else escape(row.get(column.sort_by or column.key))
     kind = ' class="text"' if column.text else ""
     if column.key == "policy":
         return f'<th scope="row"{kind} data-value="{sort}">{shown}</th>'
@@ -199,8 +205,8 @@ def facts(pairs: Iterable[tuple[str, Any]], caption: str, *, name: str) -> str:
         for key, value in pairs
     )
     return (
-        f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0">'
-        f'<table id="{escape(name)}"><caption>{escape(caption)}</caption>'
+        f'<p class="muted" id="{escape(name)}-caption">{escape(caption)}</p>\n'
+        f'<div class="scroll"><table id="{escape(name)}" aria-labelledby="{escape(name)}-caption">'
         f"<tbody>\n{lines}\n</tbody></table></div>"
     )
 
@@ -208,6 +214,7 @@ def facts(pairs: Iterable[tuple[str, Any]], caption: str, *, name: str) -> str:
 # --- figures --------------------------------------------------------------------------------------
 
 _THEME = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)", PAPER: "var(--card)"}
+_THEME[STAGE_COLORS["comm"]] = "var(--comm)"  # too dark for a dark page
 _DROPPED = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", re.DOTALL)
 _IDENTIFIER = re.compile(r'(\bid="|href="#|url\(#)')
 
@@ -222,7 +229,7 @@ def figure(svg: str, label: str, caption: str, *, name: str) -> str:
     label : str
         What the figure shows, for those who cannot see it.
     caption : str
-        Shown below it.
+        Shown below it; none if empty.
     name : str
         Makes the identifiers inside the SVG unique in the page.
     """
@@ -231,4 +238,5 @@ def figure(svg: str, label: str, caption: str, *, name: str) -> str:
     for color, variable in _THEME.items():
         drawing = drawing.replace(color, variable)
     drawing = drawing.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
-    return f"<figure>\n{drawing}\n<figcaption>{escape(caption)}</figcaption>\n</figure>"
+    words = f"<figcaption>{escape(caption)}</figcaption>\n" if caption else ""
+    return f"<figure>\n<div>{drawing}</div>\n{words}</figure>"
