@@ -77,6 +77,8 @@ def blocks(run: Run, begin: float = 0.0, end: float = math.inf) -> Iterator[Bloc
     c_total, all_comm = run.plan.c_total, run.comm_ends[-1]
     off, thick = lane_of(c_total)
     for piece in run.intervals:
+        if piece.start >= end:
+            break
         a, b = max(piece.start, begin), min(piece.end, end)
         if a >= b:
             continue
@@ -125,6 +127,10 @@ def timeline(
     n = run.plan.cycles
     begin = run.backward_starts[first - 2] if first > 1 else 0.0
     end = run.makespan if last == n else run.backward_starts[last]
+    if end <= begin:
+        raise PlotError(
+            f"cycles {first} to {last} of this run take no time, there is nothing to draw"
+        )
     own = ax is None
     ax = new_axes(ax, 10.0, 3.6)
     drawn = joined(blocks(run, begin, end))
