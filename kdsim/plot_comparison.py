@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ from matplotlib.patches import Patch
 from kdsim.errors import PlotError
 from kdsim.plot_lines import (
     BOUND_LINE,
+    MANY,
     bound_handle,
     draw_line,
     interval_handle,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from kdsim.results import Comparison, Sample
 
 Value = Literal["makespan", "gap"]
+Form = Literal["groups", "lines", "scatter"]
 
 #: From so many values of the swept field on, marks side by side give way to lines.
 CROWDED = 13
@@ -62,11 +65,15 @@ class Panel:
         The swept field along the axis; empty without a sweep.
     groups : dict
         Value of `field` -> samples, one a policy.
+    scattered : bool
+        The points are a sample of several fields: neighbours along the axis differ in the others
+        too, no line may join them, and a value may have several samples of a policy.
     """
 
     title: str
     field: str
     groups: dict[Any, list[Sample]]
+    scattered: bool = False
 
 
 def panels_of(samples: Sequence[Sample]) -> list[Panel]:
@@ -95,9 +102,14 @@ def panels_of(samples: Sequence[Sample]) -> list[Panel]:
     rest = [field for field in fields if field != x]
     values = list(dict.fromkeys(sample.point[x] for sample in samples))
     combinations = list(dict.fromkeys(tuple(s.point[f] for f in rest) for s in samples))
-    points = {tuple(sample.point.values()) for sample in samples}
-    if len(points) == len(values):  # each value occurs once: the other fields change in step
-        return [_panel(" and ".join(rest) + " in step" if rest else "", x, samples)]
+    points = list(dict.fromkeys(tuple(sample.point.items()) for sample in samples))
+    if not rest:
+        return [_panel("", x, samples)]
+    others = " and ".join(field_label(field).partition(" (")[0] for field in rest)
+    if len(points) == len(values) and (len(points) < CROWDED or _monotone(points)):
+        return [_panel(f"{others} in step", x, samples)]
+    if len(points) != math.prod(len({dict(p)[f] for p in points}) for f in fields):
+        return [_panel(f"also varying: {others}", x, samples, scattered=True)]
     if len(combinations) > MAX_PANELS:
         raise PlotError(
             f"the sweep needs {len(combinations)} panels, more than {MAX_PANELS}: choose the "
@@ -113,12 +125,22 @@ def panels_of(samples: Sequence[Sample]) -> list[Panel]:
     ]
 
 
-def _panel(heading: str, x: str, samples: Sequence[Sample]) -> Panel:
+def _monotone(points: Sequence[tuple[tuple[str, Any], ...]]) -> bool:
+    """Tell whether all fields rise or fall together, as in a zipped design."""
+    columns = [[dict(point)[field] for point in points] for field, _ in points[0]]
+    if not all(axis_positions(column)[2] for column in columns):
+        return False
+    order = np.argsort(columns[0])
+    steps = [np.diff(np.asarray(column, dtype=float)[order]) for column in columns]
+    return all((step >= 0).all() or (step <= 0).all() for step in steps)
+
+
+def _panel(heading: str, x: str, samples: Sequence[Sample], *, scattered: bool = False) -> Panel:
     groups: dict[Any, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.point[x], []).append(sample)
     ordered, _, _ = axis_positions(list(groups))
-    return Panel(heading, x, {value: groups[value] for value in ordered})
+    return Panel(heading, x, {value: groups[value] for value in ordered}, scattered)
 
 
 def comparison(
@@ -153,23 +175,27 @@ def comparison(
     panels = panels_of(cmp.samples)
     names = list(dict.fromkeys(sample.policy for sample in cmp.samples))
     groups = max(len(panel.groups) for panel in panels)
-    lines = groups >= CROWDED and panels[0].field != ""
+    form = _form(panels)
     slots = groups * (len(names) + 1.5)
-    width = 6.6 if lines else min(max(1.2 + 0.22 * slots, 5.2), 9.0 if len(panels) == 1 else 6.4)
-    axes = new_panels(ax, len(panels), width, 3.9)
+    width = min(max(1.2 + 0.22 * slots, 5.2), 9.0 if len(panels) == 1 else 6.4)
+    axes = new_panels(ax, len(panels), width if form == "groups" else 6.6, 3.9)
     for panel, at in zip(panels, axes, strict=True):
-        if lines:
-            _lines(at, panel, names, value)
-        else:
-            _groups(at, panel, names, value)
+        (_groups if form == "groups" else _lines)(at, panel, names, value)
         at.set_ylabel("makespan (s)" if value == "makespan" else "gap (%)", color=INK)
-        heading = panel.title or (cmp.scenario.name if len(panels) == 1 else "")
-        title(at, heading)
-    handles = _handles(cmp.samples, names, value, lines=lines)
+        heading = [cmp.scenario.name] if len(panels) == 1 else []
+        title(at, ", ".join([*heading, panel.title] if panel.title else heading))
+    handles = _handles(cmp.samples, names, value, form, bands=form == "lines" and groups > MANY)
     add_legend(axes, handles, own=ax is None)
     if ax is None and len(panels) > 1:
         axes[0].figure.suptitle(cmp.scenario.name, color=INK, fontweight="bold")
     return axes[0] if len(axes) == 1 else axes
+
+
+def _form(panels: Sequence[Panel]) -> Form:
+    if panels[0].scattered:
+        return "scatter"
+    crowded = max(len(panel.groups) for panel in panels) >= CROWDED
+    return "lines" if crowded and panels[0].field else "groups"
 
 
 def values_of(sample: Sample, value: Value) -> Any:
@@ -246,7 +272,7 @@ def _mean(ax: Axes, x: float, interval: Interval, style: PolicyStyle, policy: st
     )
     if interval.method == "t":
         ends = [[interval.mean - interval.low], [interval.high - interval.mean]]
-        ax.errorbar(x, interval.mean, yerr=ends, color=INK, capsize=3, linewidth=1.1, zorder=4)
+        ax.errorbar(x, interval.mean, yerr=ends, color=INK, capsize=2.5, linewidth=1.0, zorder=4)
 
 
 # --- lines ----------------------------------------------------------------------------------------
@@ -269,12 +295,17 @@ def _lines(ax: Axes, panel: Panel, names: list[str], value: Value) -> None:
             [i.high for _, i in found],
             policy_style(name, names),
             label=name,
+            connected=not panel.scattered,
         )
+    bounds = {
+        (positions[v], float(s.bounds.mean()) if value == "makespan" else 0.0): None
+        for v in values
+        for s in panel.groups[v]
+    }
+    mark: dict[str, Any] = {"color": INK, "linestyle": "none", "marker": "_", "markersize": 9}
+    look = mark if panel.scattered else BOUND_LINE
+    ax.plot(*zip(*bounds, strict=True), **look)
     at = [positions[v] for v in values]
-    bound = [
-        float(panel.groups[v][0].bounds.mean()) if value == "makespan" else 0.0 for v in values
-    ]
-    ax.plot(at, bound, **BOUND_LINE)
     name_axis(ax, panel.field, values, at, numeric)
 
 
@@ -282,18 +313,17 @@ def _lines(ax: Axes, panel: Panel, names: list[str], value: Value) -> None:
 
 
 def _handles(
-    samples: Sequence[Sample], names: list[str], value: Value, *, lines: bool
+    samples: Sequence[Sample], names: list[str], value: Value, form: Form, *, bands: bool
 ) -> list[Any]:
-    handles: list[Any] = [
-        policy_handle(name, policy_style(name, names), line=lines) for name in names
-    ]
-    handles.append(bound_handle({sample.bound_kind for sample in samples}, line=lines))
-    if any(sample.bounds.size > 1 for sample in samples) and value == "makespan" and not lines:
+    line = form == "lines"
+    handles: list[Any] = [policy_handle(n, policy_style(n, names), line=line) for n in names]
+    handles.append(bound_handle({sample.bound_kind for sample in samples}, line=line))
+    if form == "groups" and value == "makespan" and any(s.bounds.size > 1 for s in samples):
         handles[-1].set_label(f"{handles[-1].get_label()}: mean; dotted 5–95 %")
     varied = [s for s in samples if s.varies and s.makespans.size > 1]
     if varied:
-        handles.append(interval_handle())
-        if not lines:
+        handles.append(interval_handle(band=bands))
+        if form == "groups":
             handles.append(_spread_handle(max(s.makespans.size for s in varied)))
     return handles
 

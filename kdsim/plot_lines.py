@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from kdsim.errors import PlotError
 from kdsim.plot_style import (
@@ -31,7 +32,7 @@ BOUND_LINE: dict[str, Any] = {
     "color": MUTED, "alpha": 0.4, "linewidth": 6.0, "solid_capstyle": "round", "zorder": 1.5,
 }  # fmt: skip
 #: Values on the axis from which on marks would run together, and intervals become bands.
-_MANY = 25
+MANY = 25
 
 
 def draw_line(
@@ -43,15 +44,16 @@ def draw_line(
     style: PolicyStyle,
     *,
     label: str,
+    connected: bool = True,
 ) -> None:
-    """Draw one policy: a line through its means, a mark each, the confidence interval behind."""
+    """Draw one policy: a line through its means (or none), marks, their confidence intervals."""
     line, down, up = (np.asarray(v, dtype=float) for v in (mean, low, high))
-    many = len(x) > _MANY
+    many = connected and len(x) > MANY
     ax.plot(
         x,
         line,
         color=style.color,
-        linestyle=style.linestyle,
+        linestyle=style.linestyle if connected else "none",
         linewidth=1.5,
         marker=style.marker,
         markevery=max(1, len(x) // 15) if many else 1,
@@ -74,10 +76,10 @@ def draw_line(
             line[known],
             yerr=ends,
             linestyle="none",
-            color=INK,
-            capsize=3,
-            linewidth=1,
-            zorder=4,
+            color=INK if connected else style.color,
+            capsize=2.5,
+            linewidth=1.0,
+            zorder=4 if connected else 2,
         )
 
 
@@ -134,10 +136,12 @@ def sweep_lines(
     name_axis(ax, x, values, at, numeric)
     ax.set_ylabel("makespan (s)", color=INK)
     kinds = {row["bound_kind"] for row in rows}
-    handles = [policy_handle(n, policy_style(n, names), line=True) for n in names if n in chosen]
+    handles: list[Any] = [
+        policy_handle(n, policy_style(n, names), line=True) for n in names if n in chosen
+    ]
     handles += [bound_handle(kinds, line=True)]
     if any(row["ci_high"] > row["ci_low"] for row in rows):
-        handles += [interval_handle()]
+        handles += [interval_handle(band=len(values) > MANY)]
     add_legend([ax], handles, own=own)
     return ax
 
@@ -190,8 +194,9 @@ def bound_handle(kinds: set[str], *, line: bool) -> Line2D:
     return Line2D([], [], label=words, **look)
 
 
-def interval_handle() -> Line2D:
+def interval_handle(*, band: bool = False) -> Line2D | Patch:
     """Make the legend's entry of the confidence intervals."""
-    return Line2D(
-        [], [], color=INK, linestyle="none", marker="|", markersize=9, label="95 % CI of the mean"
-    )
+    words = "95 % CI of the mean"
+    if band:
+        return Patch(facecolor=MUTED, alpha=0.25, label=words)
+    return Line2D([], [], color=INK, linestyle="none", marker="|", markersize=9, label=words)

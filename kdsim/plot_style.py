@@ -58,7 +58,7 @@ _BUILT_IN = {
     "optimal": PolicyStyle("#0072b2", "*", "-"),
 }
 _OTHER_COLORS = ("#cc79a7", "#332288", "#999933", "#882255", "#44aa99", "#661100", "#aa4499")
-_OTHER_MARKERS = ("P", "X", "^", "v", "h", "p", "d", "8")
+_OTHER_MARKERS = ("P", "X", "^", "v", "d", "p")  # none that a small print turns into a dot
 
 
 def policy_style(name: str, names: Iterable[str] = ()) -> PolicyStyle:
@@ -86,12 +86,12 @@ def policy_style(name: str, names: Iterable[str] = ()) -> PolicyStyle:
     """
     if name in _BUILT_IN:
         return _BUILT_IN[name]
-    # 7 colours and 8 markers are coprime: stepping through both meets all 56 pairs.
+    # 7 colours and 6 markers are coprime: stepping through both meets all 42 pairs.
     places = len(_OTHER_COLORS) * len(_OTHER_MARKERS)
     taken: dict[int, str] = {}
     place = 0
     for other in sorted({name, *names} - set(_BUILT_IN)):
-        place = zlib.crc32(other.encode()) % places
+        place = _first_place(other) % places
         if len(taken) < places:
             while place in taken:
                 place = (place + 1) % places
@@ -102,6 +102,12 @@ def policy_style(name: str, names: Iterable[str] = ()) -> PolicyStyle:
     return PolicyStyle(
         _OTHER_COLORS[place % len(_OTHER_COLORS)], _OTHER_MARKERS[place % len(_OTHER_MARKERS)], line
     )
+
+
+def _first_place(name: str) -> int:
+    # Core counts beside one another are compared the most: neighbours differ in both.
+    count = name.removeprefix("static:")
+    return int(count) if count != name and count.isdecimal() else zlib.crc32(name.encode())
 
 
 # --- axes -----------------------------------------------------------------------------------------

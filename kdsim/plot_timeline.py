@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from kdsim.errors import PlotError
 from kdsim.plot_style import (
@@ -127,6 +129,8 @@ def timeline(
     n = run.plan.cycles
     begin = run.backward_starts[first - 2] if first > 1 else 0.0
     end = run.makespan if last == n else run.backward_starts[last]
+    if end <= begin and cycles is None:  # the first cycles have no work
+        last, end = n, run.makespan
     if end <= begin:
         raise PlotError(
             f"cycles {first} to {last} of this run take no time, there is nothing to draw"
@@ -224,23 +228,18 @@ def _draw_blocks(ax: Axes, drawn: Sequence[Block]) -> set[str]:
 
 def _scale_cores(ax: Axes, c_total: int, kinds: set[str]) -> None:
     off, thick = lane_of(c_total)
-    step = max(1, math.ceil(c_total / 6))
-    ticks = [float(c) for c in range(0, c_total - step // 2, step)] + [float(c_total)]
+    step = MaxNLocator(6, integer=True, steps=[1, 2, 4, 5, 8, 10]).tick_values(0, c_total)[1]
+    ticks = [*np.arange(0.0, c_total - step / 2, step), float(c_total)]
     names = [f"{tick:g}" for tick in ticks]
     low, high = 0.0, float(c_total)
     if "comp waits" in kinds:
-        ticks, names, high = (
-            [*ticks, c_total + off + thick / 2],
-            [*names, "Comp waits"],
-            high + off * 2,
-        )
-        high += thick
+        ticks.append(c_total + off + thick / 2)
+        names.append("Comp waits")
+        high += 2 * off + thick
     if "comm waits" in kinds:
-        ticks, names, low = (
-            [*ticks, -off - thick / 2],
-            [*names, "Comm waits"],
-            low - off * 2 - thick,
-        )
+        ticks.append(-off - thick / 2)
+        names.append("Comm waits")
+        low -= 2 * off + thick
     ax.set_ylim(low, high)
     ax.set_yticks(ticks, names)
     ax.set_ylabel("cores", color=INK)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,8 +208,9 @@ def _csv(fields: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
 def _sweep(made: Comparison) -> str:
     fields = list(made.samples[0].point)
     swept = [f for f in fields if len({repr(s.point[f]) for s in made.samples}) > 1]
-    if not swept:
-        return ""
+    points = len({_key(sample) for sample in made.samples})
+    if not swept or points != math.prod(len({s.point[f] for s in made.samples}) for f in fields):
+        return ""  # of a sampled design no two points share all fields but one
     x = "device.cores" if "device.cores" in swept else swept[0]
     figures = [*_line_figures(made, x, [f for f in fields if f != x])]
     if len(swept) == 2:

@@ -150,7 +150,19 @@ def test_fields_that_change_in_step_share_a_panel():
     ]
     (panel,) = panels_of(study(points))
     assert list(panel.groups) == [6, 8]
-    assert panel.title == "extensions.noise in step"
+    assert panel.title == "noise in step"
+
+
+def test_a_sampled_design_is_scattered_not_joined(scenario):
+    points = [
+        {"device.cores": c, "extensions.noise": n}
+        for c, n in ((6, 0.3), (8, 0.1), (6, 0.2), (7, 0.4))
+    ]
+    ax = plots.comparison(Comparison(scenario, study(points)))
+    assert ax.get_title(loc="left") == "paper-1to1, also varying: noise"
+    (marks,) = lines_of(ax, "random")
+    assert sorted(marks.get_xdata()) == [6, 6, 7, 8]
+    assert marks.get_linestyle() == "None"
 
 
 def test_many_values_become_lines(scenario):
@@ -409,6 +421,11 @@ def test_policies_of_a_figure_never_share_a_look(names):
     assert len({(s.color, s.marker) for s in styles.values()}) == len(styles)
     for name in POLICY_NAMES:
         assert styles[name] == plots.policy_style(name)
+
+
+def test_neighbouring_static_policies_differ_in_colour_and_in_marker():
+    styles = [plots.policy_style(f"static:{c}") for c in range(6)]
+    assert len({style.color for style in styles}) == len({style.marker for style in styles}) == 6
 
 
 def test_a_users_policy_looks_the_same_whatever_stands_beside_it():
