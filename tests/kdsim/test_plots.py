@@ -153,6 +153,27 @@ def test_fields_that_change_in_step_share_a_panel():
     assert panel.title == "noise in step"
 
 
+def test_a_long_zipped_design_is_joined_by_lines(scenario):
+    points = [
+        {"extensions.noise": k / 50, "device.communication.b1": 1.0 - k / 50} for k in range(30)
+    ]
+    ax = plots.comparison(Comparison(scenario, study(points)))
+    (line,) = lines_of(ax, "random")
+    assert len(line.get_xdata()) == 30
+    assert line.get_linestyle() != "None"
+    (band,) = ax.collections  # in place of 30 bars
+    low, high = band.get_paths()[0].vertices[:, 1].min(), band.get_paths()[0].vertices[:, 1].max()
+    row = study(points)[0].summary()
+    assert (low, high) == pytest.approx((row["ci_low"], row["ci_high"]))
+
+
+def test_a_large_sample_keeps_its_extremes(scenario):
+    many = np.append(np.random.default_rng(1).normal(10.0, 0.1, 20_000), [9.0, 14.0])
+    ax = plots.comparison(Comparison(scenario, [sample({}, "random", many)]))
+    heights = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (9.0, 14.0)
+
+
 def test_a_sampled_design_is_scattered_not_joined(scenario):
     points = [
         {"device.cores": c, "extensions.noise": n}
@@ -397,6 +418,16 @@ def test_a_long_run_shows_its_first_cycles_and_says_so(scenario):
     assert part.get_xlim() == (run.backward_starts[18], run.backward_starts[30])
     whole = plots.timeline(run, cycles=50)
     assert whole.get_xlim() == (0.0, run.makespan)
+
+
+def test_a_run_whose_first_cycles_have_no_work_is_shown_whole(scenario):
+    work = [0.0] * 12 + [1.0] * 3
+    data = scenario.model_dump()
+    data["workload"] = {"cycles": 15, "comm": work, "forward": work, "backward": work}
+    run = kdsim.simulate(kdsim.Scenario.model_validate(data), "greedy")
+    assert plots.timeline(run).get_xlim() == (0.0, run.makespan)
+    with pytest.raises(PlotError, match="cycles 1 to 5 of this run take no time"):
+        plots.timeline(run, cycles=5)
 
 
 @pytest.mark.parametrize("cycles", [0, -1, (3, 2), (0, 4), (51, 60)])

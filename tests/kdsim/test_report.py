@@ -193,6 +193,20 @@ def test_a_figure_that_does_not_fit_is_replaced_by_the_reason():
     assert "the sweep needs 13 panels, more than 12" in page
 
 
+def test_what_cannot_be_given_is_a_dash_and_long_lists_are_summed_up():
+    scenario = small()
+    data = scenario.model_dump()
+    work = [float(k) for k in range(30)]
+    data["workload"] = {"cycles": 30, "comm": work, "forward": 1.0, "backward": 1.0}
+    listed = kdsim.Scenario.model_validate(data)
+    once = Sample({}, "random", np.array([200.0]), np.array([150.0]), "optimum", True)
+    page = report.report_html(report.ReportData(listed, [once]))
+    assert "30 numbers from 0 to 29" in page
+    assert "none can be given from a single replication" in page
+    assert '<td data-value="">–</td>' in page
+    assert ">nan<" not in page
+
+
 def test_an_empty_report_and_an_unwritable_place_are_refused(tmp_path, grid):
     with pytest.raises(PlotError, match="no samples"):
         report.write_report(report.ReportData(grid.scenario, []), tmp_path / "a.html")
