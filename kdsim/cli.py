@@ -140,17 +140,28 @@ def main(argv: list[str] | None = None) -> None:
         error.show()
         status = error.exit_code
     except BrokenPipeError:
-        # The reader (head, less) has gone; keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
+        status = _reader_gone()
     except ModuleNotFoundError as error:
         missing = _missing(error, "this command")
         _say(str(missing))
         status = missing.exit_code
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # how click and rich pass it on
+            status = _reader_gone()
+        else:
+            _say(f"a policy, or a module it loads, called sys.exit({error.code!r})")
+            status = 1
     except MemoryError:
         _say("out of memory")
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _reader_gone() -> int:
+    """Go quietly when the reader of the output (head, less) has gone: it has what it wanted."""
+    # Keeps Python from complaining at exit about what it could not flush.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _say(text: str) -> None:

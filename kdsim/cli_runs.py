@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from kdsim.errors import KdsimError, ScenarioError
+from kdsim.errors import KdsimError, ScenarioError, UnknownPolicyError
+from kdsim.faults import did_you_mean
 from kdsim.loading import load_scenario
 from kdsim.scenario import Scenario, with_fields
 
@@ -59,7 +60,10 @@ def load(source: str, changes: tuple[str, ...], *, keep_sweep: bool) -> Scenario
     changed = with_fields(scenario, parsed)
     if not keep_sweep:
         return changed
-    sweep = {name: values for name, values in scenario.sweep.items() if name not in parsed}
+    gone = set(parsed)
+    if "workload.ratio" in gone:
+        gone |= {"workload.comm", "workload.forward", "workload.backward"}
+    sweep = {name: values for name, values in scenario.sweep.items() if name not in gone}
     design = scenario.design if sweep else type(scenario.design)()
     return changed.model_copy(update={"sweep": sweep, "design": design})
 
@@ -88,6 +92,13 @@ def save_figure(axes: Any, path: Path) -> None:
 
     plots.save(axes, path)
     click.echo(f"figure written to {path}", err=True)
+
+
+def check_outputs(*paths: Path | None) -> None:
+    """Refuse places that cannot be written before any work is done for them."""
+    for path in paths:
+        if path is not None and not path.parent.is_dir():
+            raise KdsimError(f"{path}: cannot be written: there is no folder {path.parent}")
 
 
 output_option = click.option(
@@ -138,15 +149,25 @@ def compare(
     """
     from kdsim import batch
     from kdsim.compare import compare as compare_policies
+    from kdsim.policies import make_policy
     from kdsim.progress import ProgressBar
 
+    check_outputs(output)
     loaded = load(scenario, changes, keep_sweep=True)
-    plain = [p for p in policies or loaded.policies if not batch.is_compiled(p)]
+    chosen = list(dict.fromkeys(policies or loaded.policies))
+    for name in chosen:
+        make_policy(name)  # a wrong name is told before the others have been simulated
+    if against and against not in chosen:
+        raise UnknownPolicyError(
+            f"--against {against!r} is not among the policies compared"
+            f"{did_you_mean(against, chosen)}; compared: {', '.join(chosen)}"
+        )
+    plain = [p for p in chosen if not batch.is_compiled(p)]
     if plain and not as_json:
         click.echo(f"{', '.join(plain)}: your own code, simulated run by run in SimPy", err=True)
     with ProgressBar("runs", enabled=not as_json) as progress:
         result = compare_policies(
-            loaded, policies, replications=replications, seed=seed, progress=progress
+            loaded, chosen, replications=replications, seed=seed, progress=progress
         )
     differences = result.differences(against) if against else []
     if as_json:
@@ -167,9 +188,15 @@ def compare(
 
 @click.command()
 @scenario_argument
-@click.option("-p", "--policy", default="optimal", show_default=True, metavar="NAME")
+@click.option(
+    "-p", "--policy", default="optimal", show_default=True, metavar="NAME",
+    help="A built-in name, static:c or module:Class.",
+)  # fmt: skip
 @seed_option
-@click.option("--replication", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--replication", type=click.IntRange(0, 2**53), default=0, show_default=True,
+    help="Number of the run: which draws and which noise it meets.",
+)  # fmt: skip
 @output_option
 @click.option(
     "--trace-out",
@@ -203,6 +230,7 @@ def run(
     """
     from kdsim.engine import simulate
 
+    check_outputs(output, trace_out, timeline_out)
     loaded = load(scenario, changes, keep_sweep=False)
     result = simulate(loaded, policy, seed=seed, replication=replication)
     if as_json:
@@ -293,7 +321,9 @@ def check(
       kdsim check --schema > scenario.schema.json
     """
     if schema:
-        print_json(Scenario.model_json_schema())
+        from kdsim.schema import scenario_schema
+
+        print_json(scenario_schema())
         return
     if not scenarios and not policies:
         raise click.UsageError("give a scenario, --policy or --schema")
@@ -355,5 +385,6 @@ def curves(scenario: str, changes: tuple[str, ...], cores: tuple[int, ...], outp
     """
     from kdsim import plots
 
+    check_outputs(output)
     loaded = load(scenario, changes, keep_sweep=True)
     save_figure(plots.curves(loaded, core_counts=list(cores) or None), output)

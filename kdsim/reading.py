@@ -203,7 +203,7 @@ def _begins_below(node: Node) -> bool:
     """Whether a value has no line of its own: a block, or nothing at all; its key tells more."""
     if isinstance(node, ScalarNode):
         return node.value == "" and not node.style
-    return not node.flow_style
+    return not getattr(node, "flow_style", True)
 
 
 def _no_tag(node: Node) -> str:

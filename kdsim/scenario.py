@@ -311,10 +311,11 @@ def scenario_from_data(data: Any, document: Document | None = None) -> Scenario:
     faults = list(document.faults) if document else []
     places = document or Document("scenario")
     broken: set[str] = set()
+    scenario: Scenario | None = None
+    rest: Scenario | None = None
     try:
         scenario = rest = Scenario.model_validate(data)
     except ValidationError as error:
-        scenario = None
         faults += faults_of(error, places, Scenario)
         rest, broken = _legal_rest(data, error)
     if rest is not None:

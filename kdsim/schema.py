@@ -18,7 +18,7 @@ def scenario_schema() -> dict[str, Any]:
     _either(parts["Device"], ["compute", "communication"], "curves")
     _either(parts["Workload"], ["cycles", "comm", "forward", "backward"], "profile")
     values = {"type": ["number", "string"], "description": "a number, or a ratio such as '2:1'"}
-    for option in schema["properties"]["sweep"]["additionalProperties"]["anyOf"]:
+    for option in schema["properties"]["sweep"]["additionalProperties"]["oneOf"]:
         if option.get("type") == "array":
             option["items"] = values
     return {

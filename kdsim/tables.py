@@ -18,8 +18,12 @@ _PIPE_WIDTH = 120
 
 
 def console() -> Console:
-    """Return a console on standard output that does not cut tables when it is not a terminal."""
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
+    """Return a console on standard output that does not cut tables when it is not a terminal.
+
+    Names are printed as they are: square brackets and colons in them are no markup.
+    """
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def seconds(value: float) -> str:
