@@ -7,6 +7,7 @@ validator found into `Fault`s on those lines.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -175,8 +176,11 @@ def faults_of(error: ValidationError, document: Document, root: type[BaseModel])
             tag = str(context.get("tag", ""))
             reason = f"unknown model{did_you_mean(tag, known)}; known: {', '.join(known)}"
             location, got = (*location, "model"), tag
+        elif isinstance(got, float) and not math.isfinite(got):
+            reason = _REASONS["finite_number"]
         elif kind in _REASONS:
-            reason = _REASONS[kind].format(**context)
+            numbers = {k: f"{v:g}" if isinstance(v, float) else v for k, v in context.items()}
+            reason = _REASONS[kind].format(**numbers)
         else:
             reason = item["msg"]
         if kind != "missing" and "(got" not in reason and kind not in ("policy", "work", "design"):

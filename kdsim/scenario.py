@@ -190,7 +190,9 @@ class Scenario(Noun):
 
 def is_policy_name(name: str) -> bool:
     """Tell whether a name is built in, ``static:c`` or of the form ``module:Class``."""
-    return name in POLICY_NAMES or bool(_STATIC.fullmatch(name) or _USER_CLASS.fullmatch(name))
+    if name.startswith("static:"):
+        return bool(_STATIC.fullmatch(name))
+    return name in POLICY_NAMES or bool(_USER_CLASS.fullmatch(name))
 
 
 # --- changing a field by its dotted path ----------------------------------------------------------

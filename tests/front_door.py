@@ -46,7 +46,13 @@ def spawn(*arguments: object, cwd: Path | None = None, **extra: str) -> Answer:
     """Run the command line in a fresh process."""
     command = [sys.executable, "-W", "error", "-m", "kdsim", *map(str, arguments)]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, cwd=cwd, env=environment(**extra)
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env=environment(**extra),
     )
     return Answer(done.returncode, done.stdout, done.stderr)
 
@@ -55,6 +61,6 @@ def python(code: str, cwd: Path | None = None) -> Answer:
     """Run Python code in a fresh process."""
     done = subprocess.run(
         [sys.executable, "-c", code],
-        capture_output=True, text=True, timeout=120, cwd=cwd, env=environment(),
+        check=False, capture_output=True, text=True, timeout=120, cwd=cwd, env=environment(),
     )  # fmt: skip
     return Answer(done.returncode, done.stdout, done.stderr)

@@ -139,7 +139,7 @@ def test_values_are_shown_as_a_file_holds_them():
     assert shorten(True) == "true"
     assert shorten("a") == "'a'"
     assert shorten([0] * 9) == "a list of 9 entries"
-    assert shorten({i: 0 for i in range(9)}) == "a mapping of 9 entries"
+    assert shorten(dict.fromkeys(range(9), 0)) == "a mapping of 9 entries"
     assert len(shorten("x" * 1000)) == 60
 
 

@@ -128,12 +128,15 @@ def test_a_file_without_permission(tmp_path):
     refused(tmp_path / "a.yaml", "cannot be read", "Permission denied")
 
 
-# --- what is odd but legal ----------------------------------------------------------------------
+# --- what is odd but legal ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "text",
-    ["\ufeff" + BASE, BASE.replace("\n", "\r\n"), "---\n" + BASE + "...\n", "%YAML 1.2\n---\n" + BASE],
+    [
+        "\ufeff" + BASE, BASE.replace("\n", "\r\n"), "---\n" + BASE + "...\n",
+        "%YAML 1.2\n---\n" + BASE,
+    ],
     ids=["byte order mark", "DOS lines", "document markers", "version"],
 )  # fmt: skip
 def test_marks_around_the_data_are_fine(text, tmp_path):
