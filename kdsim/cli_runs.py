@@ -162,6 +162,8 @@ def compare(
             f"--against {against!r} is not among the policies compared"
             f"{did_you_mean(against, chosen)}; compared: {', '.join(chosen)}"
         )
+    if against and len(chosen) == 1:
+        raise UnknownPolicyError(f"--against needs a second policy beside {against!r}")
     plain = [p for p in chosen if not batch.is_compiled(p)]
     if plain and not as_json:
         click.echo(f"{', '.join(plain)}: your own code, simulated run by run in SimPy", err=True)
