@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import simpy
-from simpy.events import Event
+from simpy.events import Event, EventPriority
 
 from kdsim.errors import PolicyError
 from kdsim.loading import load_scenario
@@ -32,7 +32,7 @@ DONE = 1e-12
 #: Questions to a policy without a single completion between them.
 MAX_QUESTIONS = 100_000
 #: After every event of the same instant (SimPy's own priorities are 0 and 1).
-_LAST = 2
+_LAST = EventPriority(2)
 
 _Process = Generator[Event, Any, None]
 
@@ -279,9 +279,11 @@ def check_decision(answer: Any, policy: Policy, state: State) -> Decision:
         seconds = math.nan
     if seconds > 0 and then is not None and state.now + seconds == state.now:
         return Decision(then)  # shorter than the clock can tell
-    if not seconds > 0 or state.now + seconds == state.now:
+    if not 0 < seconds < math.inf or state.now + seconds == state.now:
         raise _blame(
-            policy, state, f"answered hold = {hold!r:.40}; legal are seconds that advance the clock"
+            policy,
+            state,
+            f"answered hold = {hold!r:.40}; legal are finite seconds that advance the clock",
         )
     return answer
 
