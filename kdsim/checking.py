@@ -22,7 +22,7 @@ from kdsim.scenario import Scenario
 
 _SLOW_DECISION_S = 0.01
 #: Faulty cases after which no more are tried.
-_ENOUGH = 5
+_ENOUGH = 3
 _VALUES = re.compile(r"\d[\d.e+-]*")
 
 
@@ -150,7 +150,7 @@ class _Found:
         for kind, text in self.first.items():
             more = self.count[kind] - 1
             out.append(f"{text}; {more} more of this kind" if more else text)
-        return [*out, "stopped after five cases"] if self.cases >= _ENOUGH else out
+        return [*out, "stopped after three faulty cases"] if self.cases >= _ENOUGH else out
 
 
 def _cases(scenario: Scenario | None) -> Iterator[tuple[str, Plan]]:

@@ -180,7 +180,8 @@ def compare(
         out = tables.console()
         out.print(tables.comparison_table(result))
         if against:
-            out.print(tables.difference_table(differences, against))
+            scale = max(row["mean"] for row in result.rows)
+            out.print(tables.difference_table(differences, against, scale=scale))
     if output:
         save_figure(result.plot(), output)
 

@@ -167,7 +167,7 @@ def test_a_bad_policy_ends_the_run_by_name_and_state(name, folder):
     assert_clear(answer, 1, BAD[name])
     assert any(known in answer.err for known in ("policy mine ", name))
     answer = call("compare", "paper-1to1", "-n", 2, "-p", "optimal", "-p", f"mine:{name}", "--json")
-    assert_clear(answer, 1, BAD[name].replace("9;", "7;").replace("0..8", "0..6"))
+    assert_clear(answer, 1, BAD[name].replace("= 9;", "= 7;").replace("0..8", "0..6"))
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
@@ -228,17 +228,6 @@ def test_check_refuses_an_unknown_policy_once(name, folder):
     assert answer.code == 2
     if name != "static:99":
         assert answer.err.count(UNKNOWN[name]) == 1
-
-
-def test_no_progress_is_found_without_a_hang(folder):
-    class SameForEver(Policy):
-        name = "same"
-
-        def decide(self, state):
-            return Decision(0, hold=1e-9)
-
-    problems = check_policy(SameForEver).problems
-    assert "without any task completing" in problems[0]
 
 
 def test_state_kept_between_runs_is_found():
@@ -343,8 +332,8 @@ def test_an_instance_and_a_class_can_be_checked():
 def test_a_report_reads_well(folder):
     text = str(check_policy("mine:TooMany"))
     assert text == textwrap.dedent("""\
-        policy mine:TooMany: not usable (5 runs)
+        policy mine:TooMany: not usable (3 runs)
           problem: policy mine answered comm_cores = 2; legal are whole numbers 0..1 (state: \
 i=0, j=0, k=0, remaining comm 1, comp 1, t=0 s, 1 cores) (case: 1 core, 6 cycles); \
-4 more of this kind
-          problem: stopped after five cases""")
+2 more of this kind
+          problem: stopped after three faulty cases""")
