@@ -67,7 +67,7 @@ class LazyGroup(click.Group):
         except ModuleNotFoundError as error:
             raise _missing(error, cmd_name) from None
         command.name = cmd_name
-        return command  # type: ignore[no-any-return]
+        return verbatim_examples(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
@@ -87,6 +87,20 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def verbatim_examples(command: click.Command) -> click.Command:
+    r"""Keep the line breaks of the examples in a command's help, and in its subcommands'.
+
+    Click leaves a paragraph alone that begins with a backspace character. Docstrings are raw,
+    so that in them this mark is the two characters ``\b``.
+    """
+    if command.help:
+        command.help = command.help.replace("\\b\n", "\b\n")
+    if isinstance(command, click.Group):
+        for member in command.commands.values():
+            verbatim_examples(member)
+    return command
+
+
 def _missing(error: ModuleNotFoundError, command: str) -> KdsimError:
     missing = (error.name or "").split(".")[0]
     extras = {"torch": "torch", "sklearn": "torch", "pooch": "torch", "distributed": "cluster"}
@@ -95,7 +109,11 @@ def _missing(error: ModuleNotFoundError, command: str) -> KdsimError:
             f"{command} needs {missing}, which is not installed; "
             f"install it with: pip install 'kdsim[{extras[missing]}]'"
         )
-    raise error
+    if missing in ("kdsim", "calibration"):
+        return KdsimError(f"{command} is not part of this installation (no module {error.name})")
+    return KdsimError(
+        f"{command} needs {missing}, which is not installed; install it with: pip install {missing}"
+    )
 
 
 @click.group(
@@ -118,7 +136,15 @@ def cli() -> None:
 
 @click.group(cls=LazyGroup, lazy=_WORKLOADS)
 def workload() -> None:
-    """Run a real workload; each gives a result and the cost profile that a scenario reads."""
+    r"""Run a real workload; each gives a result and the cost profile that a scenario reads.
+
+    \b
+    Example:
+      kdsim workload edge-kd --help
+    """
+
+
+verbatim_examples(cli)
 
 
 def main(argv: list[str] | None = None) -> None:

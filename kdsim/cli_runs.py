@@ -225,6 +225,8 @@ def run(
 ) -> None:
     r"""Simulate one run of SCENARIO: makespan, segments, timeline.
 
+    The scenario's own values count, not its sweep; --set changes them.
+
     \b
     Examples:
       kdsim run measured --policy greedy
@@ -273,7 +275,8 @@ def _write(path: Path, text: str) -> None:
 def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     r"""Compute the minimal makespan of SCENARIO, the path and the schedule that attain it.
 
-    No schedule whatever can be faster; the built-in policy "optimal" attains it.
+    No schedule whatever can be faster; the built-in policy "optimal" attains it. The scenario's
+    own values count, not its sweep; --set changes them.
 
     \b
     Example:
@@ -289,7 +292,8 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     from kdsim import tables
 
     out = tables.console()
-    out.print(f"{loaded.name}: {result.kind} of the makespan {tables.seconds(result.makespan)} s")
+    kind = "minimal makespan" if result.exact else "lower bound of the makespan"
+    out.print(f"{loaded.name}: {kind} {tables.seconds(result.makespan)} s")
     out.print(
         f"fastest path: {len(result.path)} vertices, from no work to "
         f"{result.path[-1, 0]:g} data units and {result.path[-1, 1]:g} compute units"

@@ -97,7 +97,7 @@ def _how(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> str:
 def difference_table(
     rows: Sequence[Mapping[str, Any]], reference: str, *, scale: float = 0.0
 ) -> Table:
-    """Lay paired differences out; beside makespans of `scale` seconds, rounding is no difference."""
+    """Lay paired differences out; rounding of makespans of `scale` seconds is no difference."""
     rows = [_without_rounding(row, _ROUNDING * scale) for row in rows]
     fields = [n for n in rows[0] if n not in _DIFFERENCE_COLUMNS]
     table = Table(
