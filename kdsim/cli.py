@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
         _say(str(missing))
         status = missing.exit_code
     except SystemExit as error:
-        if isinstance(error.__context__, BrokenPipeError):  # how click and rich pass it on
+        if _lost_reader(error):
             status = _reader_gone()
         else:
             _say(f"a policy, or a module it loads, called sys.exit({error.code!r})")
@@ -181,6 +181,12 @@ def main(argv: list[str] | None = None) -> None:
         _say("out of memory")
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _lost_reader(error: SystemExit) -> bool:
+    """Whether this is how rich, or click (which silences standard output), end on a closed pipe."""
+    silenced = "PacifyFlush" in type(sys.stdout).__name__
+    return silenced or isinstance(error.__context__, BrokenPipeError)
 
 
 def _reader_gone() -> int:

@@ -390,8 +390,8 @@ def curves(scenario: str, changes: tuple[str, ...], cores: tuple[int, ...], outp
     Example:
       kdsim curves paper-1to1 -o fig4.png
     """
-    from kdsim import plots
-
     check_outputs(output)
     loaded = load(scenario, changes, keep_sweep=True)
+    from kdsim import plots
+
     save_figure(plots.curves(loaded, core_counts=list(cores) or None), output)

@@ -150,9 +150,11 @@ class Device(Noun):
     @model_validator(mode="before")
     @classmethod
     def _default_reference(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and value.get("reference_cores") is None:
-            return {**value, "reference_cores": value.get("cores")}
-        return value
+        if not isinstance(value, Mapping) or value.get("reference_cores") is not None:
+            return value
+        cores = value.get("cores")
+        legal = isinstance(cores, int | np.integer) and 1 <= cores <= MAX_CORES
+        return {**value, "reference_cores": cores if legal else None}
 
     @field_validator("compute")
     @classmethod
