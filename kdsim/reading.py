@@ -96,8 +96,10 @@ def parse_yaml(text: str, where: str) -> Document:
     def refuse(reason: str, line: int = 1, column: int = 1) -> FaultyFileError:
         return FaultyFileError([Fault(where, line, column, "", reason)])
 
+    yaml = YAML(typ="safe", pure=True)
+    yaml.composer.warn_double_anchors = False  # an anchor may be set anew: the last one counts
     try:
-        root = YAML(typ="safe", pure=True).compose(text)
+        root = yaml.compose(text)
     except RecursionError:
         raise refuse("is nested too deeply") from None
     except MarkedYAMLError as error:

@@ -1,15 +1,25 @@
 """Files that are wrong: each is refused with file, line and reason, and never a traceback."""
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 from broken_scenarios import BASE, CORPUS
 from front_door import call, spawn
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kdsim.errors import ScenarioError
 from kdsim.faults import FaultyFileError
 from kdsim.loading import load_scenario
 from kdsim.reading import MAX_FILE_BYTES, parse_yaml, read_yaml
+from kdsim.scenario import scenario_from_data
+
+TEXTS = [
+    BASE,
+    *(c.data.decode() for c in CORPUS.values() if c.data.isascii() and len(c.data) < 2000),
+]
 
 
 def assert_refused(answer, place, words):
@@ -171,6 +181,10 @@ def test_an_alias_is_a_copy():
     assert parse_yaml("{a: &x [1, 2], b: *x}", "x").data == {"a": [1, 2], "b": [1, 2]}
 
 
+def test_an_anchor_may_be_set_anew():
+    assert parse_yaml("[&x 1, *x, &x 2, *x]", "x").data == [1, 1, 2, 2]
+
+
 def test_a_plain_tag_that_says_what_a_value_is_is_fine():
     assert parse_yaml("[!!str 3, !!float 3, !!int '3']", "x").data == ["3", 3.0, 3]
 
@@ -195,3 +209,51 @@ def test_a_file_is_named_as_the_user_named_it(tmp_path, monkeypatch):
     with pytest.raises(FaultyFileError) as caught:
         read_yaml(tmp_path / "a.yaml", where="shown.yaml")
     assert str(caught.value).startswith("shown.yaml:1:")
+
+
+# --- anything at all ------------------------------------------------------------------------------
+
+PIECES = [
+    *"[]{}:,-?&*!|>'\"%@`# \n\t~<=.019eE+_a\xe9\x85\ufeff",
+    *("&a ", "*a", "!!", "<<: ", "- ", "? ", "---", "%YAML 1.1\n", "!!binary ", "!!set", "!!omap"),
+    *("!!timestamp 2001-01-01", "0x", "0o", "1:2", "|\n  x"),
+]
+
+
+def faults_in(read):
+    """Return the faults that a function raises; any other error is the test's failure."""
+    try:
+        read()
+    except FaultyFileError as error:
+        return error.faults
+    return ()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_damage_to_a_file_is_a_fault_or_nothing(data):
+    text = data.draw(st.sampled_from(TEXTS))
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(text)))
+        length = data.draw(st.integers(0, 5))
+        text = text[:start] + data.draw(st.sampled_from(PIECES)) + text[start + length :]
+
+    def read():
+        document = parse_yaml(text, "damaged.yaml")
+        scenario_from_data(document.data, document)
+
+    for fault in faults_in(read):
+        assert str(fault).startswith("damaged.yaml:")
+        assert 1 <= fault.line <= text.count("\n") + 1 + text.count("\x85")
+        assert fault.reason
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_fault_or_plain_data(data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bytes.yaml"
+        path.write_bytes(data)
+        for fault in faults_in(lambda: read_yaml(path)):
+            assert fault.where == str(path)
+            assert fault.reason

@@ -6,10 +6,13 @@ import json
 import numpy as np
 import pytest
 from broken_scenarios import BASE
-from front_door import call, spawn
+from front_door import call, python, spawn
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import kdsim
 from kdsim.errors import ScenarioError
+from kdsim.faults import FaultyFileError
 from kdsim.loading import bundled_scenarios, load_scenario
 from kdsim.scenario import (
     Scenario,
@@ -176,13 +179,57 @@ def test_a_static_policy_must_fit_every_device_of_the_file(sweep, ok, tmp_path):
         assert "static:3 asks for more cores than the device has (2)" in answer.err
 
 
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["", "1:1", "static:2", "a.b:C", "random", "1.0", "table", "sobol", "\n"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["cores", "model", "low", "high", "a1", "b1"]), inner)
+    ),
+    max_leaves=5,
+)
+
+
+def places(value, place=()):
+    if place:
+        yield place
+    items = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value) if isinstance(value, list) else items
+    for key, inner in items:
+        yield from places(inner, (*place, key))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_anything_in_any_place_is_a_legal_scenario_or_a_fault(data):
+    facts = plain(sweep={"device.cores": [1, 2]}).model_dump(mode="json")
+    for _ in range(data.draw(st.integers(1, 3))):
+        *parents, last = data.draw(st.sampled_from(list(places(facts))))
+        target = facts
+        for parent in parents:
+            target = target[parent]
+        target[last] = data.draw(anything)
+    faults, scenario = (), None
+    try:
+        scenario = scenario_from_data(facts)
+    except FaultyFileError as error:
+        faults = error.faults
+    assert all(fault.reason for fault in faults)
+    if scenario is None:
+        assert faults
+    else:
+        assert scenario.plan().comm.size == scenario.workload.cycles
+        assert len(scenario.digest()) == 64
+
+
 # --- digests --------------------------------------------------------------------------------------
 
 
 def test_a_digest_is_the_same_in_every_process():
     code = "print(__import__('kdsim').load_scenario('paper-1to1').digest())"
-    from front_door import python
-
     assert python(code).out.strip() == load_scenario("paper-1to1").digest()
 
 
