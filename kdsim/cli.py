@@ -22,7 +22,7 @@ _COMMANDS = {
     "compare": ("kdsim.cli_runs:compare", "Compare policies: the main job; table and plot."),
     "run": ("kdsim.cli_runs:run", "Simulate one run; segments, timeline, trace."),
     "optimum": ("kdsim.cli_runs:optimum", "The proven minimal makespan and its schedule."),
-    "check": ("kdsim.cli_runs:check", "Validate scenarios and policies only."),
+    "check": ("kdsim.cli_check:check", "Validate scenarios and policies only."),
     "curves": ("kdsim.cli_runs:curves", "Draw f and g over the allocations."),
     "sweep": ("kdsim.cli_sweep:sweep", "Run a whole design into a store, resumable."),
     "plot": ("kdsim.cli_sweep:plot", "Draw the figures of a store."),

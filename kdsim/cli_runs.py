@@ -1,4 +1,4 @@
-"""The commands that simulate: compare, run, optimum, check, curves."""
+"""The commands that simulate: compare, run, optimum, curves; and what commands share."""
 
 from __future__ import annotations
 
@@ -301,73 +301,6 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     out.print(tables.schedule_table(result))
     if not result.exact:
         out.print("A lower bound: release or reallocation_cost may keep any schedule above it.")
-
-
-# --- check ----------------------------------------------------------------------------------------
-
-
-@click.command()
-@click.argument("scenarios", nargs=-1, type=str, metavar="[SCENARIO]...")
-@click.option("--schema", is_flag=True, help="Print the JSON Schema of scenario files and stop.")
-@click.option(
-    "-p", "--policy", "policies", multiple=True, metavar="MODULE:CLASS",
-    help="Also exercise a policy of your own (repeatable).",
-)  # fmt: skip
-@json_option
-def check(
-    scenarios: tuple[str, ...], schema: bool, policies: tuple[str, ...], as_json: bool
-) -> None:
-    r"""Validate scenarios, and policies of your own, without running a study.
-
-    Every fault of a file is listed as FILE:LINE:COLUMN: FIELD: REASON.
-
-    \b
-    Examples:
-      kdsim check my.yaml other.yaml
-      kdsim check my.yaml --policy mine:MyPolicy
-      kdsim check --schema > scenario.schema.json
-    """
-    if schema:
-        from kdsim.schema import scenario_schema
-
-        print_json(scenario_schema())
-        return
-    if not scenarios and not policies:
-        raise click.UsageError("give a scenario, --policy or --schema")
-    from kdsim.checking import check_policy
-
-    findings, problems, loaded = [], [], None
-    for source in scenarios:
-        try:
-            loaded = load_scenario(source)
-        except ScenarioError as error:
-            problems.append(str(error))
-            findings.append({"scenario": source, "ok": False, "faults": str(error).splitlines()})
-            continue
-        findings.append({"scenario": source, "ok": True, "faults": []})
-        if not as_json:
-            click.echo(f"{source}: ok ({_describe(loaded)})")
-    for name in policies:
-        report = check_policy(name, loaded)
-        findings.append({"policy": name, "ok": report.ok, "problems": report.problems})
-        if not report.ok:
-            problems.append(str(report))
-        elif not as_json:
-            click.echo(str(report))
-    if as_json:
-        print_json({"ok": not problems, "findings": findings})
-    if problems:
-        raise ScenarioError("\n".join(problems))
-
-
-def _describe(scenario: Scenario) -> str:
-    from kdsim.design import points
-
-    count = len(points(scenario))
-    return (
-        f"{scenario.device.cores} cores, {scenario.workload.cycles} cycles, "
-        f"{len(scenario.policies)} policies, {count} point{'s' if count > 1 else ''}"
-    )
 
 
 # --- curves ---------------------------------------------------------------------------------------

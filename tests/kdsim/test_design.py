@@ -123,6 +123,9 @@ def test_a_combination_that_is_not_legal_is_a_point_with_its_reason(tmp_path):
     assert [p.scenario is None for p in drawn] == [False, False, False, True]
     with pytest.raises(ScenarioError, match=r"at device\.compute\.a2 = 0\.3, device\.ref.* = 6: "):
         drawn[3].legal()
+    answer = call("check", tmp_path / "a.yaml")
+    assert answer.code == 0  # a sweep records such a point and goes on
+    assert "4 points, 1 of them not legal, the first at device.compute.a2 = 0.3" in answer.out
     answer = call("compare", tmp_path / "a.yaml")
     assert answer.code == 2
     assert "at device.compute.a2 = 0.3" in answer.err
@@ -137,3 +140,10 @@ def test_a_sample_of_a_million_points_is_not_refused_for_its_size():
         scenario(
             {"workload.comm": {"low": 1.0, "high": 2.0}}, {"method": "sobol", "samples": 1_000_001}
         )
+
+
+def test_a_huge_grid_is_counted_and_not_built(tmp_path):
+    values = ", ".join(str(v) for v in range(1, 1001))
+    sweep = f"sweep:\n  workload.comm: [{values}]\n  workload.forward: [{values}]\n"
+    (tmp_path / "a.yaml").write_text(BASE + sweep)
+    assert "1,000,000 points" in call("check", tmp_path / "a.yaml").out
