@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -149,6 +150,7 @@ verbatim_examples(cli)
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit; every error that kdsim knows is one message."""
+    _prepare_streams()
     try:
         # Not standalone: click's own errors are handled here as well.
         status = cli.main(args=argv, prog_name="kdsim", standalone_mode=False)
@@ -177,10 +179,25 @@ def main(argv: list[str] | None = None) -> None:
         else:
             _say(f"a policy, or a module it loads, called sys.exit({error.code!r})")
             status = 1
+    except OSError as error:  # a full disk under standard output
+        _reader_gone()
+        _say(f"the output cannot be written: {error.strerror or error}")
+        status = 1
     except MemoryError:
         _say("out of memory")
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _prepare_streams() -> None:
+    """Make standard output and error fit for whatever is printed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller: nobody wants to see it
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open to the very end
+        elif name == "stdout" and hasattr(stream, "reconfigure"):
+            # A name that the terminal's encoding lacks is no reason to lose a result.
+            stream.reconfigure(errors="replace")
 
 
 def _lost_reader(error: SystemExit) -> bool:

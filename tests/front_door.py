@@ -50,6 +50,7 @@ def spawn(*arguments: object, cwd: Path | None = None, **extra: str) -> Answer:
         check=False,
         capture_output=True,
         text=True,
+        errors="replace",
         timeout=120,
         cwd=cwd,
         env=environment(**extra),

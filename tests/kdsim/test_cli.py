@@ -357,6 +357,39 @@ def test_a_reader_that_goes_away_leaves_no_noise(arguments):
     assert err == ""
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("command", ["compare", "run", "optimum", "check"])
+def test_a_name_that_the_terminal_lacks_is_no_failure(command, encoding, tmp_path):
+    text = BASE.replace("name: broken", 'name: "caf\xe9 \u2713"')
+    (tmp_path / "caf\xe9.yaml").write_text(text, encoding="utf-8")
+    answer = spawn(command, "caf\xe9.yaml", cwd=tmp_path, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+    assert answer.code == 0, answer.err
+    assert "caf" in answer.out
+
+
+@pytest.mark.parametrize("command", ["check", "run", "optimum"])
+def test_a_closed_standard_output_is_no_failure(command, small, tmp_path):
+    line = f'"$0" -m kdsim {command} {small} >&-'
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable],
+        check=False, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environment(),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")  # noqa: PTH110
+@pytest.mark.parametrize("arguments", [["check"], ["run"], ["run", "--json"], ["optimum"]])
+def test_a_full_disk_is_told(arguments, small, tmp_path):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "kdsim", *arguments, small],
+            check=False, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+            cwd=tmp_path, env=environment(),
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "kdsim: the output cannot be written: No space left on device\n"
+
+
 WAITS = """
 import sys
 from kdsim import Decision, Policy
