@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from kdsim._version import __version__
-from kdsim.designs import Point, point_values
+from kdsim.batch import bound_kind, varies
+from kdsim.design import Point, iterate
 from kdsim.errors import KdsimError, ScenarioError, StoreError, UnknownPolicyError
 from kdsim.faults import shorten
 from kdsim.loading import find_scenario
-from kdsim.optimum import is_exact
-from kdsim.policies import is_random, make_policy
+from kdsim.policies import make_policy
 from kdsim.reading import read_yaml
 from kdsim.scenario import Scenario, with_fields
 from kdsim.store import Store
@@ -77,49 +77,31 @@ def planned_runs(scenario: Scenario, sources: Mapping[str, str]) -> Iterator[Pla
     sources : mapping
         Hash of the source file of each policy, empty for a built-in one.
     """
-    for point in point_values(scenario):
-        text = json.dumps(point)
-        try:
-            here: Scenario | None = with_fields(scenario, point)
-            digest, error = here.digest(), ""  # type: ignore[union-attr]
-        except ScenarioError as fault:
-            here, digest, error = None, "", _short(fault)
+    for point in iterate(scenario):
+        text = json.dumps(point.values)
+        digest = point.scenario.digest() if point.scenario else ""
         for policy in scenario.policies:
-            yield _planned(scenario, here, point, text, digest, policy, sources[policy], error)
+            yield _planned(scenario, point, text, digest, policy, sources[policy])
 
 
 def _planned(
-    base: Scenario,
-    here: Scenario | None,
-    point: Point,
-    text: str,
-    digest: str,
-    policy: str,
-    source: str,
-    error: str,
+    base: Scenario, point: Point, text: str, digest: str, policy: str, source: str
 ) -> PlannedRun:
-    scenario = here or base
-    noisy = scenario.extensions.noise > 0
-    varies = noisy or is_random(policy)
+    scenario = point.scenario or base
     # The point is part of the identity: the same physics may stand in a table under two labels.
-    facts = [digest or error, text, policy, source, ENGINE_VERSION]
+    facts = [digest or point.error, text, policy, source, ENGINE_VERSION]
     return PlannedRun(
         point=text,
         policy=policy,
         source=source,
         cell=hashlib.sha256(json.dumps(facts).encode()).hexdigest(),
         cycles=scenario.workload.cycles,
-        replications=base.replications if varies else 1,
-        noisy=noisy,
-        varies=varies,
-        bound_kind="optimum" if is_exact(scenario.plan()) else "lower bound",
-        error=error,
+        replications=base.replications if varies(scenario, policy) else 1,
+        noisy=scenario.extensions.noise > 0,
+        varies=varies(scenario, policy),
+        bound_kind=bound_kind(scenario),
+        error=point.error,
     )
-
-
-def _short(fault: ScenarioError) -> str:
-    parts = [f"{f.field}: {f.reason}" for f in getattr(fault, "faults", ())]
-    return "; ".join(parts) or str(fault)
 
 
 def policy_sources(scenario: Scenario) -> dict[str, str]:
@@ -269,7 +251,7 @@ def retry_failed(store: Store) -> int:
     return len(again)
 
 
-def _is_legal(scenario: Scenario, point: Point) -> bool:
+def _is_legal(scenario: Scenario, point: dict[str, Any]) -> bool:
     try:
         with_fields(scenario, point)
     except ScenarioError:

@@ -3,7 +3,7 @@
 A run is a point and a policy; its makespans stand in one row as an array, however many there
 are. Results are written as they complete, so that an interrupted sweep continues where it was.
 One writer at a time, readers at any time. What to run is decided in ``sweeps``; tables are made
-in ``tables``.
+in ``exporting``.
 """
 
 from __future__ import annotations
@@ -240,6 +240,11 @@ class Store:
             replications=done[2] + pending[2],
         )
 
+    def progress(self) -> tuple[int, int]:
+        """Return (replications done, replications in all)."""
+        status = self.status()
+        return status.replications_done, status.replications
+
     def iterate(self) -> Iterator[tuple[str, Sample | Failure]]:
         """Yield (run_id, sample or failure) in the order of the design; pending runs are left out.
 
@@ -271,16 +276,16 @@ class Store:
         return Comparison(self.scenario(), self.samples())
 
     def frame(self, *, expand: bool = False) -> pd.DataFrame:
-        """Return the finished and failed runs as a tidy table; see `kdsim.tables.frame`."""
-        from kdsim import tables
+        """Return the finished and failed runs as a tidy table; see `kdsim.exporting.frame`."""
+        from kdsim import exporting
 
-        return tables.frame(self, expand=expand)
+        return exporting.frame(self, expand=expand)
 
     def export(self, path: str | Path, *, expand: bool = False) -> None:
-        """Write the table to a .csv or .parquet file; see `kdsim.tables.export`."""
-        from kdsim import tables
+        """Write the table to a .csv or .parquet file; see `kdsim.exporting.export`."""
+        from kdsim import exporting
 
-        tables.export(self, path, expand=expand)
+        exporting.export(self, path, expand=expand)
 
     def rerun(self, run_id: str) -> Rerun:
         """Repeat a run and compare it, bit for bit, with what is stored.
@@ -308,7 +313,7 @@ class Store:
             raise StoreError(f"{self._path}: {what} an id that begins with {run_id!r}")
         full_id, point, policy, replications, blob = rows[0]
         scenario = scenario_at(self.manifest["scenario"], point)
-        makespans, _ = run_piece(scenario, policy, 0, replications)
+        makespans, _ = run_piece(scenario, policy, 0, replications, threads=None)
         stored = _array(blob) if blob is not None else np.zeros(0)
         identical = stored.tobytes() == makespans.tobytes()
         return Rerun(full_id, json.loads(point), policy, makespans, stored, identical)
@@ -342,7 +347,8 @@ class Store:
                 ).fetchall()
             if not rows:
                 return
-            for last, run_id, point, policy, source, replications, cycles in rows:
+            last = rows[-1][0]
+            for _, run_id, point, policy, source, replications, cycles in rows:
                 place = json.loads(point)
                 for start, stop in self._missing(run_id, replications):
                     yield Piece(run_id, place, policy, source, start, stop, cycles)
@@ -382,7 +388,7 @@ class Store:
                 else:
                     self._keep(outcome)
             except BaseException:
-                # What came before in this transaction is sound: keep it if the disk still can.
+                # Costs what was recorded since the last commit, half a second's work.
                 _roll_back(self._db)
                 self._uncommitted_since = None
                 raise

@@ -2,7 +2,7 @@
 
 A task is plain data (the scenario as JSON, points, names and ranges), never a live object, so
 that it crosses to another process or machine as it is. A run that fails is an outcome with its
-error; it disturbs nothing else in its task. How tasks are cut is `Chunker`'s subject.
+error; it disturbs nothing else in its task. How tasks are cut is ``chunks``' subject.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import importlib.util
 import json
 import sys
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kdsim import batch
 from kdsim._version import __version__
 from kdsim.curves import FloatArray
 from kdsim.errors import KdsimError, SweepError, UnknownPolicyError
@@ -29,12 +28,6 @@ from kdsim.scenario import Scenario, with_fields
 
 #: Raised whenever an engine's numbers change; part of every run's identity.
 ENGINE_VERSION = 1
-#: Seconds that a task should take: long against its overhead, short against a lost worker.
-TASK_SECONDS = 1.0
-#: Replications in one task at most, so that its result stays at a few megabytes.
-MAX_REPLICATIONS = 200_000
-#: Runs in one task at most: how many results one lost worker can cost.
-MAX_PIECES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +61,23 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Pieces that one worker runs one after the other."""
+    """Pieces that one worker runs one after the other.
+
+    Attributes
+    ----------
+    scenario : str
+        The base scenario as JSON; the pieces' points change it.
+    version : str
+        The driver's version of kdsim.
+    pieces : tuple of Piece
+    threads : int or None
+        Threads of the compiled engine in each worker; None for all cores.
+    """
 
     scenario: str
     version: str
     pieces: tuple[Piece, ...]
+    threads: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,21 +117,23 @@ def execute(task: Task) -> list[Outcome]:
             f"a worker runs kdsim {__version__}, the driver {task.version}; "
             "results could differ: install the same version everywhere"
         )
-    return [_execute_piece(task.scenario, piece) for piece in task.pieces]
+    return [_execute_piece(task, piece) for piece in task.pieces]
 
 
-def _execute_piece(base: str, piece: Piece) -> Outcome:
+def _execute_piece(task: Task, piece: Piece) -> Outcome:
     begin = time.perf_counter()
     error = ""
     makespans = bounds = np.zeros(0)
     try:
-        if piece.source and policy_source(piece.policy)[1] != piece.source:
+        if piece.source and _loaded_source(piece.policy)[1] != piece.source:
             raise UnknownPolicyError(
-                f"policy {piece.policy}: this worker finds another version of its file "
-                f"({policy_source(piece.policy)[0]})"
+                f"policy {piece.policy}: this worker has another version of its file "
+                f"({_loaded_source(piece.policy)[0]}) than the sweep began with"
             )
-        scenario = scenario_at(base, json.dumps(piece.point))
-        makespans, bounds = run_piece(scenario, piece.policy, piece.start, piece.stop)
+        scenario = scenario_at(task.scenario, json.dumps(piece.point))
+        makespans, bounds = run_piece(
+            scenario, piece.policy, piece.start, piece.stop, threads=task.threads
+        )
     except KdsimError as fault:
         error = str(fault)
     except Exception as fault:  # noqa: BLE001 - a user's policy or its imports may raise anything
@@ -136,12 +143,10 @@ def _execute_piece(base: str, piece: Piece) -> Outcome:
 
 
 def run_piece(
-    scenario: Scenario, policy: str, start: int, stop: int
+    scenario: Scenario, policy: str, start: int, stop: int, *, threads: int | None
 ) -> tuple[FloatArray, FloatArray]:
     """Run replications start..stop-1; bounds are one value unless the work is noisy."""
-    from kdsim import batch  # imports numba when it compiles
-
-    makespans, bounds = batch.makespans(scenario, policy, start, stop)
+    makespans, bounds = batch.makespans(scenario, policy, start, stop, threads=threads)
     makespans = np.ascontiguousarray(makespans, dtype=np.float64)
     bounds = np.ascontiguousarray(bounds, dtype=np.float64)
     if scenario.extensions.noise > 0:
@@ -162,7 +167,6 @@ def scenario_at(base: str, point: str) -> Scenario:
     return with_fields(_base(base), json.loads(point))
 
 
-@functools.lru_cache(maxsize=64)
 def policy_source(policy: str) -> tuple[str, str]:
     """Return (path, SHA-256) of a user policy's source file; empty for a built-in policy.
 
@@ -182,113 +186,15 @@ def policy_source(policy: str) -> tuple[str, str]:
     except (ImportError, ValueError):
         found = None
     if found is None:
-        raise UnknownPolicyError(f"policy {policy!r}: no module named {module!r} (looked in {here})")
+        raise UnknownPolicyError(
+            f"policy {policy!r}: no module named {module!r} (looked in {here})"
+        )
     if not found.has_location or found.origin is None:
         return module, hashlib.sha256(module.encode()).hexdigest()
     return found.origin, hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
 
 
-# --- cutting work into tasks ------------------------------------------------------------------
-
-
-class Chunker:
-    """Cut runs into tasks of about a second, from the rates measured so far.
-
-    Cheap runs are put together, expensive ones are split by their replications. Near the end
-    tasks get smaller, so that no worker waits long for another's last one.
-
-    Parameters
-    ----------
-    scenario : str
-        The base scenario as JSON.
-    pieces : iterable of Piece
-        All that is to be run, in order; read only as far as needed.
-    workers : int
-        Tasks that run at once.
-    units : float
-        Total of replications x cycles in `pieces`.
-    seconds : float
-        Length of a task to aim at.
-    """
-
-    #: Seconds a cycle to begin with: a compiled loop, and a SimPy run of a user's policy.
-    _FIRST_RATE = (2e-7, 1e-4)
-    #: Seconds that a piece takes beside its cycles, to begin with.
-    _FIRST_FIXED = 2e-4
-
-    def __init__(
-        self,
-        scenario: str,
-        pieces: Iterable[Piece],
-        *,
-        workers: int = 1,
-        units: float = 0.0,
-        seconds: float = TASK_SECONDS,
-    ) -> None:
-        self._scenario = scenario
-        self._pieces = iter(pieces)
-        self._returned: deque[Piece] = deque()
-        self._workers = workers
-        self._units_left = units
-        self._seconds = seconds
-        self._rates: dict[str, float] = {}
-        self._seen: dict[str, float] = {}
-
-    def __iter__(self) -> Iterator[Task]:
-        return self
-
-    def __next__(self) -> Task:
-        chosen: list[Piece] = []
-        room = self._target()
-        replications = 0
-        while room > 0 and len(chosen) < MAX_PIECES and replications < MAX_REPLICATIONS:
-            piece = self._next_piece()
-            if piece is None:
-                break
-            rate = self._rate(piece.policy)
-            wanted = piece.stop - piece.start
-            fits = max(1, int((room - self._FIRST_FIXED) / (rate * piece.cycles)))
-            if chosen and fits < wanted and fits * rate * piece.cycles < 0.5 * room:
-                self._returned.appendleft(piece)  # better begun in a task of its own
-                break
-            taken = min(wanted, fits, MAX_REPLICATIONS - replications)
-            if taken < wanted:
-                self._returned.appendleft(replace(piece, start=piece.start + taken))
-                piece = replace(piece, stop=piece.start + taken)
-            chosen.append(piece)
-            replications += taken
-            room -= self._FIRST_FIXED + taken * rate * piece.cycles
-            self._units_left -= taken * piece.cycles
-        if not chosen:
-            raise StopIteration
-        return Task(self._scenario, __version__, tuple(chosen))
-
-    def learn(self, piece: Piece, seconds: float) -> None:
-        """Take note of how long a piece took."""
-        work = (piece.stop - piece.start) * piece.cycles
-        kind = _kind(piece.policy)
-        seen = self._seen.get(kind, 0.0)
-        old = self._rates.get(kind, 0.0)
-        # Weighted by work, the past at a tenth: a first call's compile time is soon forgotten.
-        weight = 0.1 * seen
-        self._rates[kind] = max((old * weight + seconds) / (weight + work), 1e-12)
-        self._seen[kind] = weight + work
-
-    def _next_piece(self) -> Piece | None:
-        return self._returned.popleft() if self._returned else next(self._pieces, None)
-
-    def _rate(self, policy: str) -> float:
-        return self._rates.get(_kind(policy), self._FIRST_RATE[not is_built_in(policy)])
-
-    def _target(self) -> float:
-        """Seconds of the next task: a share of what is left, within bounds."""
-        if not self._rates:
-            return min(0.1, self._seconds)  # the first ones measure
-        rate = sum(self._rates.values()) / len(self._rates)
-        share = self._units_left * rate / (4 * self._workers)
-        return min(max(share, 0.05), self._seconds)
-
-
-def _kind(policy: str) -> str:
-    """What has a rate of its own: each policy, but all constant splits together."""
-    return "static" if policy.startswith("static:") else policy
+@functools.lru_cache(maxsize=64)
+def _loaded_source(policy: str) -> tuple[str, str]:
+    # Once a process: Python does not load a changed module again either.
+    return policy_source(policy)
