@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from kdsim import batch
@@ -45,6 +45,8 @@ class Chunker:
         Tasks that run at once.
     threads : int or None
         See `Task`.
+    wanted : callable
+        Asked about each piece before it goes into a task.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Chunker:
         units: float,
         workers: int = 1,
         threads: int | None = 1,
+        wanted: Callable[[Piece], bool] = lambda _: True,
     ) -> None:
         self._scenario = scenario
         self._pieces = iter(pieces)
@@ -62,6 +65,7 @@ class Chunker:
         self._units_left = units
         self._workers = workers
         self._threads = threads
+        self._wanted = wanted
         self._rates: dict[str, float] = {}
         self._work_done = self._seconds_spent = 0.0
 
@@ -111,7 +115,10 @@ class Chunker:
         self._seconds_spent = 0.9 * self._seconds_spent + seconds
 
     def _next_piece(self) -> Piece | None:
-        return self._returned.popleft() if self._returned else next(self._pieces, None)
+        while True:
+            piece = self._returned.popleft() if self._returned else next(self._pieces, None)
+            if piece is None or self._wanted(piece):
+                return piece
 
     def _seconds(self, piece: Piece) -> float:
         work = (piece.stop - piece.start) * piece.cycles

@@ -76,7 +76,8 @@ class Cluster:
                 return
             error = done.exception()
             if isinstance(error, self._killed):
-                outer.set_exception(WorkerLostError("every worker that ran it died"))
+                # The scheduler has tried it on several workers before it says so.
+                outer.set_exception(WorkerLostError("every worker that ran it died", 3))
             elif error is not None:
                 outer.set_exception(error)
             else:

@@ -28,7 +28,18 @@ _MAX_FALSE_STARTS = 3
 
 
 class WorkerLostError(Exception):
-    """The worker that ran a task is gone; the task may or may not be to blame."""
+    """The worker that ran a task is gone; the task may or may not be to blame.
+
+    Parameters
+    ----------
+    reason : str
+    workers : int
+        How many workers the task has cost.
+    """
+
+    def __init__(self, reason: str, workers: int = 1) -> None:
+        super().__init__(reason)
+        self.workers = workers
 
 
 class TookTooLongError(WorkerLostError):
@@ -277,7 +288,10 @@ class _Lane:
         """Start the process; the lane is ready when it answers."""
         self.ready, self._reason = False, None
         self._pool = ProcessPoolExecutor(
-            1, mp_context=_Context(), initializer=_begin_worker, initargs=(list(sys.path),)
+            1,
+            mp_context=_Context(self._keep),
+            initializer=_begin_worker,
+            initargs=(list(sys.path),),
         )
         self._pool.submit(os.getpid).add_done_callback(self._started)
 
@@ -305,6 +319,9 @@ class _Lane:
         if self._pool is not None:
             self._pool.shutdown(wait=wait, cancel_futures=True)
 
+    def _keep(self, process: Any) -> None:
+        self.process = process
+
     def _started(self, first: Future[int]) -> None:
         if first.cancelled():
             return
@@ -316,8 +333,6 @@ class _Lane:
             if not self.dead and not self._stopped:
                 self.start()
         else:
-            children = {child.pid: child for child in multiprocessing.active_children()}
-            self.process = children.get(first.result())
             self._false_starts = 0
             self.ready = True
         self._free(self)
@@ -331,7 +346,7 @@ class _Lane:
         error = inner.exception()
         if isinstance(error, BrokenExecutor):
             lost = self._reason or WorkerLostError(f"its worker process died{self._how()}")
-            old, self._pool, self.process = self._pool, None, None
+            old, self._pool, self.process, self.ready = self._pool, None, None, False
             if old is not None:
                 old.shutdown(wait=False)
             if not self._stopped:
@@ -344,7 +359,8 @@ class _Lane:
         self._free(self)
 
     def _how(self) -> str:
-        code = self.process.exitcode if self.process is not None else None
+        self.process.join(timeout=5)
+        code = self.process.exitcode
         if code is None:
             return ""
         if code < 0:
@@ -365,13 +381,23 @@ class _Worker(SpawnProcess):
         main = sys.modules["__main__"]
         sys.modules["__main__"] = types.ModuleType("__main__")
         try:
-            return SpawnProcess._Popen(process_obj)  # type: ignore[attr-defined]
+            return SpawnProcess._Popen(process_obj)
         finally:
             sys.modules["__main__"] = main
 
 
 class _Context(SpawnContext):
-    Process = _Worker
+    """Make such processes and show each to its lane, which wants to know how it ended."""
+
+    def __init__(self, keep: Callable[[_Worker], None]) -> None:
+        super().__init__()
+        self._keep = keep
+
+    def Process(self, *args: Any, **kwargs: Any) -> _Worker:  # type: ignore[override]  # noqa: N802
+        """Make a process."""
+        process = _Worker(*args, **kwargs)
+        self._keep(process)
+        return process
 
 
 def _begin_worker(path: list[str]) -> None:

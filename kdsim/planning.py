@@ -235,8 +235,8 @@ def _extend(db: sqlite3.Connection, run_id: str, run: PlannedRun, *, done: bool)
         )
     db.execute("UPDATE chunks SET run_id = ? WHERE run_id = ?", (run.run_id, run_id))
     db.execute(
-        "UPDATE runs SET run_id = ?, replications = ?, status = 'pending', error = '', n = 0, "
-        "seconds = 0, makespans = NULL, bounds = NULL WHERE run_id = ?",
+        "UPDATE runs SET run_id = ?, replications = ?, status = 'pending', error = '', "
+        "error_at = NULL, n = 0, seconds = 0, makespans = NULL, bounds = NULL WHERE run_id = ?",
         (run.run_id, run.replications, run_id),
     )
 
@@ -247,7 +247,10 @@ def retry_failed(store: Store) -> int:
         rows = db.execute("SELECT run_id, point FROM runs WHERE status = 'failed'").fetchall()
         base = store.scenario()
         again = [(run_id,) for run_id, point in rows if _is_legal(base, json.loads(point))]
-        db.executemany("UPDATE runs SET status = 'pending', error = '' WHERE run_id = ?", again)
+        db.executemany(
+            "UPDATE runs SET status = 'pending', error = '', error_at = NULL WHERE run_id = ?",
+            again,
+        )
     return len(again)
 
 

@@ -50,6 +50,7 @@ CREATE TABLE runs (
     bound_kind TEXT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('pending', 'done', 'failed')),
     error TEXT NOT NULL DEFAULT '',
+    error_at INTEGER,
     n INTEGER NOT NULL DEFAULT 0,
     seconds REAL NOT NULL DEFAULT 0,
     makespans BLOB,
@@ -340,17 +341,17 @@ class Store:
             with translated(self._path):
                 # In pages: results are written between two of them.
                 rows = self._db.execute(
-                    "SELECT position, run_id, point, policy, source, replications, cycles "
-                    "FROM runs WHERE status = 'pending' AND position > ? "
-                    "ORDER BY position LIMIT 1000",
+                    "SELECT position, run_id, point, policy, source, cycles, "
+                    "coalesce(error_at, replications) FROM runs "
+                    "WHERE status = 'pending' AND position > ? ORDER BY position LIMIT 1000",
                     (last,),
                 ).fetchall()
             if not rows:
                 return
             last = rows[-1][0]
-            for _, run_id, point, policy, source, replications, cycles in rows:
+            for _, run_id, point, policy, source, cycles, wanted in rows:
                 place = json.loads(point)
-                for start, stop in self._missing(run_id, replications):
+                for start, stop in self._missing(run_id, wanted):
                     yield Piece(run_id, place, policy, source, start, stop, cycles)
 
     def pending_units(self) -> float:
@@ -364,13 +365,15 @@ class Store:
             ).fetchone()[0]
         return float(wanted - there)
 
-    def _missing(self, run_id: str, replications: int) -> list[tuple[int, int]]:
+    def _missing(self, run_id: str, wanted: int) -> list[tuple[int, int]]:
+        """Return the gaps in replications 0..wanted-1 of a run under way."""
         with translated(self._path):
             chunks = self._db.execute(
-                "SELECT start, stop FROM chunks WHERE run_id = ? ORDER BY start", (run_id,)
+                "SELECT start, stop FROM chunks WHERE run_id = ? AND start < ? ORDER BY start",
+                (run_id, wanted),
             ).fetchall()
         gaps, at = [], 0
-        for start, stop in [*chunks, (replications, replications)]:
+        for start, stop in [*chunks, (wanted, wanted)]:
             if start > at:
                 gaps.append((at, start))
             at = stop
@@ -383,10 +386,7 @@ class Store:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._uncommitted_since = time.monotonic()
             try:
-                if outcome.error:
-                    self._fail(outcome.run_id, outcome.error)
-                else:
-                    self._keep(outcome)
+                self._keep(outcome)
             except BaseException:
                 # Costs what was recorded since the last commit, half a second's work.
                 _roll_back(self._db)
@@ -407,35 +407,44 @@ class Store:
                 _roll_back(self._db)
                 raise
 
-    def _fail(self, run_id: str, error: str) -> None:
-        self._db.execute(
-            "UPDATE runs SET status = 'failed', error = ? WHERE run_id = ? AND status = 'pending'",
-            (error, run_id),
-        )
-        self._db.execute("DELETE FROM chunks WHERE run_id = ?", (run_id,))
-
     def _keep(self, outcome: Outcome) -> None:
+        run_id = outcome.run_id
         row = self._db.execute(
-            "SELECT replications, noisy FROM runs WHERE run_id = ? AND status = 'pending'",
-            (outcome.run_id,),
+            "SELECT replications, noisy, error_at FROM runs "
+            "WHERE run_id = ? AND status = 'pending'",
+            (run_id,),
         ).fetchone()
         if row is None:
             return  # another piece of it has failed meanwhile
-        replications, noisy = row
+        replications, noisy, error_at = row
         blobs = _blob(outcome.makespans), _blob(outcome.bounds)
-        if outcome.start == 0 and outcome.stop == replications:
+        if outcome.error:
+            if error_at is None or outcome.start < error_at:
+                error_at = outcome.start
+                self._db.execute(
+                    "UPDATE runs SET error = ?, error_at = ? WHERE run_id = ?",
+                    (outcome.error, error_at, run_id),
+                )
+        elif outcome.start == 0 and outcome.stop == replications:
             self._db.execute(
                 "UPDATE runs SET status = 'done', n = ?, seconds = ?, makespans = ?, bounds = ? "
                 "WHERE run_id = ?",
-                (replications, outcome.seconds, *blobs, outcome.run_id),
+                (replications, outcome.seconds, *blobs, run_id),
             )
             return
-        self._db.execute(
-            "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?)",
-            (outcome.run_id, outcome.start, outcome.stop, *blobs, outcome.seconds),
-        )
-        if not self._missing(outcome.run_id, replications):
-            self._merge(outcome.run_id, replications, bool(noisy))
+        else:
+            self._db.execute(
+                "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?)",
+                (run_id, outcome.start, outcome.stop, *blobs, outcome.seconds),
+            )
+        if error_at is None:
+            if not self._missing(run_id, replications):
+                self._merge(run_id, replications, bool(noisy))
+        elif not self._missing(run_id, error_at):
+            # Only now, when all before it went well, is this error the run's first: what a
+            # failed run says must not depend on the order in which its pieces came in.
+            self._db.execute("UPDATE runs SET status = 'failed' WHERE run_id = ?", (run_id,))
+            self._db.execute("DELETE FROM chunks WHERE run_id = ?", (run_id,))
 
     def _merge(self, run_id: str, n: int, noisy: bool) -> None:
         """Join the chunks of a complete run, one at a time in memory."""

@@ -217,17 +217,19 @@ class _Drive:
         status = store.status()
         self._done, self._total = status.replications_done, status.replications
         self._recount = False
-        self._failed: set[str] = set()
+        self._failed_at: dict[str, int] = {}
         self._flights: dict[Future[list[Outcome]], Task] = {}
         self._suspects: deque[Piece] = deque()
+        self._trial: Task | None = None
         self._deaths: Counter[str] = Counter()
         self._convicted: Counter[str] = Counter()
         self._chunker = Chunker(
             store.manifest["scenario"],
-            (piece for piece in store.pending() if piece.run_id not in self._failed),
+            store.pending(),
             units=store.pending_units(),
             workers=team.capacity(),
             threads=team.threads,
+            wanted=self._is_wanted,
         )
 
     def run(self) -> None:
@@ -249,15 +251,14 @@ class _Drive:
 
     def _fill(self) -> bool:
         """Start tasks; tell whether any is under way."""
-        while len(self._flights) < self._team.capacity():
+        while len(self._flights) < self._team.capacity() and self._trial is None:
             if self._suspects:
                 # Where several tasks share a worker a suspect runs alone: if the worker dies
                 # again, there is no doubt.
                 if self._flights and not self._team.exact_blame:
                     break
                 task = self._chunker.task(self._suspects.popleft())
-            elif self._is_trial():
-                break
+                self._trial = None if self._team.exact_blame else task
             else:
                 following = next(self._chunker, None)
                 if following is None:
@@ -266,18 +267,15 @@ class _Drive:
             self._flights[self._team.submit(execute, task)] = task
         return bool(self._flights)
 
-    def _is_trial(self) -> bool:
-        """Whether a suspect is running alone."""
-        if self._team.exact_blame:
-            return False
-        return any(self._deaths[t.pieces[0].run_id] for t in self._flights.values())
-
     def _land(self, future: Future[list[Outcome]]) -> None:
         task = self._flights.pop(future)
+        trial = task is self._trial
+        if trial:
+            self._trial = None
         try:
             outcomes = future.result()
         except WorkerLostError as error:
-            self._suspect(task, error)
+            self._suspect(task, error, trial=trial)
         except SweepError:
             raise
         except Exception as error:
@@ -302,13 +300,13 @@ class _Drive:
                 self._recount = False
             self._progress(min(self._done, self._total), self._total)
 
-    def _suspect(self, task: Task, error: WorkerLostError) -> None:
+    def _suspect(self, task: Task, error: WorkerLostError, *, trial: bool) -> None:
         """Find out which run it was that cost a worker."""
-        alone = len(task.pieces) == 1
+        alone = len(task.pieces) == 1 and (self._team.exact_blame or trial)
         for piece in task.pieces:
-            if piece.run_id in self._failed:
+            if not self._is_wanted(piece):
                 continue
-            self._deaths[piece.run_id] += 1
+            self._deaths[piece.run_id] += error.workers if alone else 0
             allowed = 1 if self._convicted[piece.policy] >= _MAX_DEATHS else _MAX_DEATHS
             final = isinstance(error, TookTooLongError) or self._deaths[piece.run_id] >= allowed
             if alone and final:
@@ -321,6 +319,12 @@ class _Drive:
             else:
                 self._suspects.append(piece)
 
+    def _is_wanted(self, piece: Piece) -> bool:
+        """Whether no earlier replication of its run has failed."""
+        return piece.start < self._failed_at.get(piece.run_id, piece.stop)
+
     def _count_out(self, piece: Piece) -> None:
-        self._failed.add(piece.run_id)
+        self._failed_at[piece.run_id] = min(
+            piece.start, self._failed_at.get(piece.run_id, piece.start)
+        )
         self._recount = True  # what is wanted no longer includes this run
