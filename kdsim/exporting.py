@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import csv
 import importlib
+import io
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -34,14 +36,19 @@ def columns(store: Store, *, expand: bool = False) -> list[str]:
     return [*swept, *SUMMARY_COLUMNS, "status", "error", "run_id"]
 
 
-def rows(store: Store) -> Iterator[dict[str, Any]]:
-    """Yield one row a run, done or failed, in the order of the design."""
+def rows(store: Store, *, expand: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield one row a run, done or failed, in the order of the design; expanded, a replication."""
     for run_id, item in store.iterate():
         if isinstance(item, Failure):
             row = {**item.point, "policy": item.policy, "status": "failed", "error": item.error}
+            if not expand:
+                yield {**row, "run_id": run_id}
+        elif expand:
+            columns = {name: np.asarray(c).tolist() for name, c in _expanded(item).items()}
+            for values in zip(*columns.values(), strict=True):
+                yield dict(zip(columns, values, strict=True))
         else:
-            row = {**item.summary(), "status": "done", "error": ""}
-        yield {**row, "run_id": run_id}
+            yield {**item.summary(), "status": "done", "error": "", "run_id": run_id}
 
 
 def frame(store: Store, *, expand: bool = False) -> pd.DataFrame:
@@ -108,7 +115,7 @@ def export(store: Store, path: str | Path, *, expand: bool = False) -> None:
     try:
         if path.suffix == ".csv":
             with partial.open("w", newline="", encoding="utf-8") as file:
-                _write_csv(store, file, expand=expand)
+                write_csv(store, file, expand=expand)
         else:
             _write_parquet(store, partial, expand=expand)
         os.replace(partial, path)  # noqa: PTH105 - atomic, and silent where a file was
@@ -120,19 +127,36 @@ def export(store: Store, path: str | Path, *, expand: bool = False) -> None:
         raise
 
 
-def _write_csv(store: Store, file: TextIO, *, expand: bool) -> None:
+def write_csv(store: Store, file: TextIO, *, expand: bool = False) -> None:
+    """Write a store's table as CSV to an open text file, a run at a time."""
     names = columns(store, expand=expand)
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(names)
-    if not expand:
-        writer.writerows([_text(row.get(name)) for name in names] for row in rows(store))
+    writer.writerows([_text(row.get(name)) for name in names] for row in rows(store, expand=expand))
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], path: Path | None) -> None:
+    """Write rows of one form, e.g. paired differences, as CSV; to standard output without a path.
+
+    Raises
+    ------
+    StoreError
+        If the ending is not .csv or the file cannot be written.
+    """
+    names = list(rows[0]) if rows else []
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_text(row[name]) for name in names] for row in rows)
+    if path is None:
+        sys.stdout.write(text.getvalue())
         return
-    for _, item in store.iterate():  # a run at a time: the expanded table may not fit in memory
-        if isinstance(item, Sample):
-            data = _expanded(item)
-            listed = [np.asarray(data[n]).tolist() if n in data else None for n in names]
-            filled = [[""] * item.makespans.size if c is None else c for c in listed]
-            writer.writerows(zip(*filled, strict=True))
+    if path.suffix != ".csv":
+        raise StoreError(f"{path}: differences are written as .csv (got {path.suffix!r})")
+    try:
+        path.write_text(text.getvalue(), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _text(value: Any) -> Any:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import platform
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,8 +68,10 @@ def _run_id(cell: str, replications: int) -> str:
     return hashlib.sha256(f"{cell}:{replications}".encode()).hexdigest()[:16]
 
 
-def planned_runs(scenario: Scenario, sources: Mapping[str, str]) -> Iterator[PlannedRun]:
-    """Yield the runs of a scenario in order: points, then policies.
+def planned_runs(
+    scenario: Scenario, sources: Mapping[str, str]
+) -> Iterator[tuple[str, list[PlannedRun]]]:
+    """Yield the points of a scenario in order, each as JSON with the runs of its policies.
 
     Parameters
     ----------
@@ -80,8 +82,13 @@ def planned_runs(scenario: Scenario, sources: Mapping[str, str]) -> Iterator[Pla
     for point in iterate(scenario):
         text = json.dumps(point.values)
         digest = point.scenario.digest() if point.scenario else ""
-        for policy in scenario.policies:
-            yield _planned(scenario, point, text, digest, policy, sources[policy])
+        yield (
+            text,
+            [
+                _planned(scenario, point, text, digest, policy, sources[policy])
+                for policy in scenario.policies
+            ],
+        )
 
 
 def _planned(
@@ -141,7 +148,7 @@ def enter(store: Store, scenario: Scenario, origin: str | Path | None = None) ->
     Returns
     -------
     Scenario
-        With the policies of earlier sweeps in this store before its own.
+        With the policies of earlier sweeps in this store before those that are new.
 
     Raises
     ------
@@ -181,13 +188,31 @@ def enter(store: Store, scenario: Scenario, origin: str | Path | None = None) ->
     with store.transaction() as db:
         if manifest:
             db.execute("UPDATE runs SET position = position + ?", (_BEHIND,))
-        for position, run in enumerate(planned_runs(scenario, sources)):
-            _enter_run(db, store.path, position, run)
+        _enter_runs(db, store.path, merged.policies, planned_runs(scenario, sources))
         db.executemany(
             "INSERT OR REPLACE INTO manifest VALUES (?, ?)",
             [(key, json.dumps(value)) for key, value in entries.items()],
         )
     return merged
+
+
+def _enter_runs(
+    db: sqlite3.Connection,
+    path: str,
+    policies: Sequence[str],
+    planned: Iterable[tuple[str, list[PlannedRun]]],
+) -> None:
+    """Enter runs in the order of points, then policies, those of earlier sweeps among them."""
+    order = {policy: i for i, policy in enumerate(policies)}
+    for index, (point, runs) in enumerate(planned):
+        first = index * len(policies)
+        for run in runs:
+            _enter_run(db, path, first + order[run.policy], run)
+        for policy in order.keys() - {run.policy for run in runs}:
+            db.execute(
+                "UPDATE runs SET position = ? WHERE point = ? AND policy = ? AND position >= ?",
+                (first + order[policy], point, policy, _BEHIND),
+            )
 
 
 def _enter_run(db: sqlite3.Connection, path: str, position: int, run: PlannedRun) -> None:
