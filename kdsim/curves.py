@@ -198,6 +198,12 @@ def paper_communication_rates(b1: float, b2: float, b3: float, c_total: int) -> 
     (c_total + 1,) float array
         Data a second; the first entry is 0 (no communication core).
 
+    Notes
+    -----
+    Where a legal curve falls as cores are added (b1 or b2 negative), the cores that would slow
+    communication down stay idle: the rate is that of the best count up to c. Else "all cores to
+    Comm" (eq. 13) could be slower than some of them, and no policy could mend it.
+
     Raises
     ------
     ScenarioError
@@ -215,7 +221,7 @@ def paper_communication_rates(b1: float, b2: float, b3: float, c_total: int) -> 
             f"{rate[k]:g} at c = {k + 1} (got b1 = {b1:g}, b2 = {b2:g}, b3 = {b3:g})",
             field="communication",
         )
-    return np.concatenate([[0.0], rate])
+    return np.concatenate([[0.0], np.maximum.accumulate(rate)])
 
 
 def own_core_rates(
@@ -269,7 +275,7 @@ def _by_comm_cores(own: FloatArray, side: str) -> FloatArray:
         raise ScenarioError(
             f"the rate on {k + 1} cores must be positive and finite (got {own[k]:g})", field=side
         )
-    # A side never uses cores that would slow it down (retrograde scaling): it leaves them idle.
+    # As with the paper's curve, cores that would slow a side down (retrograde scaling) stay idle.
     padded = np.concatenate([[0.0], np.maximum.accumulate(own)])
     return padded[::-1].copy() if side == "compute" else padded
 

@@ -279,9 +279,11 @@ def check_decision(answer: Any, policy: Policy, state: State) -> Decision:
         seconds = math.nan
     if seconds > 0 and then is not None and state.now + seconds == state.now:
         return Decision(then)  # shorter than the clock can tell
-    if not seconds > 0 or state.now + seconds == state.now:
+    if not 0 < seconds < math.inf or state.now + seconds == state.now:
         raise _blame(
-            policy, state, f"answered hold = {hold!r:.40}; legal are seconds that advance the clock"
+            policy,
+            state,
+            f"answered hold = {hold!r:.40}; legal are finite seconds that advance the clock",
         )
     return answer
 
