@@ -22,8 +22,10 @@ FLOORS = [
     {"engine"},
     {"checking", "kernels", "chrome_trace", "plot_style"},
     {"batch"},
-    {"compare", "executors", "store"},
-    {"sweep"},
+    {"compare", "tasks", "executors"},
+    {"store", "chunks", "cluster"},
+    {"planning", "exporting"},
+    {"sweeps"},
     {"plots"},
     {"report"},
     {"tables"},
@@ -33,8 +35,8 @@ FLOORS = [
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 #: Conveniences that reach up, lazily and in one place each: a result draws itself, an optimum
-#: accepts a scenario's name.
-LAZY = {("results", "plots"), ("optimum", "loading")}
+#: accepts a scenario's name, a store gives its table.
+LAZY = {("results", "plots"), ("optimum", "loading"), ("store", "exporting")}
 
 
 def imports_of(path):

@@ -185,7 +185,7 @@ def test_a_parquet_table_without_pyarrow_says_what_to_install(tmp_path, monkeypa
 
     sweep(small(), tmp_path / "s.sqlite")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with Store.open(tmp_path / "s.sqlite") as store, pytest.raises(StoreError, match="kdsim.parq"):
+    with Store.open(tmp_path / "s.sqlite") as store, pytest.raises(StoreError, match="pip install"):
         store.export(tmp_path / "t.parquet")
     assert list(tmp_path.glob("*t.parquet*")) == []
 
@@ -300,7 +300,7 @@ def test_a_store_that_does_not_exist_cannot_be_read(tmp_path):
         Store.open(tmp_path, "w")
 
 
-# --- the disk ---------------------------------------------------------------------------------------
+# --- the disk ------------------------------------------------------------------------------------
 
 
 def test_a_full_disk_costs_nothing_that_was_written_before(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from kdsim.design import points
 from kdsim.errors import ScenarioError, StoreError, UnknownPolicyError
 from kdsim.loading import load_scenario
 from kdsim.results import SUMMARY_COLUMNS
-from kdsim.scenario import Scenario, scenario_from_data
+from kdsim.scenario import Extensions, Scenario, scenario_from_data
 from kdsim.store import Store
 from kdsim.sweeps import sweep
 from kdsim.tasks import Piece, Task
@@ -116,13 +116,13 @@ def test_points_share_their_random_numbers():
 
 
 def test_a_run_id_tells_runs_apart_and_is_the_same_everywhere():
-    one = sweep(small(sweep={"seed": [0, 1], "extensions.noise": [0.0, 0.1]}))
+    study = small(sweep={"seed": [0, 1], "extensions.noise": [0.0, 0.1]})
+    one = sweep(study)
     assert one["run_id"].is_unique
-    assert one["run_id"].tolist() == sweep(one.attrs.get("scenario") or small(
-        sweep={"seed": [0, 1], "extensions.noise": [0.0, 0.1]}
-    ))["run_id"].tolist()  # fmt: skip
-    other = sweep(small(replications=7))
-    assert set(other["run_id"]).isdisjoint(set(sweep(small())["run_id"]) - set(other["run_id"]))
+    assert one["run_id"].tolist() == sweep(study)["run_id"].tolist()
+    random = one["policy"] == "random"
+    more = sweep(study, replications=7)
+    assert set(more["run_id"][random]).isdisjoint(one["run_id"])
 
 
 @pytest.mark.parametrize("method", ["latin-hypercube", "sobol"])
@@ -286,20 +286,22 @@ def test_results_of_a_policy_that_has_changed_are_not_mixed(tmp_path, own_polici
 # --- tables do not depend on how it went ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.4])
+@pytest.mark.parametrize(
+    "extensions",
+    [{}, {"noise": 0.4}, {"noise": 0.4, "release": 1.0}, {"noise": 0.4, "prefetch": 2}],
+)
 @pytest.mark.parametrize("policy", ["random", "greedy", "optimal"])
-def test_pieces_of_a_run_are_bitwise_its_whole(policy, noise):
+def test_pieces_of_a_run_are_bitwise_its_whole(policy, extensions):
     # Across the size at which the compiled engine takes over from SimPy.
-    scenario = load_scenario("paper-1to1").model_copy(update={"sweep": {}})
-    scenario = scenario.model_copy(
-        update={"extensions": scenario.extensions.model_copy(update={"noise": noise})}
+    scenario = load_scenario("paper-1to1").model_copy(
+        update={"sweep": {}, "extensions": Extensions(**extensions)}
     )
     whole, bounds = makespans(scenario, policy, 0, 700)
-    for start, stop in ((0, 3), (3, 640), (640, 700)):
+    for start, stop in ((0, 30), (30, 670), (670, 700)):
         part, lower = makespans(scenario, policy, start, stop)
         assert part.tobytes() == whole[start:stop].tobytes()
-        if noise:
-            assert lower.tobytes() == bounds[start:stop].tobytes()
+        expected = bounds[start:stop] if extensions else bounds
+        assert lower.tobytes() == expected.tobytes()
 
 
 @settings(max_examples=25, deadline=None)
