@@ -29,7 +29,8 @@ FLOORS = [
     {"plots"},
     {"report"},
     {"tables"},
-    {"cli_runs", "cli_sweep"},
+    {"cli_runs"},
+    {"cli_sweep"},
     {"cli"},
     {"__init__", "__main__"},
 ]
