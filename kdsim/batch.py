@@ -159,7 +159,8 @@ def _by_simpy(
     import simpy
 
     plan, noise, seed = scenario.plan(), scenario.extensions.noise, scenario.seed
-    times, bounds = np.empty(stop - start), []
+    times = np.empty(stop - start)
+    bounds: list[float] = []
     for replication in range(start, stop):
         real = realised(plan, noise, seed, replication)
         chosen = make_policy(policy, noisy=real is not plan)

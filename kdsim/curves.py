@@ -84,13 +84,13 @@ def _amdahl(p: FloatArray, v: Mapping[str, float]) -> FloatArray:
 
 
 def _usl(p: FloatArray, v: Mapping[str, float]) -> FloatArray:
-    return v["rate1"] * p / (1.0 + v["sigma"] * (p - 1.0) + v["kappa"] * p * (p - 1.0))
+    return np.asarray(v["rate1"] * p / (1.0 + v["sigma"] * (p - 1.0) + v["kappa"] * p * (p - 1.0)))
 
 
 def _roofline(p: FloatArray, v: Mapping[str, float]) -> FloatArray:
     # A smooth minimum: rate1*p while cores limit, `limit` (e.g. the link) beyond.
     k = v["sharpness"]
-    return ((v["rate1"] * p) ** -k + v["limit"] ** -k) ** (-1.0 / k)
+    return np.asarray(((v["rate1"] * p) ** -k + v["limit"] ** -k) ** (-1.0 / k))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def table_rates(cores: Sequence[float], rates: Sequence[float], p: FloatArray) -
     """
     knots, values = np.asarray(cores, float), np.asarray(rates, float)
     if np.isin(p, knots).all():
-        return values[np.searchsorted(knots, p)]
+        return np.asarray(values[np.searchsorted(knots, p)])
     below = values[0] * np.minimum(p / knots[0], 1.0)
     if knots.size == 1:
         return below

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import simpy
-from simpy.events import Event
+from simpy.events import Event, EventPriority
 
 from kdsim.errors import PolicyError
 from kdsim.loading import load_scenario
@@ -32,7 +32,7 @@ DONE = 1e-12
 #: Questions to a policy without a single completion between them.
 MAX_QUESTIONS = 100_000
 #: After every event of the same instant (SimPy's own priorities are 0 and 1).
-_LAST = 2
+_LAST = EventPriority(2)
 
 _Process = Generator[Event, Any, None]
 

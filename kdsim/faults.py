@@ -158,9 +158,9 @@ def faults_of(error: ValidationError, document: Document, root: type[BaseModel])
             faults.append(document.fault(location, reason, at_key=True))
             continue
         if kind == "union_tag_invalid":
-            known = re.findall(r"'([\w-]+)'", str(context.get("expected_tags", "")))
+            tags = re.findall(r"'([\w-]+)'", str(context.get("expected_tags", "")))
             tag = str(context.get("tag", ""))
-            reason = f"unknown model{did_you_mean(tag, known)}; known: {', '.join(known)}"
+            reason = f"unknown model{did_you_mean(tag, tags)}; known: {', '.join(tags)}"
             location, got = (*location, "model"), tag
         elif kind in _REASONS:
             reason = _REASONS[kind].format(**context)

@@ -36,7 +36,7 @@ class Plan:
     @property
     def cycles(self) -> int:
         """Number of cycles, N."""
-        return self.comm.shape[-1]
+        return int(self.comm.shape[-1])
 
     @property
     def c_total(self) -> int:

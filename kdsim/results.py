@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdsim.curves import FloatArray
@@ -38,7 +38,8 @@ class Interval(NamedTuple):
     stalled: bool
 
 
-class Segment(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Segment:
     """One of the paper's N + 1 segments; segment i ends when Backward_i starts.
 
     Attributes
@@ -151,7 +152,7 @@ class Run:
             "minimal_makespan": self.minimal_makespan,
             "bound_kind": self.bound_kind,
             "gap": self.gap,
-            "segments": [s._asdict() for s in self.segments],
+            "segments": [asdict(s) for s in self.segments],
             "counters": self.counters,
         }
 
@@ -335,7 +336,7 @@ class Comparison:
         }
 
     def _repr_html_(self) -> str:
-        return str(self.frame._repr_html_())
+        return str(self.frame.to_html())
 
 
 def _key(point: dict[str, Any]) -> tuple[tuple[str, str], ...]:

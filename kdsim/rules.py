@@ -98,7 +98,7 @@ def string_slope(
     bounded : bool
         Whether prefetch is bounded, so that the floor counts.
     """
-    highest = (upper[gate] - w) / (V[gate] - v)
+    highest: float = (upper[gate] - w) / (V[gate] - v)
     if not bounded:
         while following[gate] >= 0:
             gate = following[gate]
