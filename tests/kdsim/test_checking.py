@@ -1,5 +1,6 @@
 """Policies of a user's own: the bad ones are found out and named, and never hang."""
 
+import json
 import textwrap
 
 import pytest
@@ -103,6 +104,10 @@ class Sound(Base):
     def decide(self, state):
         return Decision(state.total_cores // 2)
 
+class InfiniteHold(Base):
+    def decide(self, state):
+        return Decision(1, hold=float("inf"), then=0)
+
 class Brackets(Sound):
     name = "[/b][red]"
 """
@@ -188,6 +193,13 @@ def test_a_fresh_process_finds_the_policy_beside_the_scenario(folder):
     assert '"policy": "mine:Sound"' in answer.out
     answer = spawn("run", "paper-1to1", "--policy", "mine:Raises", cwd=folder)
     assert_clear(answer, 1, BAD["Raises"])
+
+
+def test_a_hold_without_end_lasts_until_the_next_completion(folder):
+    endless = call("run", "paper-1to1", "-p", "mine:InfiniteHold", "--json")
+    static = call("run", "paper-1to1", "-p", "static:1", "--json")
+    assert endless.code == 0
+    assert json.loads(endless.out)["makespan"] == json.loads(static.out)["makespan"]
 
 
 def test_names_with_brackets_are_no_markup(folder):
