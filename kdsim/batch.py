@@ -8,6 +8,7 @@ to do; policies of a user's own, and small jobs, are played by SimPy.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -117,7 +118,9 @@ def makespans(
         Proven optimum (or lower bound) of the realised work; one value without noise.
     """
     plan, noise = scenario.plan(), scenario.extensions.noise
-    if not is_compiled(policy) or (stop - start) * plan.cycles < _WORTH_COMPILING:
+    loaded = "kdsim.kernels" in sys.modules
+    small = (stop - start) * plan.cycles < _WORTH_COMPILING and not loaded
+    if small or not is_compiled(policy):
         return _by_simpy(scenario, policy, start, stop)
     with announced("loading the compiled engine (the first time it is compiled, then cached)"):
         arguments = _policy_arguments(plan, policy, noisy=noise > 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +58,16 @@ def points(scenario: Scenario) -> list[Point]:
     >>> [point.values for point in points(kdsim.load_scenario("paper-1to1"))][:2]
     [{'device.cores': 6}, {'device.cores': 8}]
     """
+    return list(iterate(scenario))
+
+
+def iterate(scenario: Scenario) -> Iterator[Point]:
+    """Yield the points of `points` one by one: a million of them need not be in memory at once."""
     if not scenario.sweep:
-        return [Point({}, scenario)]
-    return [_point(scenario, values) for values in _combinations(scenario)]
+        yield Point({}, scenario)
+        return
+    for values in _combinations(scenario):
+        yield _point(scenario, values)
 
 
 def _point(scenario: Scenario, values: dict[str, Any]) -> Point:
@@ -73,15 +80,16 @@ def _point(scenario: Scenario, values: dict[str, Any]) -> Point:
         return Point(values, None, str(error))
 
 
-def _combinations(scenario: Scenario) -> list[dict[str, Any]]:
+def _combinations(scenario: Scenario) -> Iterator[dict[str, Any]]:
     names = list(scenario.sweep)
     method = scenario.design.method
     if method in ("grid", "zip"):
         columns = [value for value in scenario.sweep.values() if isinstance(value, list)]
         rows = itertools.product(*columns) if method == "grid" else zip(*columns, strict=True)
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        yield from (dict(zip(names, row, strict=True)) for row in rows)
+        return
     ranges = {n: r for n, r in scenario.sweep.items() if isinstance(r, Range)}
-    return _sample(ranges, method, scenario.design.samples or 1, scenario.seed)
+    yield from _sample(ranges, method, scenario.design.samples or 1, scenario.seed)
 
 
 def _sample(

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "kdsim"
 #: From the ground up: a module imports only modules of lower floors.
 FLOORS = [
     {"_version", "errors", "compiled", "progress"},
+    {"output_file"},
     {"statistics", "curves", "rules", "faults"},
     {"plan", "device", "reading", "randomness"},
     {"workload"},
@@ -24,20 +25,25 @@ FLOORS = [
     {"engine"},
     {"checking", "kernels", "chrome_trace", "plot_style"},
     {"batch"},
-    {"compare", "executors", "store"},
-    {"sweep"},
+    {"comparison", "tasks", "executors"},
+    {"store", "chunks", "cluster"},
+    {"planning", "exporting"},
+    {"sweeps"},
+    {"plot_curves", "plot_lines", "plot_timeline", "report_page"},
+    {"plot_comparison"},
+    {"plot_gaps"},
     {"plots"},
     {"report"},
     {"tables"},
-    {"cli_runs", "cli_sweep"},
-    {"cli_check"},
+    {"cli_runs"},
+    {"cli_check", "cli_sweep"},
     {"cli"},
     {"__init__", "__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 #: Conveniences that reach up, lazily and in one place each: a result draws itself, an optimum
-#: accepts a scenario's name.
-LAZY = {("results", "plots"), ("optimum", "loading")}
+#: accepts a scenario's name, a store gives its table.
+LAZY = {("results", "plots"), ("optimum", "loading"), ("store", "exporting")}
 
 
 def imports_of(path):
