@@ -128,9 +128,9 @@ def test_the_interval_is_told_by_its_half_width():
 def test_names_are_whole_on_a_narrow_terminal():
     from rich.console import Console
 
-    from kdsim.compare import compare
+    import kdsim
 
-    result = compare("paper-1to1", replications=3)
+    result = kdsim.compare("paper-1to1", replications=3)
     console = Console(width=80, file=io.StringIO(), markup=False)
     console.print(tables.comparison_table(result))
     shown = console.file.getvalue()
