@@ -16,6 +16,8 @@ from kdsim.scenario import Scenario, with_fields
 
 _Function = Callable[..., Any]
 
+_FIGURES = (".png", ".svg", ".pdf")
+
 
 def print_json(data: Any) -> None:
     """Print plain data as JSON: fixed order, full precision, no NaN."""
@@ -94,9 +96,11 @@ def save_figure(axes: Any, path: Path) -> None:
     click.echo(f"figure written to {path}", err=True)
 
 
-def check_outputs(*paths: Path | None) -> None:
+def check_outputs(figure: Path | None, *others: Path | None) -> None:
     """Refuse places that cannot be written before any work is done for them."""
-    for path in paths:
+    if figure is not None and figure.suffix.lower() not in _FIGURES:
+        raise KdsimError(f"{figure}: figures are written as {', '.join(_FIGURES)}")
+    for path in (figure, *others):
         if path is not None and not path.parent.is_dir():
             raise KdsimError(f"{path}: cannot be written: there is no folder {path.parent}")
 

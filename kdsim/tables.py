@@ -44,6 +44,11 @@ def percent(value: float) -> str:
     return f"{0.0 if abs(value) < 5e-7 else 100 * value:.2f} %"
 
 
+def swept(value: object) -> str:
+    """Write the value of a swept field; a sampled one with five digits."""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
 def comparison_table(result: Comparison) -> Table:
     """Lay a comparison out: one row a point and policy, points set apart."""
     rows = result.rows
@@ -53,22 +58,21 @@ def comparison_table(result: Comparison) -> Table:
     table = Table(
         title=f"{result.scenario.name}: makespan in seconds, seed {result.scenario.seed}",
         title_justify="left",
-        caption=_how(rows, kinds),
+        caption=_how(kinds, noisy=noisy),
         caption_justify="left",
     )
-    for name in fields:
-        table.add_column(name, justify="right")
-    table.add_column("policy")
+    _add_fields(table, fields)
     for header in ("mean", "95 % CI", "min .. max", "n", " / ".join(kinds)):
-        table.add_column(header, justify="right")
-    table.add_column("regret" if noisy else "gap", justify="right")
+        # On a narrow terminal the extremes give way: they alone may be broken over two lines.
+        table.add_column(header, justify="right", no_wrap=header != "min .. max")
+    table.add_column("regret" if noisy else "gap", justify="right", no_wrap=True)
     last: Any = None
     for row in rows:
         point = [row[name] for name in fields]
         if last is not None and point != last:
             table.add_section()
         table.add_row(
-            *([""] * len(fields) if point == last else [str(value) for value in point]),
+            *([""] * len(fields) if point == last else [swept(value) for value in point]),
             str(row["policy"]),
             seconds(row["mean"]),
             _interval(row),
@@ -81,14 +85,30 @@ def comparison_table(result: Comparison) -> Table:
     return table
 
 
+def _add_fields(table: Table, fields: Sequence[str]) -> None:
+    """Add the columns that name a row: swept fields, by their last word if that is enough."""
+    leaves = [name.rpartition(".")[2] for name in fields]
+    for name, leaf in zip(fields, leaves, strict=True):
+        table.add_column(leaf if leaves.count(leaf) == 1 else name, justify="right", no_wrap=True)
+    table.add_column("policy", no_wrap=True)
+
+
 def _interval(row: Mapping[str, Any]) -> str:
     if row["ci_method"] == "exact":
         return "exact"
-    return f"{seconds(row['ci_low'])} .. {seconds(row['ci_high'])}"
+    if row["ci_method"] == "none":
+        return "one run"
+    # Student's interval is symmetric: mean and half width say it all, in half the space.
+    half = (row["ci_high"] - row["ci_low"]) / 2.0
+    return f"\N{PLUS-MINUS SIGN} {half:.0f}" if half >= 10 else f"\N{PLUS-MINUS SIGN} {half:.2g}"
 
 
-def _how(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> str:
-    text = "CI: Student t over replications; exact: nothing random. gap = makespan / bound - 1."
+def _how(kinds: Sequence[str], *, noisy: bool) -> str:
+    text = "CI: Student t over replications; exact: nothing random. "
+    if noisy:
+        text += "Regret = makespan / bound - 1; the bound knows the noise, no policy does."
+    else:
+        text += "Gap = makespan / bound - 1."
     if "lower bound" in kinds:
         text += " The bound is a lower bound under release or reallocation_cost, not the optimum."
     return text
@@ -104,9 +124,7 @@ def difference_table(
         title=f"difference to {reference}, replication by replication (seconds)",
         title_justify="left",
     )
-    for name in fields:
-        table.add_column(name, justify="right")
-    table.add_column("policy")
+    _add_fields(table, fields)
     for header in ("mean", "95 % CI", "n", "verdict"):
         table.add_column(header, justify="right")
     for row in rows:
@@ -116,7 +134,7 @@ def difference_table(
             direction = "equal"
         needed = "no difference" if row["needed"] >= 2**62 else f"needs n = {row['needed']:,}"
         table.add_row(
-            *(str(row[name]) for name in fields),
+            *(swept(row[name]) for name in fields),
             str(row["policy"]),
             f"{row['mean']:+.4g}" if row["mean"] else "0",
             _interval(row),

@@ -103,6 +103,10 @@ class Sound(Base):
     def decide(self, state):
         return Decision(state.total_cores // 2)
 
+class InfiniteHold(Base):
+    def decide(self, state):
+        return Decision(1, hold=float("inf"), then=0)
+
 class Brackets(Sound):
     name = "[/b][red]"
 """
@@ -118,6 +122,7 @@ BAD = {
     "NanHold": "answered hold = nan; legal",
     "ZeroHold": "answered hold = 0.0; legal",
     "NegativeHold": "answered hold = -1.0; legal",
+    "InfiniteHold": "answered hold = inf; legal",
     "WordHold": "answered hold = 'soon'; legal",
     "ThenWithoutHold": "answered then = 0 without hold (state:",
     "TinyHolds": "without any task completing (state:",

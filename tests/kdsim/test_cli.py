@@ -177,6 +177,8 @@ def test_another_seed_gives_other_numbers(small):
         ("run small.yaml -o nowhere/t.png", "no folder nowhere"),
         ("compare small.yaml -o nowhere/t.png", "no folder nowhere"),
         ("curves small.yaml -o nowhere/t.png", "no folder nowhere"),
+        ("compare small.yaml -o fig.txt", "figures are written as .png, .svg, .pdf"),
+        ("run small.yaml -o fig", "figures are written as .png, .svg, .pdf"),
         ("curves small.yaml", "Missing option"),
         ("check", "give a scenario, --policy or --schema"),
     ],

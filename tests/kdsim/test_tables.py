@@ -1,5 +1,8 @@
 """What people read in the terminal."""
 
+import io
+import json
+
 import pytest
 from broken_scenarios import BASE
 from front_door import call
@@ -47,14 +50,14 @@ def test_the_comparison_holds_every_policy_at_every_point():
         assert out.count(f" {name} ") == 4
     for cores in ("6", "8", "10", "12"):
         assert f" {cores} " in out
-    assert "gap = makespan / bound - 1" in out
+    assert "Gap = makespan / bound - 1" in out
     assert "exact" in out
     assert all(len(line) <= 120 for line in out.splitlines())
 
 
 def test_one_replication_has_no_interval():
     out = call("compare", "paper-1to1", "-n", 1, "-p", "random", "--set", "device.cores=8").out
-    assert "- .. -" in out
+    assert " one run " in out
 
 
 def test_a_lower_bound_is_never_called_optimum(tmp_path):
@@ -68,7 +71,14 @@ def test_a_lower_bound_is_never_called_optimum(tmp_path):
 def test_noise_speaks_of_regret(tmp_path):
     (tmp_path / "a.yaml").write_text(BASE + "extensions: {noise: 0.2}\n")
     out = call("compare", tmp_path / "a.yaml").out
-    assert "regret" in out
+    assert " regret " in out
+    assert "the bound knows the noise" in out
+
+
+def test_swept_values_are_short():
+    assert tables.swept(0.16407769776739656) == "0.16408"
+    assert tables.swept(8) == "8"
+    assert tables.swept("2:1") == "2:1"
 
 
 def test_long_runs_show_their_first_and_last_segments():
@@ -105,3 +115,25 @@ def test_a_comparison_of_one_policy_against_itself_is_told():
     answer = call("compare", "paper-1to1", "-p", "greedy", "--against", "greedy")
     assert answer.code == 2
     assert "--against needs a second policy" in answer.err
+
+
+def test_the_interval_is_told_by_its_half_width():
+    arguments = ["compare", "paper-1to1", "-n", 9, "-p", "random", "--set", "device.cores=8"]
+    row = json.loads(call(*arguments, "--json").out)["rows"][0]
+    assert (
+        f" \N{PLUS-MINUS SIGN} {(row['ci_high'] - row['ci_low']) / 2:.2g} " in call(*arguments).out
+    )
+
+
+def test_names_are_whole_on_a_narrow_terminal():
+    from rich.console import Console
+
+    import kdsim
+
+    result = kdsim.compare("paper-1to1", replications=3)
+    console = Console(width=80, file=io.StringIO(), markup=False)
+    console.print(tables.comparison_table(result))
+    shown = console.file.getvalue()
+    assert shown.count(" comm-priority ") == 4
+    assert " cores " in shown
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
