@@ -1,4 +1,4 @@
-"""Do the paper's claims about policies hold beyond one set of constants?
+"""Check the paper's claims about policies beyond one set of constants.
 
 The paper publishes no numeric curve parameters. Here its device is drawn anew many times: legal
 curves from nearly flat to perfectly scaling, fast and slow links, 6 to 12 cores, both workload

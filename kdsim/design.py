@@ -112,9 +112,11 @@ def _sample(
 
 
 def _within(name: str, spread: Range, share: float) -> float | int:
+    low, high = spread.low, spread.high
+    if name in COUNT_FIELDS:
+        high += 1.0  # cut down below, so that both ends have the weight of any other count
     if spread.scale == "log":
-        low, high = math.log(spread.low), math.log(spread.high)
-        value = math.exp(low + share * (high - low))
+        value = math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
     else:
-        value = spread.low + share * (spread.high - spread.low)
-    return round(value) if name in COUNT_FIELDS else value
+        value = low + share * (high - low)
+    return min(math.floor(value), math.floor(spread.high)) if name in COUNT_FIELDS else value

@@ -166,7 +166,7 @@ class CorePool:
             answer = self._policy.decide(state)
         except PolicyError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = f"raised {type(error).__name__}: {error}"
             raise _blame(self._policy, state, reason) from error
         if type(answer) is Decision and answer.hold is None and answer.then is None:
@@ -285,7 +285,7 @@ def check_decision(answer: Any, policy: Policy, state: State) -> Decision:
             raise _blame(policy, state, f"answered then = {then} without hold")
         return answer
     try:
-        seconds = float(hold)
+        seconds = math.nan if isinstance(hold, str) else float(hold)
     except (TypeError, ValueError):
         seconds = math.nan
     if seconds > 0 and then is not None and state.now + seconds == state.now:
@@ -296,7 +296,7 @@ def check_decision(answer: Any, policy: Policy, state: State) -> Decision:
             state,
             f"answered hold = {hold!r:.40}; legal are finite seconds that advance the clock",
         )
-    return answer
+    return Decision(answer.comm_cores, seconds, then)
 
 
 def _blame(policy: Policy, state: State, reason: str) -> PolicyError:
@@ -444,11 +444,12 @@ def run_processes(
     PolicyError
         If the policy fails, or stops all progress.
     """
+    plan = plan.read_only()
     try:
         policy.start(plan)
     except PolicyError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PolicyError(
             f"policy {policy_name(policy)} raised {type(error).__name__} in start: {error}"
         ) from error

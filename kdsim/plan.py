@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kdsim.curves import FloatArray, RateRegion, rate_region
 
@@ -47,6 +47,14 @@ class Plan:
     def region(self) -> RateRegion:
         """The rate region of the two curves."""
         return rate_region(self.comm_rates, self.comp_rates)
+
+    def read_only(self) -> Plan:
+        """Return the same plan for a policy's eyes: whoever writes to its arrays gets an error."""
+        names = ("comm", "forward", "backward", "comm_rates", "comp_rates")
+        views = {name: getattr(self, name).view() for name in names}
+        for view in views.values():
+            view.flags.writeable = False
+        return replace(self, **views)
 
     def with_work(self, comm: FloatArray, forward: FloatArray, backward: FloatArray) -> Plan:
         """Return the same device under other work, e.g. the realised work of one replication."""
