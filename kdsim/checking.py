@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from kdsim.randomness import Draws
 from kdsim.scenario import Scenario
 
 _SLOW_DECISION_S = 0.01
+#: Faulty cases after which no more are tried.
+_ENOUGH = 3
+_VALUES = re.compile(r"\d[\d.e+-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class PolicyReport:
 
     def __str__(self) -> str:
         head = f"policy {self.policy}: {'ok' if self.ok else 'not usable'} ({self.runs} runs)"
-        lines = [f"  problem: {text}" for text in self.problems]
+        lines = [f"  problem: {' '.join(text.split())}" for text in self.problems]
         return "\n".join([head, *lines, *(f"  {text}" for text in self.remarks)])
 
 
@@ -79,11 +83,15 @@ def check_policy(
     ...     name = "too-many"
     ...     def decide(self, state):
     ...         return Decision(state.total_cores + 1)
-    >>> print(check_policy(TooMany).problems[0][:51])
-    policy too-many answered comm_cores = 2; legal are
+    >>> print(check_policy(TooMany).problems[0].partition(" (state")[0])
+    policy too-many answered comm_cores = 2; legal are whole numbers 0..1
     """
     name = policy_name(policy)
-    problems: list[str] = []
+    try:
+        make_policy(policy)
+    except KdsimError as error:
+        return PolicyReport(name, [str(error)])
+    found = _Found()
     gaps: list[float] = []
     asked, spent, runs = 0, 0.0, 0
     for label, plan in _cases(scenario):
@@ -97,30 +105,52 @@ def check_policy(
                 chosen = make_policy(policy)
                 pool, _ = run_processes(env, plan, plan, chosen, Draws(0, replication))
             except KdsimError as error:
-                problems.append(f"{error} (case: {label})")
+                found.add(str(error), label)
                 break
             spent += time.perf_counter() - begin
             asked += pool.decisions
             results.append(env.now)
-            gaps.append(env.now / minimal_makespan(plan).makespan - 1.0)
-        if len(results) > 1 and results[0] != results[1]:
-            problems.append(
-                f"the same replication gave {results[0]:.9g} s and then {results[1]:.9g} s: it "
-                "keeps state between runs or draws from a generator of its own; use "
-                f"state.rng_draw() and start() (case: {label})"
-            )
+            gaps.append(env.now / minimal_makespan(frozen).makespan - 1.0)
         if not _same(plan, frozen):
-            problems.append(f"it wrote to the plan (case: {label})")
-        if len(problems) >= 5:
-            problems.append("stopped after five problems")
+            found.add("it wrote to the plan", label)
+        elif len(results) > 1 and results[0] != results[1]:
+            found.add(
+                f"the same replication gave {results[0]!r} s and then {results[1]!r} s: it "
+                "keeps state between runs or draws from a generator of its own; use "
+                "state.rng_draw() and start()",
+                label,
+            )
+        if found.cases >= _ENOUGH:
             break
     remarks = []
-    if gaps:
-        low, middle, high = np.quantile(gaps, [0.0, 0.5, 1.0])
-        remarks.append(f"gap to the optimum: {low:.1%} to {high:.1%}, median {middle:.1%}")
+    if gaps and not found.cases:
+        low, middle, high = 100.0 * np.maximum(np.quantile(gaps, [0.0, 0.5, 1.0]), 0.0)
+        remarks.append(f"gap to the optimum: {low:.1f} % to {high:.1f} %, median {middle:.1f} %")
     if asked and spent / asked > _SLOW_DECISION_S:
         remarks.append(f"slow: {1e3 * spent / asked:.0f} ms a decision")
-    return PolicyReport(name, problems, remarks, runs)
+    return PolicyReport(name, found.told(), remarks, runs)
+
+
+@dataclass(slots=True)
+class _Found:
+    """Problems by kind: the first case of each is told whole, of the others the number."""
+
+    first: dict[str, str] = field(default_factory=dict)
+    count: dict[str, int] = field(default_factory=dict)
+    cases: int = 0
+
+    def add(self, problem: str, label: str) -> None:
+        kind = _VALUES.sub("#", problem.partition(" (state:")[0])
+        self.first.setdefault(kind, f"{problem} (case: {label})")
+        self.count[kind] = self.count.get(kind, 0) + 1
+        self.cases += 1
+
+    def told(self) -> list[str]:
+        out = []
+        for kind, text in self.first.items():
+            more = self.count[kind] - 1
+            out.append(f"{text}; {more} more of this kind" if more else text)
+        return [*out, "stopped after three faulty cases"] if self.cases >= _ENOUGH else out
 
 
 def _cases(scenario: Scenario | None) -> Iterator[tuple[str, Plan]]:
@@ -131,12 +161,14 @@ def _cases(scenario: Scenario | None) -> Iterator[tuple[str, Plan]]:
     ]  # fmt: skip
     for c_total in (1, 2, 3, 8):
         share = np.arange(c_total + 1) / c_total
-        rates = {"comm_rates": share**0.7, "comp_rates": 1.0 - share}
+        rates = (share**0.7, 1.0 - share)
         for extra in extras:
             work = generator.uniform(0.2, 2.0, (3, 6)) * (generator.random((3, 6)) > 0.1)
             work[:, 0] = 1.0
-            label = f"{c_total} cores, 6 cycles" + "".join(f", {k} = {v}" for k, v in extra.items())
-            yield label, Plan(*work, **rates, **extra)
+            label = f"{c_total} core{'s' * (c_total > 1)}, 6 cycles" + "".join(
+                f", {k} = {v}" for k, v in extra.items()
+            )
+            yield label, Plan(work[0], work[1], work[2], *rates, **extra)
     if scenario is not None:
         yield f"scenario {scenario.name}", scenario.plan()
 

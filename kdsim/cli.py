@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -22,7 +23,7 @@ _COMMANDS = {
     "compare": ("kdsim.cli_runs:compare", "Compare policies: the main job; table and plot."),
     "run": ("kdsim.cli_runs:run", "Simulate one run; segments, timeline, trace."),
     "optimum": ("kdsim.cli_runs:optimum", "The proven minimal makespan and its schedule."),
-    "check": ("kdsim.cli_runs:check", "Validate scenarios and policies only."),
+    "check": ("kdsim.cli_check:check", "Validate scenarios and policies only."),
     "curves": ("kdsim.cli_runs:curves", "Draw f and g over the allocations."),
     "sweep": ("kdsim.cli_sweep:sweep", "Run a whole design into a store, resumable."),
     "plot": ("kdsim.cli_sweep:plot", "Draw the figures of a store."),
@@ -67,7 +68,7 @@ class LazyGroup(click.Group):
         except ModuleNotFoundError as error:
             raise _missing(error, cmd_name) from None
         command.name = cmd_name
-        return command  # type: ignore[no-any-return]
+        return verbatim_examples(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
@@ -87,6 +88,20 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def verbatim_examples(command: click.Command) -> click.Command:
+    r"""Keep the line breaks of the examples in a command's help, and in its subcommands'.
+
+    Click leaves a paragraph alone that begins with a backspace character. Docstrings are raw,
+    so that in them this mark is the two characters ``\b``.
+    """
+    if command.help:
+        command.help = command.help.replace("\\b\n", "\b\n")
+    if isinstance(command, click.Group):
+        for member in command.commands.values():
+            verbatim_examples(member)
+    return command
+
+
 def _missing(error: ModuleNotFoundError, command: str) -> KdsimError:
     missing = (error.name or "").split(".")[0]
     extras = {"torch": "torch", "sklearn": "torch", "pooch": "torch", "distributed": "cluster"}
@@ -95,7 +110,11 @@ def _missing(error: ModuleNotFoundError, command: str) -> KdsimError:
             f"{command} needs {missing}, which is not installed; "
             f"install it with: pip install 'kdsim[{extras[missing]}]'"
         )
-    raise error
+    if missing in ("kdsim", "calibration"):
+        return KdsimError(f"{command} is not part of this installation (no module {error.name})")
+    return KdsimError(
+        f"{command} needs {missing}, which is not installed; install it with: pip install {missing}"
+    )
 
 
 @click.group(
@@ -118,11 +137,20 @@ def cli() -> None:
 
 @click.group(cls=LazyGroup, lazy=_WORKLOADS)
 def workload() -> None:
-    """Run a real workload; each gives a result and the cost profile that a scenario reads."""
+    r"""Run a real workload; each gives a result and the cost profile that a scenario reads.
+
+    \b
+    Example:
+      kdsim workload edge-kd --help
+    """
+
+
+verbatim_examples(cli)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit; every error that kdsim knows is one message."""
+    _prepare_streams()
     try:
         # Not standalone: click's own errors are handled here as well.
         status = cli.main(args=argv, prog_name="kdsim", standalone_mode=False)
@@ -140,17 +168,49 @@ def main(argv: list[str] | None = None) -> None:
         error.show()
         status = error.exit_code
     except BrokenPipeError:
-        # The reader (head, less) has gone; keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
+        status = _reader_gone()
     except ModuleNotFoundError as error:
         missing = _missing(error, "this command")
         _say(str(missing))
         status = missing.exit_code
+    except SystemExit as error:
+        if _lost_reader(error):
+            status = _reader_gone()
+        else:
+            _say(f"a policy, or a module it loads, called sys.exit({error.code!r})")
+            status = 1
+    except OSError as error:  # a full disk under standard output
+        _reader_gone()
+        _say(f"the output cannot be written: {error.strerror or error}")
+        status = 1
     except MemoryError:
         _say("out of memory")
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _prepare_streams() -> None:
+    """Make standard output and error fit for whatever is printed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller: nobody wants to see it
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open to the very end
+        elif name == "stdout" and hasattr(stream, "reconfigure"):
+            # A name that the terminal's encoding lacks is no reason to lose a result.
+            stream.reconfigure(errors="replace")
+
+
+def _lost_reader(error: SystemExit) -> bool:
+    """Whether this is how rich, or click (which silences standard output), end on a closed pipe."""
+    silenced = "PacifyFlush" in type(sys.stdout).__name__
+    return silenced or isinstance(error.__context__, BrokenPipeError)
+
+
+def _reader_gone() -> int:
+    """Go quietly when the reader of the output (head, less) has gone: it has what it wanted."""
+    # Keeps Python from complaining at exit about what it could not flush.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The commands that simulate: compare, run, optimum, check, curves."""
+"""The commands that simulate: compare, run, optimum, curves; and what commands share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from kdsim.errors import KdsimError, ScenarioError
+from kdsim.errors import KdsimError, ScenarioError, UnknownPolicyError
+from kdsim.faults import did_you_mean
 from kdsim.loading import load_scenario
 from kdsim.scenario import Scenario, with_fields
 
@@ -59,7 +60,10 @@ def load(source: str, changes: tuple[str, ...], *, keep_sweep: bool) -> Scenario
     changed = with_fields(scenario, parsed)
     if not keep_sweep:
         return changed
-    sweep = {name: values for name, values in scenario.sweep.items() if name not in parsed}
+    gone = set(parsed)
+    if "workload.ratio" in gone:
+        gone |= {"workload.comm", "workload.forward", "workload.backward"}
+    sweep = {name: values for name, values in scenario.sweep.items() if name not in gone}
     design = scenario.design if sweep else type(scenario.design)()
     return changed.model_copy(update={"sweep": sweep, "design": design})
 
@@ -88,6 +92,13 @@ def save_figure(axes: Any, path: Path) -> None:
 
     plots.save(axes, path)
     click.echo(f"figure written to {path}", err=True)
+
+
+def check_outputs(*paths: Path | None) -> None:
+    """Refuse places that cannot be written before any work is done for them."""
+    for path in paths:
+        if path is not None and not path.parent.is_dir():
+            raise KdsimError(f"{path}: cannot be written: there is no folder {path.parent}")
 
 
 output_option = click.option(
@@ -138,15 +149,27 @@ def compare(
     """
     from kdsim import batch
     from kdsim.compare import compare as compare_policies
+    from kdsim.policies import make_policy
     from kdsim.progress import ProgressBar
 
+    check_outputs(output)
     loaded = load(scenario, changes, keep_sweep=True)
-    plain = [p for p in policies or loaded.policies if not batch.is_compiled(p)]
+    chosen = list(dict.fromkeys(policies or loaded.policies))
+    for name in chosen:
+        make_policy(name)  # a wrong name is told before the others have been simulated
+    if against and against not in chosen:
+        raise UnknownPolicyError(
+            f"--against {against!r} is not among the policies compared"
+            f"{did_you_mean(against, chosen)}; compared: {', '.join(chosen)}"
+        )
+    if against and len(chosen) == 1:
+        raise UnknownPolicyError(f"--against needs a second policy beside {against!r}")
+    plain = [p for p in chosen if not batch.is_compiled(p)]
     if plain and not as_json:
         click.echo(f"{', '.join(plain)}: your own code, simulated run by run in SimPy", err=True)
     with ProgressBar("runs", enabled=not as_json) as progress:
         result = compare_policies(
-            loaded, policies, replications=replications, seed=seed, progress=progress
+            loaded, chosen, replications=replications, seed=seed, progress=progress
         )
     differences = result.differences(against) if against else []
     if as_json:
@@ -157,7 +180,8 @@ def compare(
         out = tables.console()
         out.print(tables.comparison_table(result))
         if against:
-            out.print(tables.difference_table(differences, against))
+            scale = max(row["mean"] for row in result.rows)
+            out.print(tables.difference_table(differences, against, scale=scale))
     if output:
         save_figure(result.plot(), output)
 
@@ -167,9 +191,15 @@ def compare(
 
 @click.command()
 @scenario_argument
-@click.option("-p", "--policy", default="optimal", show_default=True, metavar="NAME")
+@click.option(
+    "-p", "--policy", default="optimal", show_default=True, metavar="NAME",
+    help="A built-in name, static:c or module:Class.",
+)  # fmt: skip
 @seed_option
-@click.option("--replication", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--replication", type=click.IntRange(0, 2**53), default=0, show_default=True,
+    help="Number of the run: which draws and which noise it meets.",
+)  # fmt: skip
 @output_option
 @click.option(
     "--trace-out",
@@ -195,6 +225,8 @@ def run(
 ) -> None:
     r"""Simulate one run of SCENARIO: makespan, segments, timeline.
 
+    The scenario's own values count, not its sweep; --set changes them.
+
     \b
     Examples:
       kdsim run measured --policy greedy
@@ -203,6 +235,7 @@ def run(
     """
     from kdsim.engine import simulate
 
+    check_outputs(output, trace_out, timeline_out)
     loaded = load(scenario, changes, keep_sweep=False)
     result = simulate(loaded, policy, seed=seed, replication=replication)
     if as_json:
@@ -242,7 +275,8 @@ def _write(path: Path, text: str) -> None:
 def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     r"""Compute the minimal makespan of SCENARIO, the path and the schedule that attain it.
 
-    No schedule whatever can be faster; the built-in policy "optimal" attains it.
+    No schedule whatever can be faster; the built-in policy "optimal" attains it. The scenario's
+    own values count, not its sweep; --set changes them.
 
     \b
     Example:
@@ -258,7 +292,8 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     from kdsim import tables
 
     out = tables.console()
-    out.print(f"{loaded.name}: {result.kind} of the makespan {tables.seconds(result.makespan)} s")
+    kind = "minimal makespan" if result.exact else "lower bound of the makespan"
+    out.print(f"{loaded.name}: {kind} {tables.seconds(result.makespan)} s")
     out.print(
         f"fastest path: {len(result.path)} vertices, from no work to "
         f"{result.path[-1, 0]:g} data units and {result.path[-1, 1]:g} compute units"
@@ -266,71 +301,6 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     out.print(tables.schedule_table(result))
     if not result.exact:
         out.print("A lower bound: release or reallocation_cost may keep any schedule above it.")
-
-
-# --- check ----------------------------------------------------------------------------------------
-
-
-@click.command()
-@click.argument("scenarios", nargs=-1, type=str, metavar="[SCENARIO]...")
-@click.option("--schema", is_flag=True, help="Print the JSON Schema of scenario files and stop.")
-@click.option(
-    "-p", "--policy", "policies", multiple=True, metavar="MODULE:CLASS",
-    help="Also exercise a policy of your own (repeatable).",
-)  # fmt: skip
-@json_option
-def check(
-    scenarios: tuple[str, ...], schema: bool, policies: tuple[str, ...], as_json: bool
-) -> None:
-    r"""Validate scenarios, and policies of your own, without running a study.
-
-    Every fault of a file is listed as FILE:LINE:COLUMN: FIELD: REASON.
-
-    \b
-    Examples:
-      kdsim check my.yaml other.yaml
-      kdsim check my.yaml --policy mine:MyPolicy
-      kdsim check --schema > scenario.schema.json
-    """
-    if schema:
-        print_json(Scenario.model_json_schema())
-        return
-    if not scenarios and not policies:
-        raise click.UsageError("give a scenario, --policy or --schema")
-    from kdsim.checking import check_policy
-
-    findings, problems, loaded = [], [], None
-    for source in scenarios:
-        try:
-            loaded = load_scenario(source)
-        except ScenarioError as error:
-            problems.append(str(error))
-            findings.append({"scenario": source, "ok": False, "faults": str(error).splitlines()})
-            continue
-        findings.append({"scenario": source, "ok": True, "faults": []})
-        if not as_json:
-            click.echo(f"{source}: ok ({_describe(loaded)})")
-    for name in policies:
-        report = check_policy(name, loaded)
-        findings.append({"policy": name, "ok": report.ok, "problems": report.problems})
-        if not report.ok:
-            problems.append(str(report))
-        elif not as_json:
-            click.echo(str(report))
-    if as_json:
-        print_json({"ok": not problems, "findings": findings})
-    if problems:
-        raise ScenarioError("\n".join(problems))
-
-
-def _describe(scenario: Scenario) -> str:
-    from kdsim.design import points
-
-    count = len(points(scenario))
-    return (
-        f"{scenario.device.cores} cores, {scenario.workload.cycles} cycles, "
-        f"{len(scenario.policies)} policies, {count} point{'s' if count > 1 else ''}"
-    )
 
 
 # --- curves ---------------------------------------------------------------------------------------
@@ -353,7 +323,8 @@ def curves(scenario: str, changes: tuple[str, ...], cores: tuple[int, ...], outp
     Example:
       kdsim curves paper-1to1 -o fig4.png
     """
+    check_outputs(output)
+    loaded = load(scenario, changes, keep_sweep=True)
     from kdsim import plots
 
-    loaded = load(scenario, changes, keep_sweep=True)
     save_figure(plots.curves(loaded, core_counts=list(cores) or None), output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,6 +13,8 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -22,6 +24,8 @@ from kdsim.curves import FloatArray
 from kdsim.errors import ScenarioError
 
 MAX_CORES = 1024
+#: Work a second beyond which a curve says nothing about a device, but breaks the arithmetic.
+_LEAST_RATE, _MOST_RATE = 1e-15, 1e15
 
 
 def plain_number(value: Any) -> Any:
@@ -146,35 +150,47 @@ class Device(Noun):
     @model_validator(mode="before")
     @classmethod
     def _default_reference(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and value.get("reference_cores") is None:
-            return {**value, "reference_cores": value.get("cores")}
-        return value
+        if not isinstance(value, Mapping) or value.get("reference_cores") is not None:
+            return value
+        cores = value.get("cores")
+        legal = isinstance(cores, int | np.integer) and 1 <= cores <= MAX_CORES
+        return {**value, "reference_cores": cores if legal else None}
 
-    @model_validator(mode="after")
-    def _check_curves(self) -> Device:
-        for side in (self.compute_rates, self.communication_rates):
-            try:
-                side(self.cores)
-            except ScenarioError as error:
-                raise PydanticCustomError(
-                    "curve", "{reason}", {"reason": error.reason, "field": error.field}
-                ) from None
-        return self
+    @field_validator("compute")
+    @classmethod
+    def _check_compute(cls, curve: Any, info: ValidationInfo) -> Any:
+        cores, reference = info.data.get("cores"), info.data.get("reference_cores")
+        if cores is not None and "reference_cores" in info.data:
+            _check_rates(lambda: _compute_rates(curve, cores, reference or cores), "compute")
+        return curve
+
+    @field_validator("communication")
+    @classmethod
+    def _check_communication(cls, curve: Any, info: ValidationInfo) -> Any:
+        cores = info.data.get("cores")
+        if cores is not None:
+            _check_rates(lambda: _communication_rates(curve, cores), "communication")
+        return curve
 
     def compute_rates(self, c_total: int) -> FloatArray:
         """Return q(0..c_total), compute work a second by communication cores."""
-        curve = self.compute
-        if isinstance(curve, PaperCompute):
-            reference = self.reference_cores or c_total
-            return curves.paper_compute_rates(curve.a1, curve.a2, c_total, reference)
-        return _own_rates(curve, c_total, "compute")
+        return _compute_rates(self.compute, c_total, self.reference_cores or c_total)
 
     def communication_rates(self, c_total: int) -> FloatArray:
         """Return r(0..c_total), data units a second by communication cores."""
-        curve = self.communication
-        if isinstance(curve, PaperCommunication):
-            return curves.paper_communication_rates(curve.b1, curve.b2, curve.b3, c_total)
-        return _own_rates(curve, c_total, "communication")
+        return _communication_rates(self.communication, c_total)
+
+
+def _compute_rates(curve: Any, c_total: int, reference_cores: int) -> FloatArray:
+    if isinstance(curve, PaperCompute):
+        return curves.paper_compute_rates(curve.a1, curve.a2, c_total, reference_cores)
+    return _own_rates(curve, c_total, "compute")
+
+
+def _communication_rates(curve: Any, c_total: int) -> FloatArray:
+    if isinstance(curve, PaperCommunication):
+        return curves.paper_communication_rates(curve.b1, curve.b2, curve.b3, c_total)
+    return _own_rates(curve, c_total, "communication")
 
 
 def _own_rates(curve: Amdahl | Usl | Roofline | Table, c_total: int, side: str) -> FloatArray:
@@ -182,3 +198,22 @@ def _own_rates(curve: Amdahl | Usl | Roofline | Table, c_total: int, side: str) 
         return curves.table_own_core_rates(curve.cores, curve.rates, c_total, side=side)
     parameters = curve.model_dump(exclude={"model"})
     return curves.own_core_rates(curve.model, parameters, c_total, side=side)
+
+
+def _check_rates(rates_of: Callable[[], FloatArray], side: str) -> None:
+    """Refuse a curve that is not legal on its device, on the line of the parameter at fault."""
+    try:
+        with np.errstate(all="ignore"):  # whatever overflows is told below
+            rates = rates_of()
+    except ScenarioError as error:
+        parameter = (error.field or "").removeprefix(side).strip(".")
+        context = {"reason": error.reason, **({"field": parameter} if parameter else {})}
+        raise PydanticCustomError("curve", "{reason}", context) from None
+    # The one rate of 0 that is meant: a side without cores.
+    working = rates[:-1] if side == "compute" else rates[1:]
+    if not ((working >= _LEAST_RATE) & (working <= _MOST_RATE)).all():
+        reason = (
+            f"makes rates from {working.min():.3g} to {working.max():.3g} units of work a second; "
+            f"legal are {_LEAST_RATE:g} to {_MOST_RATE:g}"
+        )
+        raise PydanticCustomError("curve", "{reason}", {"reason": reason})

@@ -38,17 +38,18 @@ _Process = Generator[Event, Any, None]
 
 
 class _Wake(Event):
-    """A call at a given time; ordered behind everything else of that instant."""
+    """A call at a given time, behind everything else of that instant; used over and over."""
 
-    def __init__(
-        self, env: simpy.Environment, callback: Callable[[Event], None], delay: float = 0.0
-    ) -> None:
-        self.env = env
-        self.callbacks = [callback]
-        self._value = None
+    def __init__(self, env: simpy.Environment, callback: Callable[[Event], None]) -> None:
+        super().__init__(env)
         self._ok = True
-        self._defused = False
-        env.schedule(self, _LAST, delay)
+        self._value = None
+        self._callback = callback
+
+    def after(self, delay: float) -> None:
+        """Call back after `delay` seconds."""
+        self.callbacks = [self._callback]
+        self.env.schedule(self, _LAST, delay)
 
 
 class CorePool:
@@ -83,6 +84,8 @@ class CorePool:
         self._comp: Event | None = None
         self._comp_work = self._comp_left = self._comp_scale = 0.0
         self._settling = False
+        self._settled = _Wake(env, self._settle)
+        self._timer = _Wake(env, self._advance)
         self._cores = -1
         self._then: int | None = None
         self._step = self._comm_time = self._comp_time = 0.0
@@ -93,7 +96,7 @@ class CorePool:
         self.decisions = 0
         self.reallocations = 0
         self.stall_s = 0.0
-        self.intervals: list[Interval] = []
+        self._log: list[tuple[float, float, int, int, int, float]] = []
 
     # -- what the processes call -------------------------------------------------------------------
 
@@ -126,7 +129,7 @@ class CorePool:
     def _settle_soon(self) -> None:
         if not self._settling:
             self._settling = True
-            _Wake(self._env, self._settle)
+            self._settled.after(0.0)
 
     def _settle(self, _: Event) -> None:
         """Share the cores, once all that happens at this instant has happened."""
@@ -166,6 +169,10 @@ class CorePool:
         except Exception as error:
             reason = f"raised {type(error).__name__}: {error}"
             raise _blame(self._policy, state, reason) from error
+        if type(answer) is Decision and answer.hold is None and answer.then is None:
+            cores = answer.comm_cores
+            if type(cores) is int and 0 <= cores <= self._c_total:
+                return answer  # the common case, without ceremony
         return check_decision(answer, self._policy, state)
 
     def _run_on(self, cores: int, hold: float | None, then: int | None) -> None:
@@ -194,14 +201,15 @@ class CorePool:
             step = min(step, max(self._ready_at - self._env.now - stall, 0.0))
         self._step, self._comm_time, self._comp_time = step, comm_time, comp_time
         self._stall = stall
-        _Wake(self._env, self._advance, stall + step)
+        self._timer.after(stall + step)
 
     def _advance(self, _: Event) -> None:
         """Book the work done since the last instant and let what is complete complete."""
         step, cores = self._step, self._cores
         now = self._env.now
-        self._record(now, step)
-        self._stall = 0.0
+        comm = self.comm_done if self._comm_time < math.inf else -1
+        comp = self.comp_done if self._comp_time < math.inf else -1
+        self._log.append((now, step, cores, comm, comp, self._stall))
         completed = False
         if self._comm_time < math.inf:
             self._comm_left -= self._comm_rates[cores] * step
@@ -237,18 +245,21 @@ class CorePool:
         done.succeed()  # type: ignore[union-attr]
         self._settle_soon()
 
-    def _record(self, now: float, step: float) -> None:
-        begin = self.intervals[-1].end if self.intervals else 0.0
-        stage = "backward" if self.comp_done % 2 else "forward"
-        comm = self.comm_done if self._comm_time < math.inf else -1
-        comp = self.comp_done // 2 if self._comp_time < math.inf else -1
-        stage = stage if comp >= 0 else ""
-        if self._stall > 0:
-            middle = now - step
-            self.intervals.append(Interval(begin, middle, self._cores, comm, comp, stage, True))
-            begin = middle
-        if now > begin:
-            self.intervals.append(Interval(begin, now, self._cores, comm, comp, stage, False))
+    @property
+    def intervals(self) -> list[Interval]:
+        """The run so far, stretch by stretch."""
+        begin, found = 0.0, []
+        for end, step, cores, comm, comp_tasks, stall in self._log:
+            comp = comp_tasks // 2 if comp_tasks >= 0 else -1
+            stage = "" if comp_tasks < 0 else "backward" if comp_tasks % 2 else "forward"
+            if stall > 0:
+                middle = end - step
+                found.append(Interval(begin, middle, cores, comm, comp, stage, True))
+                begin = middle
+            if end > begin:
+                found.append(Interval(begin, end, cores, comm, comp, stage, False))
+            begin = end
+        return found
 
 
 def check_decision(answer: Any, policy: Policy, state: State) -> Decision:

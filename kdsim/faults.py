@@ -7,16 +7,20 @@ validator found into `Fault`s on those lines.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from kdsim.errors import ScenarioError
 
 Location = tuple[str | int, ...]
+
+#: Faults that a message lists: one wrong list can hold as many as it has entries.
+MAX_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +39,14 @@ class Fault:
 
 
 class FaultyFileError(ScenarioError):
-    """A file with faults, all of them listed, one a line."""
+    """A file with faults, one a line; `faults` holds them all, the message the first 50."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(sorted(faults, key=lambda f: (f.where, f.line, f.column)))
-        super().__init__("\n".join(str(fault) for fault in self.faults))
+        lines = [str(fault) for fault in self.faults[:MAX_SHOWN]]
+        if len(self.faults) > MAX_SHOWN:
+            lines.append(f"... and {len(self.faults) - MAX_SHOWN:,} more faults")
+        super().__init__("\n".join(lines))
 
 
 @dataclass(slots=True)
@@ -82,7 +89,11 @@ def dotted(location: Iterable[str | int]) -> str:
     """Write a location as a dotted path, e.g. ``workload.comm[3]``."""
     out = ""
     for part in location:
-        out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else part
+        if isinstance(part, int):
+            out += f"[{part}]"
+            continue
+        shown = part if len(part) <= 60 else part[:57] + "..."
+        out += f".{shown}" if out else shown
     return out
 
 
@@ -93,7 +104,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def shorten(value: object, limit: int = 60) -> str:
-    """Show a value in a message: its repr, cut to `limit` characters."""
+    """Show a value in a message as a file would hold it, cut to `limit` characters."""
+    if value is None or isinstance(value, bool):
+        return "nothing" if value is None else str(value).lower()
     if isinstance(value, dict | list) and len(value) > 8:
         kind = "mapping" if isinstance(value, dict) else "list"
         return f"a {kind} of {len(value)} entries"
@@ -153,8 +166,9 @@ def faults_of(error: ValidationError, document: Document, root: type[BaseModel])
             location += (context["index"],)
         kind, got = item["type"], item.get("input")
         if kind == "extra_forbidden":
-            known = _known_fields(root, location[:-1], error)
-            reason = f"unknown field{did_you_mean(str(location[-1]), known)}"
+            known = _known_fields(root, item["loc"][:-1])
+            hint = did_you_mean(str(location[-1]), known) or f"; known: {', '.join(known)}"
+            reason = f"unknown field{hint}"
             faults.append(document.fault(location, reason, at_key=True))
             continue
         if kind == "union_tag_invalid":
@@ -162,8 +176,11 @@ def faults_of(error: ValidationError, document: Document, root: type[BaseModel])
             tag = str(context.get("tag", ""))
             reason = f"unknown model{did_you_mean(tag, tags)}; known: {', '.join(tags)}"
             location, got = (*location, "model"), tag
+        elif isinstance(got, float) and not math.isfinite(got):
+            reason = _REASONS["finite_number"]
         elif kind in _REASONS:
-            reason = _REASONS[kind].format(**context)
+            numbers = {k: f"{v:g}" if isinstance(v, float) else v for k, v in context.items()}
+            reason = _REASONS[kind].format(**numbers)
         else:
             reason = item["msg"]
         if kind != "missing" and "(got" not in reason and kind not in ("policy", "work", "design"):
@@ -182,19 +199,26 @@ def _data_location(loc: Location, document: Document) -> Location:
     return out
 
 
-def _known_fields(root: type[BaseModel], location: Location, error: ValidationError) -> set[str]:
-    """Names legal at a location, unions included, for "did you mean"."""
+def _known_fields(root: type[BaseModel], loc: Location) -> list[str]:
+    """Names legal at a validator's location, which names the member of each union it went into."""
     models = [root]
-    for part in location:
+    for part in loc:
         if isinstance(part, int):
             continue
-        models = [
+        inner = [
             member
             for model in models
             if part in model.model_fields
             for member in _models_in(model.model_fields[part].annotation)
         ]
-    return {name for model in models for name in model.model_fields}
+        models = inner or [m for m in models if _tag_of(m) == part] or models
+    return list(dict.fromkeys(name for model in models for name in model.model_fields))
+
+
+def _tag_of(model: type[BaseModel]) -> str:
+    """Return the ``model`` that a curve's fields belong to; the paper's need not say theirs."""
+    chosen = model.model_fields.get("model")
+    return str(get_args(chosen.annotation)[0]) if chosen else "paper"
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ from pydantic import ValidationError
 from kdsim.curves import FloatArray
 from kdsim.device import Device
 from kdsim.errors import ScenarioError
-from kdsim.faults import Document, Fault, FaultyFileError, did_you_mean, faults_of
+from kdsim.faults import Document, Fault, FaultyFileError, did_you_mean, faults_of, shorten
 from kdsim.reading import read_text, read_yaml
 from kdsim.scenario import Scenario, scenario_from_data
+from kdsim.workload import MAX_CYCLES
 
 BUNDLE = "kdsim_scenarios"
 CURVES_VERSION = 1
 _MAX_PROFILE_BYTES = 256 * 1024 * 1024
+#: What a cost profile must hold; it may hold more.
+_WANTED = ("comm_bytes", "forward_s", "backward_s", "cores")
+_MOST = 1e15
 
 
 def bundled_scenarios() -> list[str]:
@@ -67,9 +72,11 @@ def find_scenario(source: str | Path) -> tuple[Path, str]:
     """Find a scenario's file; return its path and the name that messages give it."""
     text = str(source)
     path = Path(text)
-    if "\x00" in text or path.exists() or path.suffix or path.name != text:
-        return path, text
     names = bundled_scenarios()
+    bare = path.name == text and "\x00" not in text
+    # A folder of the same name does not hide a scenario that ships; a file of that name does.
+    if not bare or path.is_file() or (text not in names and (path.exists() or path.suffix)):
+        return path, text
     if text in names:
         return Path(str(resources.files(BUNDLE) / f"{text}.yaml")), f"{text}.yaml"
     hint = did_you_mean(text, names) or f"; scenarios that ship: {', '.join(names)}"
@@ -118,6 +125,11 @@ def read_curves(path: Path) -> dict[str, Any]:
     if data["kdsim_curves"] != CURVES_VERSION:
         reason = f"this kdsim reads version {CURVES_VERSION} (got {data['kdsim_curves']!r})"
         raise FaultyFileError([document.fault(("kdsim_curves",), reason)])
+    if document.faults:
+        raise FaultyFileError(document.faults)
+    if "reference_cores" not in data:
+        fault = document.fault(("reference_cores",), "required field is missing")
+        raise FaultyFileError([fault])
     curves = {k: data[k] for k in ("reference_cores", "compute", "communication") if k in data}
     _check_curves(curves, document)
     return {**curves, "provenance": data.get("provenance", {})}
@@ -148,28 +160,30 @@ def _insert_profile(data: dict[str, Any], document: Document, folder: Path) -> N
         amounts = _profile_amounts(folder / work["profile"], data)
     except FaultyFileError as error:
         document.faults.extend(error.faults)
+        document.faults.append(document.fault(place, f"cannot be used (got {work['profile']!r})"))
         amounts = {"cycles": 1, "comm": 1.0, "forward": 1.0, "backward": 1.0}
     work.update(amounts)
 
 
 def _profile_amounts(path: Path, data: dict[str, Any]) -> dict[str, Any]:
-    columns = read_profile(path)
+    columns, lines = _read_rows(path)
     rate = data["workload"].get("profile_rate")
-    if not isinstance(rate, int | float):
+    if not isinstance(rate, int | float) or not 0 < rate < math.inf:
         try:
             device = Device.model_validate(data.get("device"))
         except ValueError:  # the device's own faults are reported with the scenario's
-            rates = np.ones(2)
+            rate = 1.0
         else:
             rates = device.compute_rates(device.reference_cores or device.cores)[::-1]
-        cores = columns["cores"].astype(int)
-        if cores.max() >= rates.size:
-            reason = (
-                f"was recorded on {cores.max()} compute cores, the curves know "
-                f"{rates.size - 1}; give workload.profile_rate"
-            )
-            raise FaultyFileError([Fault(str(path), 0, 0, "cores", reason)])
-        rate = rates[cores]
+            cores = columns["cores"].astype(int)
+            beyond = np.flatnonzero(cores >= rates.size)
+            if beyond.size:
+                reason = (
+                    f"was recorded on {cores[beyond[0]]} compute cores, the curves know "
+                    f"{rates.size - 1}; give workload.profile_rate"
+                )
+                raise FaultyFileError([Fault(str(path), lines[beyond[0]], 1, "cores", reason)])
+            rate = rates[cores]
     return {
         "cycles": len(columns["comm_bytes"]),
         "comm": (columns["comm_bytes"] / 1e6).tolist(),
@@ -197,43 +211,63 @@ def read_profile(path: Path) -> dict[str, FloatArray]:
     FaultyFileError
         With the line of every row that is not legal (at most 20 of them).
     """
+    return _read_rows(path)[0]
+
+
+def _read_rows(path: Path) -> tuple[dict[str, FloatArray], list[int]]:
+    """Read a cost profile's wanted columns, and the line of each row."""
     where = str(path)
-    lines = read_text(path, where, max_bytes=_MAX_PROFILE_BYTES).splitlines()
-    numbered = [(i, x) for i, x in enumerate(lines, 1) if x.strip() and not x.startswith("#")]
-    wanted = ("comm_bytes", "forward_s", "backward_s", "cores")
+    text = read_text(path, where, max_bytes=_MAX_PROFILE_BYTES).splitlines()
+    numbered = [(i, x) for i, x in enumerate(text, 1) if x.strip() and not x.startswith("#")]
     header = next(csv.reader([numbered[0][1]]), []) if numbered else []
-    missing = [name for name in wanted if name not in header]
+    header = [name.strip() for name in header]
+    missing = [name for name in _WANTED if name not in header]
     if missing:
         line = numbered[0][0] if numbered else 1
-        reason = f"a cost profile needs the columns {', '.join(wanted)} (missing: {missing})"
+        reason = (
+            f"a cost profile needs the columns {', '.join(_WANTED)} (missing: {', '.join(missing)})"
+        )
         raise FaultyFileError([Fault(where, line, 1, "", reason)])
-    if len(numbered) == 1:
+    lines = [line for line, _ in numbered[1:]]
+    if not lines:
         raise FaultyFileError([Fault(where, numbered[0][0], 1, "", "has no rows")])
+    if len(lines) > MAX_CYCLES:
+        reason = f"has {len(lines):,} rows; the limit is {MAX_CYCLES:,} cycles"
+        raise FaultyFileError([Fault(where, lines[MAX_CYCLES], 1, "", reason)])
+    at = [header.index(name) for name in _WANTED]
     faults: list[Fault] = []
     rows = []
-    for (line, _), row in zip(
-        numbered[1:], csv.DictReader([t for _, t in numbered[1:]], header), strict=False
-    ):
-        values = [_profile_number(row.get(name)) for name in wanted]
-        bad = [n for n, v in zip(wanted, values, strict=True) if v is None]
-        if values[3] is not None and (values[3] < 1 or values[3] != int(values[3])):
-            bad.append("cores")
-        faults += [
-            Fault(where, line, 1, n, f"must be a number of at least 0 (got {row.get(n)!r})")
-            for n in bad
-        ]
-        rows.append(values)
+    for line, row in numbered[1:]:
+        cells = row.split(",")
+        if len(cells) != len(header):
+            reason = f"has {len(cells)} columns, the header has {len(header)}"
+            faults.append(Fault(where, line, 1, "", reason))
+        else:
+            values = [_profile_number(cells[k]) for k in at]
+            faults += _row_faults(where, line, values, [cells[k] for k in at])
+            rows.append(values)
         if len(faults) >= 20:
             break
     if faults:
         raise FaultyFileError(faults)
     table = np.array(rows, dtype=float)
-    return {name: table[:, i] for i, name in enumerate(wanted)}
+    return {name: table[:, i] for i, name in enumerate(_WANTED)}, lines
 
 
-def _profile_number(text: str | None) -> float | None:
+def _row_faults(
+    where: str, line: int, values: list[float | None], cells: list[str]
+) -> Iterator[Fault]:
+    for name, value, cell in zip(_WANTED, values, cells, strict=True):
+        if value is None:
+            reason = f"must be a number from 0 to {_MOST:g} (got {shorten(cell)})"
+            yield Fault(where, line, 1, name, reason)
+        elif name == "cores" and (value < 1 or value != int(value)):
+            yield Fault(where, line, 1, name, f"must be a whole number of at least 1 (got {cell})")
+
+
+def _profile_number(text: str) -> float | None:
     try:
-        value = float(text or "")
+        value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) and value >= 0 else None
+    return value if 0 <= value <= _MOST else None

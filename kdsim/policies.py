@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -67,8 +67,7 @@ class State:
         return self.plan.comp_rates
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """A policy's answer.
 
     Attributes
@@ -121,9 +120,14 @@ class Random(Policy):
 
     name = "random"
 
+    def start(self, plan: Plan) -> None:
+        """Make the answers once: there are few, and they are given often."""
+        self._c_total = plan.c_total
+        self._answers = [Decision(c) for c in range(plan.c_total + 1)]
+
     def decide(self, state: State) -> Decision:
         """Draw once."""
-        return Decision(random_cores(state.rng_draw(), state.plan.c_total))
+        return self._answers[random_cores(state.rng_draw(), self._c_total)]
 
 
 class Static(Policy):

@@ -16,12 +16,15 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from kdsim.faults import Document, Fault, FaultyFileError, Location, dotted
 
-#: Far above any hand-written scenario; workloads of more cycles come as a CSV profile.
-MAX_FILE_BYTES = 2 * 1024 * 1024
+#: Far above any hand-written scenario, and read within a few seconds (the YAML reader takes some
+#: 30 us a value); workloads of more cycles come as a CSV profile.
+MAX_FILE_BYTES = 256 * 1024
 #: Values after aliases are expanded: stops a few lines of nested aliases from filling memory.
 MAX_VALUES = 2_000_000
 
 _TAG = "tag:yaml.org,2002:"
+#: The last four only in files that ask for YAML 1.1.
+_BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
 
 
 def read_yaml(path: Path, *, where: str | None = None) -> Document:
@@ -61,9 +64,7 @@ def read_text(path: Path, name: str, *, max_bytes: int = MAX_FILE_BYTES) -> str:
             raise refuse("is not a regular file")
         size = path.stat().st_size
         if size > max_bytes:
-            raise refuse(
-                f"is too large: {size / 2**20:.0f} MiB, the limit is {max_bytes / 2**20:.0f} MiB"
-            )
+            raise refuse(f"is too large: {_size(size)}, the limit is {_size(max_bytes)}")
         raw = path.read_bytes()
     except FileNotFoundError:
         raise refuse("no such file") from None
@@ -84,6 +85,10 @@ def read_text(path: Path, name: str, *, max_bytes: int = MAX_FILE_BYTES) -> str:
     return text
 
 
+def _size(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.0f} KiB"
+
+
 def parse_yaml(text: str, where: str) -> Document:
     """Parse YAML text; see :func:`read_yaml`."""
     document = Document(where)
@@ -91,15 +96,14 @@ def parse_yaml(text: str, where: str) -> Document:
     def refuse(reason: str, line: int = 1, column: int = 1) -> FaultyFileError:
         return FaultyFileError([Fault(where, line, column, "", reason)])
 
+    yaml = YAML(typ="safe", pure=True)
+    yaml.composer.warn_double_anchors = False  # an anchor may be set anew: the last one counts
     try:
-        root = YAML(typ="safe", pure=True).compose(text)
+        root = yaml.compose(text)
     except RecursionError:
         raise refuse("is nested too deeply") from None
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        reason = " ".join(str(error.problem or error.context or "cannot be parsed").split())
-        raise refuse(f"is not YAML: {reason}", line, column) from None
+        raise refuse(*_syntax_fault(error)) from None
     except (YAMLError, ValueError) as error:
         position = getattr(error, "position", 0)
         line = text.count("\n", 0, position) + 1 if isinstance(position, int) else 1
@@ -113,6 +117,28 @@ def parse_yaml(text: str, where: str) -> Document:
     except RecursionError:
         raise refuse("is nested too deeply") from None
     return document
+
+
+def _syntax_fault(error: MarkedYAMLError) -> tuple[str, int, int]:
+    """Return the parser's complaint in terms of the file, with its line and column."""
+    problem = " ".join(str(error.problem or error.context or "cannot be parsed").split())
+    begun, mark = error.context_mark, error.problem_mark or error.context_mark
+    if "another document" in problem:
+        problem = "holds several documents; a file holds one (remove what follows '---')"
+        return problem, *_at(mark)
+    if "unexpected end of stream" in problem and begun is not None:
+        return "is not YAML: a quote is opened here and never closed", *_at(begun)
+    if "mapping values are not allowed" in problem:
+        problem += " (a missing colon or wrong indent on this line or the one above?)"
+    elif "'\\t'" in problem:
+        problem = "a tab stands where YAML wants spaces"
+    elif begun is not None and begun.line != getattr(mark, "line", 0):
+        problem += f" ({error.context} that begins on line {begun.line + 1})"
+    return f"is not YAML: {problem}", *_at(mark)
+
+
+def _at(mark: Any) -> tuple[int, int]:
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
 
 def _position(node: Node) -> tuple[int, int]:
@@ -144,8 +170,13 @@ def _measure(node: Node, sizes: dict[int, int], open_nodes: set[int], where: str
 
 def _plain(node: Node, location: Location, document: Document) -> Any:
     document.positions[location] = _position(node)
+    if location in document.key_positions and _begins_below(node):
+        document.positions[location] = document.key_positions[location]
     if isinstance(node, ScalarNode):
         return _scalar(node, location, document)
+    own = _TAG + ("seq" if isinstance(node, SequenceNode) else "map")
+    if str(node.tag) != own:
+        document.faults.append(document.fault(location, _no_tag(node)))
     if isinstance(node, SequenceNode):
         return [_plain(child, (*location, i), document) for i, child in enumerate(node.value)]
     mapping: dict[str, Any] = {}
@@ -170,14 +201,25 @@ def _plain(node: Node, location: Location, document: Document) -> Any:
     return mapping
 
 
+def _begins_below(node: Node) -> bool:
+    """Whether a value has no line of its own: a block, or nothing at all; its key tells more."""
+    if isinstance(node, ScalarNode):
+        return node.value == "" and not node.style
+    return not getattr(node, "flow_style", True)
+
+
+def _no_tag(node: Node) -> str:
+    return f"the tag {node.tag} is not allowed; only plain values are"
+
+
 def _scalar(node: ScalarNode, location: Location, document: Document) -> Any:
     kind, text = str(node.tag).removeprefix(_TAG), str(node.value)
     if kind == "str":
         return text
-    if kind == "null":
+    if kind == "null" and text.lower() in ("", "~", "null"):
         return None
-    if kind == "bool":
-        return text.lower() == "true"
+    if kind == "bool" and text.lower() in _BOOLEANS:
+        return _BOOLEANS[text.lower()]
     try:
         if kind == "int":
             return int(text.replace("_", ""), 0 if text.lstrip("+-")[:2] in ("0x", "0o") else 10)
@@ -187,9 +229,7 @@ def _scalar(node: ScalarNode, location: Location, document: Document) -> Any:
             return special[low] if low in special else float(low)
     except ValueError:
         pass
-    if kind in ("int", "float", "timestamp"):
+    if kind in ("null", "bool", "int", "float", "timestamp"):
         return text  # e.g. a date: let the field's own type say what it wants
-    line, column = _position(node)
-    reason = f"the tag {node.tag} is not allowed; only plain values are"
-    document.faults.append(Fault(document.where, line, column, dotted(location), reason))
+    document.faults.append(document.fault(location, _no_tag(node)))
     return None

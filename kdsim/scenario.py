@@ -1,7 +1,8 @@
-"""The nouns of a study: workload, extensions, design and the scenario that joins them.
+"""The nouns of a study: the design, and the scenario that joins device, workload, extensions.
 
 Everything is validated where it is built; `scenario_from_data` reports every fault at once.
-The device is in ``device``, files are in ``loading``, the arrays engines read are in ``plan``.
+The parts are in ``device``, ``workload`` and ``extensions``, files in ``loading``,
+the arrays that engines read in ``plan``, the JSON Schema for editors in ``schema``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
-    BeforeValidator,
+    AfterValidator,
     Discriminator,
     Field,
     Tag,
@@ -27,97 +28,23 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from kdsim.curves import FloatArray
 from kdsim.device import Count, Device, Noun, Number, plain_number
 from kdsim.errors import ScenarioError
-from kdsim.faults import Document, FaultyFileError, did_you_mean, faults_of
+from kdsim.extensions import Extensions
+from kdsim.faults import Document, FaultyFileError, did_you_mean, faults_of, shorten
 from kdsim.plan import Plan
+from kdsim.workload import Workload
 
 #: Names of the built-in policies; `static:c` and `module:Class` are legal beside them.
 POLICY_NAMES = ("random", "comm-priority", "comp-priority", "greedy", "greedy-full", "optimal")
-MAX_CYCLES = 1_000_000
 MAX_POINTS = 1_000_000
 
-_STATIC = re.compile(r"static:(\d+)")
+_STATIC = re.compile(r"static:(\d{1,9})", re.ASCII)
+_RATIO = re.compile(r"\s*\d+(\.\d+)?\s*:\s*\d+(\.\d+)?\s*", re.ASCII)
 _USER_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
-WorkAmount = Annotated[Number, Field(ge=0.0, le=1e15)]
-
-
-def _one_or_many(value: Any) -> str:
-    return "list" if isinstance(value, list | tuple | np.ndarray) else "number"
-
-
-Work = Annotated[
-    Annotated[WorkAmount, Tag("number")]
-    | Annotated[list[WorkAmount], BeforeValidator(plain_number), Field(min_length=1), Tag("list")],
-    Discriminator(_one_or_many),
-]
-
-
-# --- the workload, the extensions, the study ---------------------------------------------------
-
-
-class Workload(Noun):
-    """The work of N distillation cycles; each amount a number or a list of N numbers."""
-
-    cycles: Count = Field(ge=1, le=MAX_CYCLES, description="number of cycles, N")
-    comm: Work = Field(description="data of Comm_i (data units, e.g. MB of teacher logits)")
-    forward: Work = Field(description="work of Forward_i (compute units, e.g. batches)")
-    backward: Work = Field(description="work of Backward_i (compute units)")
-    profile: str | None = Field(
-        default=None, description="cost profile (CSV) of a real run, in place of the four above"
-    )
-    profile_rate: Number | None = Field(
-        default=None,
-        gt=0,
-        description="compute units a second of the host that the profile was recorded on; "
-        "by default the device's own curve at the profile's core count",
-    )
-
-    @model_validator(mode="after")
-    def _check_lengths(self) -> Workload:
-        total = 0.0
-        for name in ("comm", "forward", "backward"):
-            value = getattr(self, name)
-            if isinstance(value, list) and len(value) != self.cycles:
-                raise PydanticCustomError(
-                    "length",
-                    "a list needs one number a cycle, {cycles} (got {got})",
-                    {"cycles": self.cycles, "got": len(value), "field": name},
-                )
-            total += sum(value) if isinstance(value, list) else value
-        if total <= 0:
-            raise PydanticCustomError("work", "there is no work: comm, forward, backward are 0", {})
-        return self
-
-    def amounts(self, name: Literal["comm", "forward", "backward"]) -> FloatArray:
-        """Return one kind of work as an (N,) array."""
-        value = getattr(self, name)
-        if isinstance(value, list):
-            return np.array(value, dtype=float)
-        return np.full(self.cycles, value, dtype=float)
-
-
-class Extensions(Noun):
-    """Departures from the paper's model; each is off by default."""
-
-    prefetch: Count | None = Field(
-        default=None, ge=1, description="logit batches that the device can hold, B"
-    )
-    noise: Number = Field(
-        default=0.0, ge=0, le=10, description="coefficient of variation of each task's work"
-    )
-    link_rate: Number | None = Field(
-        default=None, gt=0, description="data units a second that the link carries at most"
-    )
-    release: Number = Field(
-        default=0.0, ge=0, description="logits i are ready at the teacher after i*release seconds"
-    )
-    reallocation_cost: Number = Field(
-        default=0.0, ge=0, description="seconds without progress at each change of the core split"
-    )
+# --- the study -----------------------------------------------------------------------------------
 
 
 class Design(Noun):
@@ -145,9 +72,11 @@ class Design(Noun):
 class Range(Noun):
     """The range of a swept field in a sampled design."""
 
-    low: Number
-    high: Number
-    scale: Literal["linear", "log"] = "linear"
+    low: Number = Field(description="least value")
+    high: Number = Field(description="largest value")
+    scale: Literal["linear", "log"] = Field(
+        default="linear", description="whether the samples spread over the value or its logarithm"
+    )
 
     @model_validator(mode="after")
     def _check_order(self) -> Range:
@@ -158,11 +87,26 @@ class Range(Noun):
         return self
 
 
-SweptValue = Number | Annotated[str, Field(pattern=r"^\s*\d+(\.\d+)?\s*:\s*\d+(\.\d+)?\s*$")]
 Swept = Annotated[
     Annotated[list[Any], Field(min_length=1), Tag("list")] | Annotated[Range, Tag("range")],
     Discriminator(lambda value: "list" if isinstance(value, list | tuple) else "range"),
 ]
+
+
+def _known_policy(name: str) -> str:
+    if not is_policy_name(name):
+        reason = (
+            f"unknown policy {shorten(name)}{did_you_mean(name, POLICY_NAMES)}; "
+            f"known: {', '.join(POLICY_NAMES)}, static:c, module:Class"
+        )
+        raise PydanticCustomError("policy", "{reason}", {"reason": reason})
+    return name
+
+
+def _one_line(name: str) -> str:
+    if not name.isprintable():
+        raise PydanticCustomError("name", "must be one line of printable text", {})
+    return name
 
 
 class Scenario(Noun):
@@ -180,11 +124,13 @@ class Scenario(Noun):
     array([0., 1., 2.])
     """
 
-    name: str = Field(min_length=1, max_length=200, description="shown in tables and figures")
+    name: Annotated[str, AfterValidator(_one_line)] = Field(
+        min_length=1, max_length=200, description="shown in tables and figures"
+    )
     description: str = Field(default="", description="what is modelled, and what is assumed")
-    device: Device
-    workload: Workload
-    policies: list[str] = Field(
+    device: Device = Field(description="the cores, and how fast each side works on them")
+    workload: Workload = Field(description="the work of the cycles")
+    policies: list[Annotated[str, AfterValidator(_known_policy)]] = Field(
         default=["random", "comm-priority", "comp-priority", "greedy", "optimal"],
         min_length=1,
         description="built-in names, static:c, or module:Class",
@@ -193,22 +139,18 @@ class Scenario(Noun):
         default=1000, ge=1, le=100_000_000, description="runs of each policy that draws at random"
     )
     seed: Count = Field(default=0, ge=0, le=2**63 - 1, description="root of all randomness")
-    extensions: Extensions = Extensions()
+    extensions: Extensions = Field(
+        default=Extensions(), description="departures from the paper's model"
+    )
     sweep: dict[str, Swept] = Field(
         default={}, description="dotted field -> values (or a range, in a sampled design)"
     )
-    design: Design = Design()
+    design: Design = Field(default=Design(), description="how the swept fields are combined")
 
     @field_validator("policies")
     @classmethod
     def _check_policies(cls, names: list[str]) -> list[str]:
         for i, name in enumerate(names):
-            if not is_policy_name(name):
-                reason = (
-                    f"unknown policy {name!r}{did_you_mean(name, POLICY_NAMES)}; "
-                    f"known: {', '.join(POLICY_NAMES)}, static:c, module:Class"
-                )
-                raise PydanticCustomError("policy", "{reason}", {"reason": reason, "index": i})
             if name in names[:i]:
                 raise PydanticCustomError(
                     "policy", "policy {name} is listed twice", {"name": name, "index": i}
@@ -248,18 +190,31 @@ class Scenario(Noun):
 
 def is_policy_name(name: str) -> bool:
     """Tell whether a name is built in, ``static:c`` or of the form ``module:Class``."""
-    return name in POLICY_NAMES or bool(_STATIC.fullmatch(name) or _USER_CLASS.fullmatch(name))
+    if name.startswith("static:"):
+        return bool(_STATIC.fullmatch(name))
+    return name in POLICY_NAMES or bool(_USER_CLASS.fullmatch(name))
 
 
 # --- changing a field by its dotted path ----------------------------------------------------------
 
 
 def parse_ratio(value: float | str) -> tuple[float, float]:
-    """Read a Comp:Comm ratio: ``"2:1"`` is (2, 1), the number r is (r, 1)."""
-    if isinstance(value, str):
+    """Read a Comp:Comm ratio: ``"2:1"`` is (2, 1), the number r is (r, 1).
+
+    Raises
+    ------
+    ScenarioError
+        If it is neither.
+    """
+    if isinstance(value, str) and _RATIO.fullmatch(value):
         comp, comm = value.split(":")
         return float(comp), float(comm)
-    return float(value), 1.0
+    value = plain_number(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
+        return float(value), 1.0
+    raise ScenarioError(
+        f"must be a number, or a ratio such as '2:1' (got {shorten(value)})", field="workload.ratio"
+    )
 
 
 def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
@@ -284,17 +239,24 @@ def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
     """
     if not changes:
         return scenario
-    data = scenario.model_dump(exclude={"sweep", "design"})
+    # Parts that stay go in as they are: validating a workload of many cycles anew takes long.
+    data = {name: getattr(scenario, name) for name in Scenario.model_fields}
+    for name in ("sweep", "design"):
+        del data[name]
+    known = sweepable_fields(scenario)
     for path, value in changes.items():
-        if path not in sweepable_fields(scenario):
-            hint = did_you_mean(path, sweepable_fields(scenario))
+        if path not in known:
+            hint = did_you_mean(path, known) or f"; known: {', '.join(known)}"
             raise ScenarioError(f"no numeric field of a scenario is called that{hint}", field=path)
+        section = path.partition(".")[0]
+        if isinstance(data[section], Noun):
+            data[section] = data[section].model_dump()
         if path == "workload.ratio":
             comp, comm = parse_ratio(value)
             data["workload"].update(forward=comp, backward=comp, comm=comm)
             continue
         *parents, leaf = path.split(".")
-        target = data
+        target: Any = data
         for parent in parents:
             target = target[parent]
         target[leaf] = _as_count(value) if path in COUNT_FIELDS else plain_number(value)
@@ -302,7 +264,9 @@ def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
 
 
 #: Swept fields that are whole numbers; a sampled design rounds them.
-COUNT_FIELDS = frozenset({"device.cores", "workload.cycles", "extensions.prefetch", "seed"})
+COUNT_FIELDS = frozenset(
+    {"device.cores", "device.reference_cores", "workload.cycles", "extensions.prefetch", "seed"}
+)
 
 
 def _as_count(value: Any) -> Any:
@@ -346,18 +310,71 @@ def scenario_from_data(data: Any, document: Document | None = None) -> Scenario:
     FaultyFileError
         With one `Fault` for each thing that is wrong.
     """
-    document = document or Document("scenario")
-    faults = list(document.faults)
-    scenario = None
+    faults = list(document.faults) if document else []
+    places = document or Document("scenario")
+    broken: set[str] = set()
+    scenario: Scenario | None = None
+    rest: Scenario | None = None
     try:
-        scenario = Scenario.model_validate(data)
+        scenario = rest = Scenario.model_validate(data)
     except ValidationError as error:
-        faults += faults_of(error, document, Scenario)
-    if scenario is not None:
-        faults += [document.fault(place, reason) for place, reason in _sweep_faults(scenario)]
+        faults += faults_of(error, places, Scenario)
+        rest, broken = _legal_rest(data, error)
+    if rest is not None:
+        more = itertools.chain(_sweep_faults(rest), _static_faults(rest) if document else ())
+        faults += [
+            places.fault(place, reason, at_key=len(place) == 1)
+            for place, reason in more
+            # Of a part that is not legal itself, its sweep says nothing that can be relied on.
+            if len(place) == 1 or str(place[1]).partition(".")[0] not in broken
+        ]
     if faults or scenario is None:
         raise FaultyFileError(faults)
     return scenario
+
+
+#: Legal parts that stand in for faulty ones, so that a file's sweep is checked all the same.
+_STAND_INS: dict[str, Any] = {
+    "name": "scenario",
+    "device": {
+        "cores": 1,
+        "compute": {"a1": 1.0, "a2": 0.0},
+        "communication": {"b1": 1.0, "b2": 0.0, "b3": 1.0},
+    },
+    "workload": {"cycles": 1, "comm": 1.0, "forward": 1.0, "backward": 1.0},
+    "policies": ["optimal"],
+}
+
+
+def _legal_rest(data: Any, error: ValidationError) -> tuple[Scenario | None, set[str]]:
+    """Return what is legal of a faulty scenario, and the names of the parts that are not."""
+    broken = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+    if not isinstance(data, Mapping):
+        return None, broken
+    rest = {**_STAND_INS, **data}
+    for name in broken:
+        rest.pop(name, None)
+        if name in _STAND_INS:
+            rest[name] = _STAND_INS[name]
+    try:
+        return Scenario.model_validate(rest), broken
+    except ValidationError:
+        return None, broken
+
+
+def _static_faults(scenario: Scenario) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Find static policies that ask for more cores than a device of the study has."""
+    swept = scenario.sweep.get("device.cores")
+    if isinstance(swept, Range):
+        counts: list[Any] = [math.floor(swept.low)]
+    else:
+        counts = swept or [scenario.device.cores]
+    for i, name in enumerate(scenario.policies):
+        static = _STATIC.fullmatch(name)
+        short = [c for c in counts if isinstance(c, int | float) and static and int(static[1]) > c]
+        if short:
+            reason = f"{name} asks for more cores than the device has ({min(short):g})"
+            yield ("policies", i), reason
 
 
 def _sweep_faults(scenario: Scenario) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -375,6 +392,13 @@ def _sweep_faults(scenario: Scenario) -> Iterator[tuple[tuple[str | int, ...], s
             yield from _value_faults(scenario, path, {"low": swept.low, "high": swept.high})
         else:
             yield from _value_faults(scenario, path, dict(enumerate(swept)))
+    twice = [f"workload.{name}" for name in ("comm", "forward", "backward")]
+    twice = [name for name in twice if name in scenario.sweep]
+    if "workload.ratio" in scenario.sweep and twice:
+        yield ("sweep", "workload.ratio"), f"sets {', '.join(twice)} as well; sweep one of them"
+    if sampled and not scenario.sweep:
+        reason = f"method {scenario.design.method} needs a sweep of ranges {{low: .., high: ..}}"
+        yield ("design",), reason
     lengths = [len(v) for v in scenario.sweep.values() if isinstance(v, list)]
     if scenario.design.method == "zip" and len(set(lengths)) > 1:
         yield ("sweep",), f"method zip needs lists of one length (got {lengths})"

@@ -15,11 +15,17 @@ from kdsim.results import SUMMARY_COLUMNS, WAITED, Comparison, Run
 
 #: Wide enough for the widest table when the output is a file or a pipe.
 _PIPE_WIDTH = 120
+#: Relative difference of two makespans that is rounding alone.
+_ROUNDING = 1e-12
 
 
 def console() -> Console:
-    """Return a console on standard output that does not cut tables when it is not a terminal."""
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
+    """Return a console on standard output that does not cut tables when it is not a terminal.
+
+    Names are printed as they are: square brackets and colons in them are no markup.
+    """
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def seconds(value: float) -> str:
@@ -88,8 +94,11 @@ def _how(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> str:
     return text
 
 
-def difference_table(rows: Sequence[Mapping[str, Any]], reference: str) -> Table:
-    """Lay paired differences out."""
+def difference_table(
+    rows: Sequence[Mapping[str, Any]], reference: str, *, scale: float = 0.0
+) -> Table:
+    """Lay paired differences out; rounding of makespans of `scale` seconds is no difference."""
+    rows = [_without_rounding(row, _ROUNDING * scale) for row in rows]
     fields = [n for n in rows[0] if n not in _DIFFERENCE_COLUMNS]
     table = Table(
         title=f"difference to {reference}, replication by replication (seconds)",
@@ -109,12 +118,18 @@ def difference_table(rows: Sequence[Mapping[str, Any]], reference: str) -> Table
         table.add_row(
             *(str(row[name]) for name in fields),
             str(row["policy"]),
-            f"{row['mean']:+.4g}",
+            f"{row['mean']:+.4g}" if row["mean"] else "0",
             _interval(row),
             str(row["n"]),
             direction if told else f"not told apart, {needed}",
         )
     return table
+
+
+def _without_rounding(row: Mapping[str, Any], limit: float) -> Mapping[str, Any]:
+    if row["ci_method"] == "exact" and abs(row["mean"]) <= limit:
+        return {**row, "mean": 0.0}
+    return row
 
 
 _DIFFERENCE_COLUMNS = (
