@@ -17,8 +17,9 @@ import pytest
 
 from kdsim import sweeps
 from kdsim.errors import SweepError
-from kdsim.executors import InProcess, Processes, TookTooLongError, WorkerLostError
+from kdsim.executors import InProcess, TookTooLongError, WorkerLostError
 from kdsim.planning import enter
+from kdsim.processes import Processes
 from kdsim.scenario import Scenario, scenario_from_data
 from kdsim.store import Store
 from kdsim.sweeps import run_pending, sweep
@@ -124,7 +125,7 @@ def test_an_ordinary_error_is_handed_on():
 
 
 def test_workers_that_cannot_start_end_the_sweep(monkeypatch):
-    monkeypatch.setattr("kdsim.executors._begin_worker", os._exit)
+    monkeypatch.setattr("kdsim.processes._begin_worker", os._exit)
     with Store.open(":memory:", "w") as store:
         enter(store, small())
         team = Processes(1)
@@ -137,7 +138,7 @@ def test_workers_that_cannot_start_end_the_sweep(monkeypatch):
 
 def test_workers_end_with_a_driver_that_was_killed(tmp_path):
     script = (
-        "from kdsim.executors import Processes\n"
+        "from kdsim.processes import Processes\n"
         "import os, time\n"
         "pool = Processes(2)\n"
         "for _ in range(2): pool.submit(time.sleep, 1000)\n"
