@@ -81,10 +81,12 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
     """Connect to the file for reading or for writing."""
     if mode == "w":
         return sqlite3.connect(path, isolation_level=None, timeout=30.0, check_same_thread=False)
-    uri = Path(path).resolve().as_uri() + "?mode=ro"
+    # Opened for writing where that is allowed, so that the last reader can tidy up the log's
+    # files; SQLite itself falls back to reading a file that is write-protected.
+    uri = Path(path).resolve().as_uri() + "?mode=rw"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)
     try:
-        connection.execute("PRAGMA user_version").fetchone()
+        connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
         connection.close()
@@ -93,7 +95,8 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
             raise
         # A read-only folder: SQLite cannot make its shared index there. Without a log that has
         # something to say, the file alone is the whole truth.
-        connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
+        uri = uri.replace("?mode=rw", "?mode=ro&immutable=1")
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None)
     return connection
 
 
