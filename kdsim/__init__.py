@@ -15,7 +15,7 @@ from kdsim._version import __version__
 if TYPE_CHECKING:
     from kdsim.batch import simulate_many
     from kdsim.checking import check_policy
-    from kdsim.compare import compare
+    from kdsim.comparison import compare
     from kdsim.engine import simulate
     from kdsim.errors import KdsimError, PolicyError, ScenarioError, StoreError, TraceError
     from kdsim.loading import bundled_scenarios, load_scenario
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from kdsim.policies import Decision, Policy, State
     from kdsim.results import Comparison, Run
     from kdsim.scenario import Scenario, with_fields
+    from kdsim.store import Store
+    from kdsim.sweeps import sweep
 
 _HOMES = {
     "Scenario": "scenario",
@@ -31,7 +33,9 @@ _HOMES = {
     "bundled_scenarios": "loading",
     "simulate": "engine",
     "simulate_many": "batch",
-    "compare": "compare",
+    "compare": "comparison",
+    "sweep": "sweeps",
+    "Store": "store",
     "Run": "results",
     "Comparison": "results",
     "minimal_makespan": "optimum",

@@ -122,9 +122,11 @@ def makespans(
     small = (stop - start) * plan.cycles < _WORTH_COMPILING and not loaded
     if small or not is_compiled(policy):
         return _by_simpy(scenario, policy, start, stop)
-    with announced("loading the compiled engine (the first time it is compiled, then cached)"):
-        arguments = _policy_arguments(plan, policy, noisy=noise > 0)
-        _by_kernel(plan, noise, scenario.seed, arguments, start, start + 1)
+    if not loaded:
+        with announced("loading the compiled engine (the first time it is compiled, then cached)"):
+            first = _policy_arguments(plan, policy, noisy=noise > 0)
+            _by_kernel(plan, noise, scenario.seed, first, start, start + 1)
+    arguments = _policy_arguments(plan, policy, noisy=noise > 0)
     rows = max(1, _CHUNK_BYTES // (24 * plan.cycles)) if noise > 0 else 65_536
     parts = [(a, min(a + rows, stop)) for a in range(start, stop, rows)]
 

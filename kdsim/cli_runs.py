@@ -148,7 +148,7 @@ def compare(
       kdsim compare my.yaml --set device.cores=4 --against greedy --json
     """
     from kdsim import batch
-    from kdsim.compare import compare as compare_policies
+    from kdsim.comparison import compare as compare_policies
     from kdsim.policies import make_policy
     from kdsim.progress import ProgressBar
 

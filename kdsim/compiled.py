@@ -21,7 +21,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the numba-compiled form of `function`, its machine code cached on disk."""
     import numba
 
-    return numba.njit(cache=True, nogil=True)(function)
+    made: Callable[..., Any] = numba.njit(cache=True, nogil=True)(function)
+    return made
 
 
 @contextmanager

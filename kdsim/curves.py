@@ -135,7 +135,7 @@ def table_rates(cores: Sequence[float], rates: Sequence[float], p: FloatArray) -
     knots, values = np.asarray(cores, float), np.asarray(rates, float)
     if np.isin(p, knots).all():
         return np.asarray(values[np.searchsorted(knots, p)])
-    below = values[0] * np.minimum(p / knots[0], 1.0)
+    below: FloatArray = values[0] * np.minimum(p / knots[0], 1.0)
     if knots.size == 1:
         return below
     from scipy.interpolate import PchipInterpolator  # only tables that interpolate need scipy

@@ -25,7 +25,7 @@ FLOORS = [
     {"engine"},
     {"checking", "kernels", "chrome_trace", "plot_style"},
     {"batch"},
-    {"compare", "tasks", "executors", "store_file"},
+    {"comparison", "tasks", "executors", "store_file"},
     {"store", "chunks", "cluster", "processes"},
     {"planning", "exporting"},
     {"sweeps"},
@@ -36,8 +36,7 @@ FLOORS = [
     {"report"},
     {"tables"},
     {"cli_runs"},
-    {"cli_sweep"},
-    {"cli_check"},
+    {"cli_check", "cli_sweep"},
     {"cli"},
     {"__init__", "__main__"},
 ]

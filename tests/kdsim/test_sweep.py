@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kdsim import sweeps
 from kdsim.batch import makespans
 from kdsim.chunks import MAX_REPLICATIONS, Chunker
-from kdsim.compare import compare
+from kdsim.comparison import compare
 from kdsim.design import points
 from kdsim.errors import ScenarioError, StoreError, UnknownPolicyError
 from kdsim.loading import load_scenario
