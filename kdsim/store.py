@@ -324,16 +324,14 @@ class Store:
                 for start, stop in self._missing(run_id, wanted):
                     yield Piece(run_id, place, policy, source, start, stop, cycles)
 
-    def pending_units(self) -> float:
-        """Return replications x cycles of all that is missing."""
+    def pending_units(self) -> dict[str, float]:
+        """Return replications x cycles of all that is missing, for each policy."""
         with translated(self._path):
-            wanted = self._db.execute(
-                "SELECT total(1.0 * replications * cycles) FROM runs WHERE status = 'pending'"
-            ).fetchone()[0]
-            there = self._db.execute(
-                "SELECT total(1.0 * (stop - start) * cycles) FROM chunks JOIN runs USING (run_id)"
-            ).fetchone()[0]
-        return float(wanted - there)
+            rows = self._db.execute(
+                "SELECT policy, total(1.0 * replications * cycles) FROM runs "
+                "WHERE status = 'pending' GROUP BY policy"
+            ).fetchall()
+        return dict(rows)
 
     def _missing(self, run_id: str, wanted: int) -> list[tuple[int, int]]:
         """Return the gaps in replications 0..wanted-1 of a run under way."""
