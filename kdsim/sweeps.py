@@ -239,8 +239,9 @@ class _Drive:
             landed, _ = wait(self._flights, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
             for future in landed:
                 self._land(future)
+            # Now, not with the next result: that may be an hour away.
+            self._store.commit()
             if not landed:
-                self._store.commit()
                 self._team.check()
             self._team.expire(self._timeout_s)
 
