@@ -118,13 +118,11 @@ def makespans(
         Proven optimum (or lower bound) of the realised work; one value without noise.
     """
     plan, noise = scenario.plan(), scenario.extensions.noise
-    loaded = "kdsim.kernels" in sys.modules
-    small = (stop - start) * plan.cycles < _WORTH_COMPILING and not loaded
-    if small or not is_compiled(policy):
+    large = is_worth_loading((stop - start) * plan.cycles) or is_loaded()
+    if not large or not is_compiled(policy):
         return _by_simpy(scenario, policy, start, stop)
-    with announced("loading the compiled engine (the first time it is compiled, then cached)"):
-        arguments = _policy_arguments(plan, policy, noisy=noise > 0)
-        _by_kernel(plan, noise, scenario.seed, arguments, start, start + 1)
+    load(scenario, policy)
+    arguments = _policy_arguments(plan, policy, noisy=noise > 0)
     rows = max(1, _CHUNK_BYTES // (24 * plan.cycles)) if noise > 0 else 65_536
     parts = [(a, min(a + rows, stop)) for a in range(start, stop, rows)]
 
@@ -136,6 +134,26 @@ def makespans(
     if noise > 0:
         return times, np.concatenate([bounds for _, bounds in results])
     return times, np.array([minimal_makespan(plan).makespan])
+
+
+def is_worth_loading(cycles: float) -> bool:
+    """Whether so many simulated cycles are worth loading the compiled engine."""
+    return cycles >= _WORTH_COMPILING
+
+
+def is_loaded() -> bool:
+    """Whether the compiled engine is there already."""
+    return "kdsim.kernels" in sys.modules
+
+
+def load(scenario: Scenario, policy: str) -> None:
+    """Load the compiled engine, if it is not there yet, by one run of a built-in policy."""
+    if is_loaded():
+        return
+    plan, noise = scenario.plan(), scenario.extensions.noise
+    with announced("loading the compiled engine (the first time it is compiled, then cached)"):
+        arguments = _policy_arguments(plan, policy, noisy=noise > 0)
+        _by_kernel(plan, noise, scenario.seed, arguments, 0, 1)
 
 
 def _in_threads(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from kdsim import batch
@@ -16,8 +16,6 @@ TASK_SECONDS = 1.0
 MAX_REPLICATIONS = 200_000
 #: Runs in one task at most: how many results one lost worker can cost.
 MAX_PIECES = 4096
-#: Cycles below which a piece is not split, since the compiled engine leaves less to SimPy.
-_WHOLE = 30_000
 #: Shares of the remaining time in which each worker takes a task; more even out its end.
 _SHARES = 4
 _SHORTEST = 0.05
@@ -39,8 +37,8 @@ class Chunker:
         The base scenario as JSON.
     pieces : iterable of Piece
         All that is to be run, in order; read only as far as needed.
-    units : float
-        Total of replications x cycles in `pieces`.
+    units : mapping of str to float
+        Total of replications x cycles in `pieces` for each policy.
     workers : int
         Tasks that run at once.
     threads : int or None
@@ -54,7 +52,7 @@ class Chunker:
         scenario: str,
         pieces: Iterable[Piece],
         *,
-        units: float,
+        units: Mapping[str, float],
         workers: int = 1,
         threads: int | None = 1,
         wanted: Callable[[Piece], bool] = lambda _: True,
@@ -62,7 +60,9 @@ class Chunker:
         self._scenario = scenario
         self._pieces = iter(pieces)
         self._returned: deque[Piece] = deque()
-        self._units_left = units
+        self._units_left = sum(units.values())
+        built_in = sum(work for policy, work in units.items() if batch.is_compiled(policy))
+        self._compiled = batch.is_worth_loading(built_in / workers)
         self._workers = workers
         self._threads = threads
         self._wanted = wanted
@@ -71,7 +71,7 @@ class Chunker:
 
     def task(self, *pieces: Piece) -> Task:
         """Make a task of given pieces."""
-        return Task(self._scenario, __version__, pieces, self._threads)
+        return Task(self._scenario, __version__, pieces, self._threads, self._compiled)
 
     def __iter__(self) -> Iterator[Task]:
         return self
@@ -86,9 +86,7 @@ class Chunker:
                 break
             wanted = piece.stop - piece.start
             second = self._seconds(piece) / wanted
-            fits = max(int(room / second), -(-_WHOLE // piece.cycles), 1)
-            if batch.is_compiled(piece.policy) or fits < wanted:
-                fits = min(fits, MAX_REPLICATIONS - replications)
+            fits = min(max(int(room / second), 1), MAX_REPLICATIONS - replications)
             if chosen and fits < wanted and room < 0.5 * target:
                 self._returned.appendleft(piece)  # begins a task of its own
                 break
@@ -108,9 +106,10 @@ class Chunker:
         """Take note of how long a piece took."""
         work = (piece.stop - piece.start) * piece.cycles
         rate = max(seconds - _FIXED, 1e-7) / work
-        old = self._rates.get(_kind(piece))
+        kind = _kind(piece.policy)
+        old = self._rates.get(kind)
         # The latest counts half: a first call's compile time is soon forgotten.
-        self._rates[_kind(piece)] = rate if old is None else 0.5 * (old + rate)
+        self._rates[kind] = rate if old is None else 0.5 * (old + rate)
         self._work_done = 0.9 * self._work_done + work
         self._seconds_spent = 0.9 * self._seconds_spent + seconds
 
@@ -122,9 +121,9 @@ class Chunker:
 
     def _seconds(self, piece: Piece) -> float:
         work = (piece.stop - piece.start) * piece.cycles
-        kind = _kind(piece)
-        first = _FIRST_COMPILED if kind.startswith("compiled") else _FIRST_SIMPY
-        return self._rates.get(kind, first) * work
+        compiled = self._compiled and batch.is_compiled(piece.policy)
+        first = _FIRST_COMPILED if compiled else _FIRST_SIMPY
+        return self._rates.get(_kind(piece.policy), first) * work
 
     def _target(self) -> float:
         """Seconds of the next task: a share of what is left, within bounds."""
@@ -134,8 +133,6 @@ class Chunker:
         return min(max(left / (_SHARES * self._workers), _SHORTEST), TASK_SECONDS)
 
 
-def _kind(piece: Piece) -> str:
-    """Name what has a rate of its own: each policy, compiled and in SimPy apart."""
-    policy = "static" if piece.policy.startswith("static:") else piece.policy
-    large = (piece.stop - piece.start) * piece.cycles >= _WHOLE
-    return f"compiled {policy}" if large and batch.is_compiled(policy) else f"simpy {policy}"
+def _kind(policy: str) -> str:
+    """Name what has a rate of its own: each policy, but all constant splits together."""
+    return "static" if policy.startswith("static:") else policy

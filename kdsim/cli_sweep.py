@@ -327,12 +327,15 @@ def plot(
     elif kind == "regret":
         drawn = plots.regret_distribution(result.samples)
     elif kind == "lines":
-        drawn = plots.sweep_lines(result.frame, _axis(x, swept, 0, kind))
+        axis = _axis(x, swept, 0, kind)
+        _check_fixed(result, axis)
+        drawn = plots.sweep_lines(result.frame, axis)
     else:
         names = list(dict.fromkeys(sample.policy for sample in result.samples))
         if len(names) > 1:
             raise PlotError(f"a heat map shows one policy: give -p (one of {', '.join(names)})")
         axes = _axis(x, swept, 0, kind), _axis(y, swept, 1, kind)
+        _check_fixed(result, *axes)
         drawn = plots.gap_heatmap(result.frame, *axes, names[0])
     save_figure(drawn, output)
 
@@ -345,6 +348,15 @@ def _axis(name: str | None, swept: list[str], default: int, kind: str) -> str:
     if name not in swept:
         raise PlotError(f"{name} was not swept; swept are: {', '.join(swept) or 'no fields'}")
     return name
+
+
+def _check_fixed(result: Comparison, *axes: str) -> None:
+    """Ask for --at where the axes leave a swept field open."""
+    for name in result.scenario.sweep:
+        values = dict.fromkeys(str(sample.point[name]) for sample in result.samples)
+        if name not in axes and len(values) > 1:
+            some = ", ".join(list(values)[:8])
+            raise PlotError(f"{name} has several values: choose one with --at {name}=.. ({some})")
 
 
 def _selected(result: Comparison, policies: tuple[str, ...], fixed: tuple[str, ...]) -> Comparison:

@@ -40,9 +40,10 @@ def rows(store: Store, *, expand: bool = False) -> Iterator[dict[str, Any]]:
     """Yield one row a run, done or failed, in the order of the design; expanded, a replication."""
     for run_id, item in store.iterate():
         if isinstance(item, Failure):
-            row = {**item.point, "policy": item.policy, "status": "failed", "error": item.error}
             if not expand:
-                yield {**row, "run_id": run_id}
+                # n is 0, not missing: the column stays one of whole numbers.
+                facts = {"policy": item.policy, "n": 0, "status": "failed", "error": item.error}
+                yield {**item.point, **facts, "run_id": run_id}
         elif expand:
             columns = {name: np.asarray(c).tolist() for name, c in _expanded(item).items()}
             for values in zip(*columns.values(), strict=True):

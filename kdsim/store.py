@@ -24,51 +24,21 @@ from kdsim.curves import FloatArray
 from kdsim.errors import StoreError
 from kdsim.results import Comparison, Sample
 from kdsim.scenario import Scenario
+from kdsim.store_file import (
+    check_format,
+    check_place,
+    connect,
+    roll_back,
+    take_lock,
+    translated,
+)
 from kdsim.tasks import Outcome, Piece, run_piece, scenario_at
 
 if TYPE_CHECKING:
     import pandas as pd
 
-APPLICATION_ID = 0x6B64736D  # "kdsm"
-FORMAT = 1
 #: Results are at most this old when they reach the disk.
 COMMIT_SECONDS = 0.5
-
-_SCHEMA = """
-CREATE TABLE manifest (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE runs (
-    run_id TEXT PRIMARY KEY,
-    cell TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    point TEXT NOT NULL,
-    policy TEXT NOT NULL,
-    source TEXT NOT NULL,
-    cycles INTEGER NOT NULL,
-    replications INTEGER NOT NULL,
-    noisy INTEGER NOT NULL,
-    varies INTEGER NOT NULL,
-    bound_kind TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('pending', 'done', 'failed')),
-    error TEXT NOT NULL DEFAULT '',
-    error_at INTEGER,
-    n INTEGER NOT NULL DEFAULT 0,
-    seconds REAL NOT NULL DEFAULT 0,
-    makespans BLOB,
-    bounds BLOB,
-    UNIQUE (point, policy)
-);
-CREATE INDEX runs_in_order ON runs (position);
-CREATE INDEX runs_by_status ON runs (status, position);
-CREATE TABLE chunks (
-    run_id TEXT NOT NULL,
-    start INTEGER NOT NULL,
-    stop INTEGER NOT NULL,
-    makespans BLOB NOT NULL,
-    bounds BLOB NOT NULL,
-    seconds REAL NOT NULL,
-    UNIQUE (run_id, start)
-);
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +129,15 @@ class Store:
         if mode not in ("r", "w"):
             raise StoreError(f"{path}: mode must be 'r' or 'w' (got {mode!r})")
         if path != ":memory:":
-            _check_place(Path(path), mode)
+            check_place(Path(path), mode)
         lock = None
         if mode == "w" and path != ":memory:":
-            lock = _take_lock(path)
+            lock = take_lock(path)
         try:
             with translated(path):
-                connection = _connect(path, mode)
+                connection = connect(path, mode)
                 try:
-                    _check_format(connection, path, mode)
+                    check_format(connection, path, mode)
                 except BaseException:
                     connection.close()
                     raise
@@ -330,7 +300,7 @@ class Store:
             try:
                 yield self._db
             except BaseException:
-                _roll_back(self._db)
+                roll_back(self._db)
                 raise
             self._db.execute("COMMIT")
 
@@ -354,16 +324,14 @@ class Store:
                 for start, stop in self._missing(run_id, wanted):
                     yield Piece(run_id, place, policy, source, start, stop, cycles)
 
-    def pending_units(self) -> float:
-        """Return replications x cycles of all that is missing."""
+    def pending_units(self) -> dict[str, float]:
+        """Return replications x cycles of all that is missing, for each policy."""
         with translated(self._path):
-            wanted = self._db.execute(
-                "SELECT total(1.0 * replications * cycles) FROM runs WHERE status = 'pending'"
-            ).fetchone()[0]
-            there = self._db.execute(
-                "SELECT total(1.0 * (stop - start) * cycles) FROM chunks JOIN runs USING (run_id)"
-            ).fetchone()[0]
-        return float(wanted - there)
+            rows = self._db.execute(
+                "SELECT policy, total(1.0 * replications * cycles) FROM runs "
+                "WHERE status = 'pending' GROUP BY policy"
+            ).fetchall()
+        return dict(rows)
 
     def _missing(self, run_id: str, wanted: int) -> list[tuple[int, int]]:
         """Return the gaps in replications 0..wanted-1 of a run under way."""
@@ -389,7 +357,7 @@ class Store:
                 self._keep(outcome)
             except BaseException:
                 # Costs what was recorded since the last commit, half a second's work.
-                _roll_back(self._db)
+                roll_back(self._db)
                 self._uncommitted_since = None
                 raise
         if time.monotonic() - (self._uncommitted_since or 0.0) >= COMMIT_SECONDS:
@@ -404,7 +372,7 @@ class Store:
             try:
                 self._db.execute("COMMIT")
             except sqlite3.Error:
-                _roll_back(self._db)
+                roll_back(self._db)
                 raise
 
     def _keep(self, outcome: Outcome) -> None:
@@ -475,106 +443,3 @@ def _blob(values: FloatArray) -> bytes:
 
 def _array(blob: bytes) -> FloatArray:
     return np.frombuffer(blob, dtype="<f8").astype(np.float64, copy=False)
-
-
-# --- opening, locking, and SQLite's errors in our words ---------------------------------------
-
-
-def _check_place(path: Path, mode: str) -> None:
-    if path.is_dir():
-        raise StoreError(f"{path}: is a folder; a store is a file, e.g. {path / 'sweep.sqlite'}")
-    if mode == "r" and not path.exists():
-        raise StoreError(f"{path}: no such store")
-    if not path.parent.is_dir():
-        raise StoreError(f"{path}: the folder {path.parent} does not exist")
-
-
-def _take_lock(path: str) -> sqlite3.Connection:
-    # A transaction in a side file: it works wherever SQLite does, and the system ends it with
-    # the process, however that dies. In the store itself it would keep the writer from committing.
-    with translated(path):
-        lock = sqlite3.connect(f"{path}-lock", timeout=0.0, isolation_level=None)
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            lock.close()
-            if error.sqlite_errorname.startswith("SQLITE_BUSY"):
-                raise StoreError(
-                    f"{path}: another sweep is writing to this store; wait for it or use another"
-                ) from None
-            raise
-    return lock
-
-
-def _connect(path: str, mode: str) -> sqlite3.Connection:
-    if mode == "w":
-        return sqlite3.connect(path, isolation_level=None, timeout=30.0, check_same_thread=False)
-    uri = Path(path).resolve().as_uri() + "?mode=ro"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)
-    try:
-        connection.execute("PRAGMA user_version").fetchone()
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        log = Path(f"{path}-wal")
-        if log.exists() and log.stat().st_size:
-            raise
-        # A read-only folder: SQLite cannot make its shared index there. Without a log that has
-        # something to say, the file alone is the whole truth.
-        connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
-    return connection
-
-
-def _check_format(connection: sqlite3.Connection, path: str, mode: str) -> None:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if application == 0 and version == 0 and tables == 0 and mode == "w":
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
-            f"PRAGMA user_version = {FORMAT}; COMMIT;"
-        )
-        return
-    if application != APPLICATION_ID:
-        raise StoreError(f"{path}: is an SQLite file, but no kdsim store; nothing was changed")
-    if version != FORMAT:
-        age = "a newer" if version > FORMAT else "an older"
-        raise StoreError(
-            f"{path}: was written by {age} kdsim (store format {version}, this one has {FORMAT}); "
-            "nothing was changed"
-        )
-    if mode == "w":
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")
-
-
-_REASONS = {
-    "SQLITE_FULL": "the disk is full; what was written before is safe, run again with more room",
-    "SQLITE_READONLY": "cannot be written (read-only file or folder)",
-    "SQLITE_CANTOPEN": "cannot be opened (does the folder exist, and may you write to it?)",
-    "SQLITE_NOTADB": "is not a store (not an SQLite file)",
-    "SQLITE_CORRUPT": "is damaged; copy it and try `sqlite3 FILE .recover`",
-    "SQLITE_BUSY": "is in use by another program",
-    "SQLITE_LOCKED": "is in use by another program",
-    "SQLITE_PERM": "may not be accessed",
-    "SQLITE_AUTH": "may not be accessed",
-    "SQLITE_IOERR": "cannot be read or written (input/output error)",
-}
-
-
-@contextmanager
-def translated(path: str) -> Iterator[None]:
-    """Turn SQLite's errors into a `StoreError` that says what to do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        name = getattr(error, "sqlite_errorname", "")
-        reason = next((text for key, text in _REASONS.items() if name.startswith(key)), "")
-        raise StoreError(f"{path}: {reason or f'SQLite says: {error}'}") from error

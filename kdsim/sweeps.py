@@ -21,9 +21,10 @@ import numpy as np
 
 from kdsim.chunks import Chunker
 from kdsim.errors import ScenarioError, SweepError
-from kdsim.executors import Borrowed, InProcess, Processes, Team, TookTooLongError, WorkerLostError
+from kdsim.executors import Borrowed, InProcess, Team, TookTooLongError, WorkerLostError
 from kdsim.loading import load_scenario
 from kdsim.planning import enter, retry_failed
+from kdsim.processes import Processes
 from kdsim.scenario import Scenario, scenario_from_data
 from kdsim.store import Store
 from kdsim.tasks import Outcome, Piece, Task, execute
@@ -238,8 +239,9 @@ class _Drive:
             landed, _ = wait(self._flights, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
             for future in landed:
                 self._land(future)
+            # Now, not with the next result: that may be an hour away.
+            self._store.commit()
             if not landed:
-                self._store.commit()
                 self._team.check()
             self._team.expire(self._timeout_s)
 

@@ -72,12 +72,16 @@ class Task:
     pieces : tuple of Piece
     threads : int or None
         Threads of the compiled engine in each worker; None for all cores.
+    compiled : bool
+        Whether the sweep as a whole is worth loading the compiled engine, be this task ever so
+        small.
     """
 
     scenario: str
     version: str
     pieces: tuple[Piece, ...]
     threads: int | None
+    compiled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,8 @@ def _execute_piece(task: Task, piece: Piece) -> Outcome:
                 f"({_loaded_source(piece.policy)[0]}) than the sweep began with"
             )
         scenario = scenario_at(task.scenario, json.dumps(piece.point))
+        if task.compiled and batch.is_compiled(piece.policy):
+            batch.load(scenario, piece.policy)
         makespans, bounds = run_piece(
             scenario, piece.policy, piece.start, piece.stop, threads=task.threads
         )

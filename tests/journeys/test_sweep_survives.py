@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -31,7 +33,9 @@ extensions: {noise: 0.2}
 sweep: {device.cores: [2, 3, 4], seed: [0, 1, 2]}
 """
 COMMAND = [sys.executable, "-m", "kdsim", "sweep", "study.yaml", "--store", "s.sqlite"]
-#: As the command line, but each task holds one run or part of one, and says that it has run.
+#: As the command line, but each task holds one run or part of one.
+SMALL_TASKS = "import kdsim.chunks; kdsim.chunks.MAX_PIECES = 1; from kdsim.cli import main; main()"
+#: And each says that it has run.
 NOTED = """
 import sys
 import kdsim.chunks, kdsim.sweeps
@@ -160,6 +164,31 @@ def finished_pieces(folder: Path) -> set[tuple[str, int]]:
         runs = db.execute("SELECT run_id, 0, n FROM runs WHERE status = 'done'").fetchall()
         chunks = db.execute("SELECT run_id, start, stop FROM chunks").fetchall()
     return {(name, i) for name, a, b in runs + chunks for i in range(a, b)}
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]], ids=["alone", "workers"])
+def test_ctrl_c_says_so_and_the_sweep_goes_on(tmp_path, uninterrupted, workers):
+    (tmp_path / "study.yaml").write_text(STUDY)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SMALL_TASKS, *COMMAND[3:], *workers],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 60
+    while done(tmp_path) < 1 and process.poll() is None and time.monotonic() < end:
+        threading.Event().wait(0.002)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1] == "kdsim: interrupted"
+    assert "Traceback" not in errors
+    assert 0 < done(tmp_path) < 27
+    run([*COMMAND, *workers], tmp_path)
+    assert exported(tmp_path) == uninterrupted
 
 
 # --- the commands ---------------------------------------------------------------------------------

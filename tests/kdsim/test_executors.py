@@ -17,8 +17,9 @@ import pytest
 
 from kdsim import sweeps
 from kdsim.errors import SweepError
-from kdsim.executors import InProcess, Processes, TookTooLongError, WorkerLostError
+from kdsim.executors import InProcess, TookTooLongError, WorkerLostError
 from kdsim.planning import enter
+from kdsim.processes import Processes
 from kdsim.scenario import Scenario, scenario_from_data
 from kdsim.store import Store
 from kdsim.sweeps import run_pending, sweep
@@ -124,7 +125,7 @@ def test_an_ordinary_error_is_handed_on():
 
 
 def test_workers_that_cannot_start_end_the_sweep(monkeypatch):
-    monkeypatch.setattr("kdsim.executors._begin_worker", os._exit)
+    monkeypatch.setattr("kdsim.processes._begin_worker", os._exit)
     with Store.open(":memory:", "w") as store:
         enter(store, small())
         team = Processes(1)
@@ -137,7 +138,7 @@ def test_workers_that_cannot_start_end_the_sweep(monkeypatch):
 
 def test_workers_end_with_a_driver_that_was_killed(tmp_path):
     script = (
-        "from kdsim.executors import Processes\n"
+        "from kdsim.processes import Processes\n"
         "import os, time\n"
         "pool = Processes(2)\n"
         "for _ in range(2): pool.submit(time.sleep, 1000)\n"
@@ -206,11 +207,15 @@ def test_a_policy_that_hangs_is_given_up(own_policies):
     assert_only_three_cores_failed(table, name, "took longer than 2 s")
 
 
-def test_workers_killed_in_mid_sweep_cost_nothing(monkeypatch):
-    """Kill a worker from outside whenever one is seen, a few times."""
+@pytest.mark.parametrize(
+    "repeat", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 20))]
+)
+def test_workers_killed_in_mid_sweep_cost_nothing(monkeypatch, own_policies, repeat):
+    """Kill a worker from outside whenever one is seen, a few times, with a poison among it all."""
     monkeypatch.setattr("kdsim.chunks.MAX_PIECES", 1)
-    study = small(replications=30, sweep={"seed": list(range(8))})
-    kills = []
+    poison = f"{own_policies}:Exits"
+    study = small(replications=30, policies=["random", "greedy", poison, "optimal"])
+    kills: list[int] = []
     with Store.open(":memory:", "w") as store:
         enter(store, study)
         team = Processes(2)
@@ -218,15 +223,19 @@ def test_workers_killed_in_mid_sweep_cost_nothing(monkeypatch):
         def kill_one(done: int, total: int) -> None:
             pids = team.pids()
             if pids and len(kills) < 4:
-                kills.append(pids[len(kills) % len(pids)])
+                kills.append(pids[(len(kills) + repeat) % len(pids)])
                 os.kill(kills[-1], signal.SIGKILL)
 
         try:
             run_pending(store, team, progress=kill_one)
         finally:
             team.close()
-        assert len(kills) == 4
-        assert store.frame().equals(sweep(study))
+        table = store.frame()
+    assert len(kills) == 4
+    assert_only_three_cores_failed(table, poison, "exit status 7")
+    sound = sweep(study, policies=["random", "greedy", "optimal"])
+    ours = table[table["policy"] != poison].reset_index(drop=True)
+    assert ours.equals(sound)
 
 
 def test_a_suspect_runs_alone_where_workers_are_shared():

@@ -307,7 +307,7 @@ def test_a_full_disk_costs_nothing_that_was_written_before(tmp_path, monkeypatch
     monkeypatch.setattr(store_module, "COMMIT_SECONDS", 0.0)
     path = tmp_path / "s.sqlite"
     scenario = small(replications=4000, sweep={"seed": [0, 1, 2, 3]}, policies=["random"])
-    connect = store_module._connect
+    connect = store_module.connect
 
     def small_disk(name: str, mode: str) -> sqlite3.Connection:
         connection = connect(name, mode)
@@ -315,7 +315,7 @@ def test_a_full_disk_costs_nothing_that_was_written_before(tmp_path, monkeypatch
         return connection
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "_connect", small_disk)
+        patch.setattr(store_module, "connect", small_disk)
         with pytest.raises(StoreError, match="disk is full"):
             sweep(scenario, path)
     with Store.open(path) as store:
@@ -345,7 +345,7 @@ def test_a_read_only_folder_is_refused_for_writing_and_read(tmp_path):
 def test_a_read_only_database_says_so(tmp_path, monkeypatch):
     path = Path(tmp_path / "s.sqlite")
     sweep(small(), path)
-    connect = store_module._connect
-    monkeypatch.setattr(store_module, "_connect", lambda name, mode: connect(name, "r"))
+    connect = store_module.connect
+    monkeypatch.setattr(store_module, "connect", lambda name, mode: connect(name, "r"))
     with pytest.raises(StoreError, match="read-only"):
         sweep(small(replications=7), path)
