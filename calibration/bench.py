@@ -216,6 +216,7 @@ class Bench:
         self._granted_mb: dict[int, tuple[float, float]] = {}
         self._split: tuple[int, int] | None = None
         self._busy_comp: str | None = None
+        self._team: list[int] = []
         self._cycles = {"comm": 0, "forward": 0, "backward": 0}
 
     # -- life ---------------------------------------------------------------------------------
@@ -267,7 +268,8 @@ class Bench:
                 f"receiver {index}",
             )
         for process, pipe in zip(self._processes, self._pipes, strict=True):
-            _hear(pipe, settings.timeout_s, f"the {process.name}", process)
+            said = _hear(pipe, settings.timeout_s, f"the {process.name}", process)
+            self._team = said.get("team", self._team)
         if settings.virtual_cores:
             self._start_shares()
 
@@ -342,7 +344,7 @@ class Bench:
             comm, rest = split_cores(settings.cores, comm_cores)
             threads = comp_cores
             if comp_cores:
-                pin_process(self._processes[0].pid, rest[:comp_cores])
+                pin_process(self._processes[0].pid, rest[:comp_cores], team=self._team)
             for core, process in zip(comm, self._processes[1:], strict=False):
                 pin_process(process.pid, [core])
             if comm and self.teacher.pid is not None:

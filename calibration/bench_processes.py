@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib
 import json
+import os
 import signal
 import time
 from collections import deque
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from calibration.device import thread_ids
 from calibration.transport import KnowledgeServer, KnowledgeStream, Tls, payload_matrix
 from kdsim.errors import KdsimError, TransportError, WorkloadError
 
@@ -203,9 +205,13 @@ def _student(
     import torch
 
     torch.set_num_threads(most_threads)
+    # Start the team of threads now, so that the bench knows whom to give a core each.
+    before = set(thread_ids(os.getpid()))
+    torch.ones(1 << 20).exp_()
+    team = [os.getpid(), *sorted(set(thread_ids(os.getpid())) - before)]
     student = resolve(factory)(spec, shared)
     set_threads = _ThreadSetter(most_threads, torch.set_num_threads)
-    _say(pipe, ready=True)
+    _say(pipe, ready=True, team=team)
     while True:
         message = json.loads(pipe.recv_bytes())
         task = message.pop("do")

@@ -26,6 +26,7 @@ from calibration.device import (
     foreign_share,
     read_cpu,
     take_cores,
+    wait_for_calm,
 )
 from calibration.trace import COLUMNS, Trace, noisy_points, read_trace, write_trace
 from calibration.transport import KnowledgeStream, Tls
@@ -60,6 +61,8 @@ class CollectSettings:
         Measure each side alone at every split as well, not only where the other has no core.
     guard : float
         Foreign CPU share above which a trial is repeated.
+    patience_s : float
+        How long to wait, before each trial, for others to leave the CPU alone.
     noisy_cv : float
         Trial-to-trial coefficient of variation above which a point is marked.
     cores, virtual_cores : int or None
@@ -77,6 +80,7 @@ class CollectSettings:
     mb: tuple[float, ...] = (6.4, 12.8, 25.6)
     full: bool = False
     guard: float = 0.12
+    patience_s: float = 10.0
     noisy_cv: float = 0.05
     cores: int | None = None
     virtual_cores: int | None = None
@@ -99,7 +103,7 @@ def full_settings(**changes: Any) -> CollectSettings:
     settings = replace(quick_settings(**changes), full=True)
     if settings.virtual_cores:
         return replace(settings, rounds=4)
-    return replace(settings, rounds=12, window_s=1.0, batches=(2, 4, 8, 12))
+    return replace(settings, rounds=10, window_s=1.0, batches=(2, 4, 8, 12))
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,9 +404,12 @@ def collect(
         "environment": MEASUREMENT_ENVIRONMENT,
         "cores": list(cores),
     }
+    name = settings.device or device_name(len(cores))
+    if settings.virtual_cores and not settings.device:
+        name = f"{name}-{settings.virtual_cores}virtual"
     rows = _resumable(path, header) if resume else []
     # Before minutes of measuring: is there a place for the result?
-    _save(path, rows, header)
+    _save(path, name, rows, header)
     bench_settings = BenchSettings(
         cores=cores,
         virtual_cores=settings.virtual_cores,
@@ -410,9 +417,6 @@ def collect(
         tls=tls,
         student_spec=dict(student_spec or {}),
     )
-    name = settings.device or device_name(len(cores))
-    if settings.virtual_cores and not settings.device:
-        name = f"{name}-{settings.virtual_cores}virtual"
     with _teacher(teacher_address, tls) as teacher:
         header["teacher"] = {
             "where": "elsewhere" if teacher.pid is None else "this machine, communication cores",
@@ -474,7 +478,7 @@ def _run_rounds(
             if progress is not None:
                 progress(done, len(todo), point.label)
             rows += _guarded_trial(bench_settings, teacher, point, settings, trial, t_zero, header)
-            _save(path, [{"device": name, **row} for row in rows], header)
+            _save(path, name, rows, header)
         if progress is not None:
             progress(len(todo), len(todo), "done")
         trial = max(r["trial"] for r in rows) + 1
@@ -484,7 +488,7 @@ def _run_rounds(
             again = [p for p in points if _point_keys(p, bench_settings.total_cores) & noisy]
             todo = [(trial, point) for point in _shuffled(again, settings.seed, trial)]
     _mark(rows, noisy_points(pd.DataFrame(rows), settings.noisy_cv))
-    _save(path, [{"device": name, **row} for row in rows], header)
+    _save(path, name, rows, header)
 
 
 def _guarded_trial(
@@ -499,6 +503,7 @@ def _guarded_trial(
     """Measure a trial, again while others disturb it; disturbed ones stay in the trace."""
     rows: list[dict[str, Any]] = []
     for _ in range(_MOST_REPEATS_OF_A_TRIAL):
+        wait_for_calm(len(bench_settings.cores), settings.guard / 2, settings.patience_s)
         with Bench(bench_settings, teacher) as bench:
             header["cores_given_by"] = bench.share_method
             measured = measure_point(bench, point, settings, trial=trial, t_zero=t_zero)
@@ -539,8 +544,9 @@ def _mark(rows: list[dict[str, Any]], noisy: set[tuple[str, str, int]]) -> None:
             row["status"] = "noisy" if _key(row)[:3] in noisy else "ok"
 
 
-def _save(path: Path, rows: list[dict[str, Any]], header: Mapping[str, Any]) -> None:
+def _save(path: Path, name: str, rows: list[dict[str, Any]], header: Mapping[str, Any]) -> None:
     frame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS))
+    frame["device"] = name
     write_trace(path, frame, header)
 
 

@@ -78,20 +78,26 @@ class Samples:
     def without_outliers(self) -> Samples:
         """Drop trials that lie far from their core count's median.
 
-        The yardstick is the spread around the medians, pooled: no model takes part in deciding
-        which data it is judged on.
+        The yardstick is the spread around the medians, pooled, or that of the core count itself
+        where it is larger: no model takes part in deciding which data it is judged on, and at
+        least half of a core count's trials always stay.
         """
-        medians = dict(zip(self.counts.tolist(), self.medians(), strict=True))
-        residual = self.log_time - np.array([medians[c] for c in self.cores.tolist()])
-        sizes = np.array([np.sum(self.cores == c) for c in self.cores])
-        pool = np.abs(residual[sizes >= _MIN_OUTLIER_TRIALS])
-        if not pool.size:
+        residual = np.empty_like(self.log_time)
+        own_scale = np.empty_like(self.log_time)
+        sizes = np.empty(len(self.cores), dtype=np.int64)
+        for c in self.counts:
+            here = self.cores == c
+            residual[here] = np.abs(self.log_time[here] - np.median(self.log_time[here]))
+            own_scale[here] = np.median(residual[here])
+            sizes[here] = here.sum()
+        many = sizes >= _MIN_OUTLIER_TRIALS
+        if not many.any():
             return self
-        # The median itself used up a degree of freedom of each core count.
-        n, k = len(self.cores), len(medians)
-        scale = 1.4826 * np.median(pool) * math.sqrt(n / max(n - k, 1))
-        keep = (np.abs(residual) <= max(OUTLIER_SD * scale, 1e-9)) | (sizes < _MIN_OUTLIER_TRIALS)
-        return self.take(keep)
+        # The medians used up a degree of freedom of each core count.
+        n, k = len(self.cores), len(self.counts)
+        pooled = np.median(residual[many]) * math.sqrt(n / max(n - k, 1))
+        limit = OUTLIER_SD * 1.4826 * np.maximum(own_scale, pooled)
+        return self.take((residual <= np.maximum(limit, 1e-9)) | ~many)
 
     def resample(self, rng: np.random.Generator) -> Samples:
         """Draw trials with replacement, within each core count."""

@@ -57,7 +57,8 @@ def plot_curve(fit: Fit, side: str, ax: Axes | None = None) -> Axes:
             )  # fmt: skip
     ax.set_xlabel("cores given to communication")
     ax.set_ylabel(f"{side} time (ms a {_UNIT[side]})")
-    ax.set_xticks(range(curve.total_cores + 1))
+    _core_axis(ax, curve.total_cores)
+    ax.margins(y=0.1)
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False, fontsize="small")
     return ax
@@ -81,7 +82,7 @@ def plot_residuals(fit: Fit, ax: Axes | None = None) -> Axes:
     ax.axhspan(-5, 5, color=GREY, alpha=0.12, lw=0, label="within 5 %")
     ax.set_xlabel("cores given to communication")
     ax.set_ylabel("measured against fitted time (%)")
-    ax.set_xticks(range(fit.trace.total_cores + 1))
+    _core_axis(ax, fit.trace.total_cores)
     ax.legend(frameon=False, fontsize="small")
     return ax
 
@@ -107,6 +108,11 @@ def fit_figure(fit: Fit) -> Figure:
         fontsize="medium",
     )
     return figure
+
+
+def _core_axis(ax: Axes, total: int) -> None:
+    ax.set_xticks(range(total + 1))
+    ax.set_xlim(-0.4, total + 0.4)
 
 
 def _axes(ax: Axes | None) -> Axes:

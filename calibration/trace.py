@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kdsim.errors import TraceError
@@ -419,7 +420,10 @@ def trial_times(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def noisy_points(rows: pd.DataFrame, limit: float) -> set[tuple[str, str, int]]:
-    """Find points whose trials vary by more than `limit` (coefficient of variation).
+    """Find points whose trials vary by more than `limit`.
+
+    The coefficient of variation is the robust one (1.4826 MAD / median): one disturbed trial
+    among ten must not condemn a point, and the fit leaves it out anyway.
 
     Parameters
     ----------
@@ -438,6 +442,7 @@ def noisy_points(rows: pd.DataFrame, limit: float) -> set[tuple[str, str, int]]:
     calm = set()
     for (condition, task, cores), group in trial_times(good).groupby(key):
         times = group["seconds_per_work"].to_numpy()
-        if len(times) < 2 or times.std(ddof=1) <= limit * times.mean():
+        spread = 1.4826 * np.median(np.abs(times - np.median(times)))
+        if spread <= limit * np.median(times):
             calm.add((str(condition), str(task), int(cores)))
     return everything - calm
