@@ -1,0 +1,56 @@
+"""The numbers that engines, policies and the optimum read of a scenario."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from kdsim.curves import FloatArray, RateRegion, rate_region
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The planned work and the rates of one scenario.
+
+    Attributes
+    ----------
+    comm, forward, backward : (N,) or (..., N) float array
+        Work of each task, data units and compute units; leading dimensions are replications.
+    comm_rates, comp_rates : (c_total + 1,) float array
+        r(c) and q(c), work a second, indexed by communication cores.
+    prefetch : int
+        Logit batches the device can hold; 0 means no limit.
+    release, reallocation_cost : float
+        Seconds; see `Extensions`.
+    """
+
+    comm: FloatArray
+    forward: FloatArray
+    backward: FloatArray
+    comm_rates: FloatArray
+    comp_rates: FloatArray
+    prefetch: int = 0
+    release: float = 0.0
+    reallocation_cost: float = 0.0
+
+    @property
+    def cycles(self) -> int:
+        """Number of cycles, N."""
+        return int(self.comm.shape[-1])
+
+    @property
+    def c_total(self) -> int:
+        """Number of cores."""
+        return self.comm_rates.size - 1
+
+    @functools.cached_property
+    def region(self) -> RateRegion:
+        """The rate region of the two curves."""
+        return rate_region(self.comm_rates, self.comp_rates)
+
+    def with_work(self, comm: FloatArray, forward: FloatArray, backward: FloatArray) -> Plan:
+        """Return the same device under other work, e.g. the realised work of one replication."""
+        return Plan(
+            comm, forward, backward, self.comm_rates, self.comp_rates,
+            self.prefetch, self.release, self.reallocation_cost,
+        )  # fmt: skip
