@@ -216,6 +216,7 @@ class Bench:
         self._granted_mb: dict[int, tuple[float, float]] = {}
         self._split: tuple[int, int] | None = None
         self._busy_comp: str | None = None
+        self._busy_batches = 1
         self._team: list[int] = []
         self._cycles = {"comm": 0, "forward": 0, "backward": 0}
 
@@ -400,9 +401,23 @@ class Bench:
     def _start_comp(self, task: str, batches: int) -> None:
         if self._busy_comp is not None:
             raise WorkloadError(f"the student is busy with a {self._busy_comp}")
-        self._busy_comp = task
+        self._busy_comp, self._busy_batches = task, batches
+        self._shared.control[bench_processes.STEPS] = 0
         self._tell(0, {"do": task, "cycle": self._cycles[task], "batches": batches})
         self._cycles[task] += 1
+
+    def comm_progress(self) -> float:
+        """Share of the running Comm that is done (0 when none runs)."""
+        if not self._granted_mb:
+            return 0.0
+        batch, shared = min(self._granted_mb), self._shared
+        first = shared.grant_end[batch - 1] if batch else 0
+        return float(shared.done[batch] / (shared.grant_end[batch] - first))
+
+    def comp_progress(self) -> float:
+        """Share of the running Forward or Backward that is done."""
+        done = self._shared.control[bench_processes.STEPS]
+        return float(done / self._busy_batches) if self._busy_comp else 0.0
 
     def next_event(self, timeout_s: float | None = None) -> Event | None:
         """Wait for the next task to end.

@@ -26,8 +26,9 @@ from calibration.device import thread_ids
 from calibration.transport import KnowledgeServer, KnowledgeStream, Tls, payload_matrix
 from kdsim.errors import KdsimError, TransportError, WorkloadError
 
-#: Indices into `Shared.control`: chunks granted, chunks claimed, active workers, compute threads.
-CONTROL = GRANTED, CLAIMED, ACTIVE, THREADS = range(4)
+#: Indices into `Shared.control`: chunks granted, chunks claimed, active workers, compute threads,
+#: batches done of the student's running task.
+CONTROL = GRANTED, CLAIMED, ACTIVE, THREADS, STEPS = range(5)
 #: Answers that a worker has on their way while it decodes one.
 _AHEAD = 2
 #: While it waits for cores or work, a process looks up this often even if nobody wakes it.
@@ -229,6 +230,7 @@ def _student(
             if not _await_cores(pipe, shared, set_threads):
                 return
             step(cycle, position, batches)
+            shared.control[STEPS] = position + 1
         _say(
             pipe, task=task, work=float(batches), start=start, end=time.perf_counter(),
             **student.report(),

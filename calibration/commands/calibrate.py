@@ -71,14 +71,18 @@ def _tls(ca: str | None, certificate: str | None = None, key: str | None = None)
 @click.option("--teacher", metavar="HOST:PORT", help="A teacher elsewhere (kdsim calibrate serve).")
 @click.option("--tls-ca", type=click.Path(), help="PEM file that the teacher's certificate is of.")
 @click.option("--rounds", type=click.IntRange(1), help="Trials of each point.")
+@click.option(
+    "--guard", type=click.FloatRange(0, 1), default=0.12, show_default=True,
+    help="Share of the CPU used by others above which a trial is repeated.",
+)  # fmt: skip
 @click.option("--device", help="The device's name in the trace.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the points' order.")
 @click.option("--resume", is_flag=True, help="Go on with the trace that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary for machines.")
 def collect(
     output: str, quick: bool, cores: int | None, virtual_cores: int | None, teacher: str | None,
-    tls_ca: str | None, rounds: int | None, device: str | None, seed: int, resume: bool,
-    as_json: bool,
+    tls_ca: str | None, rounds: int | None, guard: float, device: str | None, seed: int,
+    resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
     r"""Measure training and receiving at every core split of this device.
 
@@ -96,7 +100,7 @@ def collect(
     from calibration.transport import parse_address
 
     settings = (quick_settings if quick else full_settings)(
-        cores=cores, virtual_cores=virtual_cores, device=device, seed=seed
+        cores=cores, virtual_cores=virtual_cores, device=device, seed=seed, guard=guard
     )
     if rounds is not None:
         settings = replace(settings, rounds=rounds)

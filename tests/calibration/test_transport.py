@@ -240,9 +240,7 @@ def test_a_stream_resumes_at_the_right_chunk_after_a_drop():
                     + payload[:9]
                 )
                 return
-            send_frame(
-                client, FrameType.KNOWLEDGE, payload, batch=frame.batch, chunk=frame.chunk
-            )
+            send_frame(client, FrameType.KNOWLEDGE, payload, batch=frame.batch, chunk=frame.chunk)
 
     with (
         fake_teacher(drops_every_third_answer) as listener,
