@@ -132,18 +132,24 @@ class Samples:
 
 
 def side_samples(
-    trace: Trace, *, condition: str = "auto", trials: ArrayLike | None = None
+    trace: Trace,
+    *,
+    condition: str = "auto",
+    trials: ArrayLike | None = None,
+    include_noisy: bool = False,
 ) -> dict[str, Samples]:
     """Take from a trace what f and g are fitted to.
 
     Raises
     ------
     FitError
-        If the condition is unknown or a side has no usable measurement.
+        If the condition is unknown, or a side has no usable measurement at all or none on all
+        the cores, where most of a run's blocked time is spent.
     """
     if condition not in {"auto", "alone", "contended"}:
         raise FitError(f"condition must be auto, alone or contended, got {condition!r}")
-    rows = trace.rows[trace.rows["status"] == "ok"]
+    usable = ["ok", "noisy"] if include_noisy else ["ok"]
+    rows = trace.rows[trace.rows["status"].isin(usable)]
     if trials is not None:
         rows = rows[rows["trial"].isin(np.asarray(trials).ravel().tolist())]
     found = {}
@@ -159,7 +165,22 @@ def side_samples(
             chosen["condition"].to_numpy(),
             (float(work.min()), float(work.max())),
         )
+        _check_full_cores(found[side], trace, task)
     return found
+
+
+def _check_full_cores(samples: Samples, trace: Trace, task: str) -> None:
+    end = 0 if samples.side == COMPUTE else trace.total_cores
+    if end in samples.counts:
+        return
+    rows = trace.rows
+    here = rows[(rows["task"] == task) & (rows["comm_cores"] == end)]
+    found = ", ".join(f"{n} {status}" for status, n in here["status"].value_counts().items())
+    raise FitError(
+        f"{samples.side}: no usable measurement at c = {end}, where it has every core (the trace "
+        f"has {found or 'none'}); measure again (collect --resume --rounds N) or take noisy "
+        "points too (--include-noisy)"
+    )
 
 
 def _choose_condition(times: pd.DataFrame, condition: str) -> pd.DataFrame:

@@ -58,6 +58,8 @@ class Curve:
         Communication core counts that were measured.
     work_range : (float, float)
         Smallest and largest amount of work measured at once.
+    draws : (n, total_cores + 1) float array
+        Rates of the bootstrap's refits.
     """
 
     side: str
@@ -69,6 +71,7 @@ class Curve:
     high: FloatArray
     measured: tuple[int, ...]
     work_range: tuple[float, float]
+    draws: FloatArray
 
     def time(self, work: ArrayLike, comm_cores: ArrayLike) -> FloatArray:
         """Predict how long work takes.
@@ -172,6 +175,7 @@ def fit_trace(
     communication_model: str = "auto",
     condition: str = "auto",
     trials: ArrayLike | None = None,
+    include_noisy: bool = False,
     bootstrap: int = 400,
     level: float = 0.95,
     seed: int = 0,
@@ -189,6 +193,8 @@ def fit_trace(
         so ``auto`` takes contended points there, and what was measured alone elsewhere.
     trials : array_like of int, optional
         Fit to these trials only (to test a prediction on the others).
+    include_noisy : bool
+        Fit to points marked noisy too; their spread is in the intervals.
     bootstrap : int
         Resamples of the trials.
     level : float
@@ -212,7 +218,7 @@ def fit_trace(
     ``fit_trace("pi4.csv").communication.time(1.0, 2)`` is the time of 1 MB on two cores.
     """
     trace = path if isinstance(path, Trace) else read_trace(path)
-    samples = side_samples(trace, condition=condition, trials=trials)
+    samples = side_samples(trace, condition=condition, trials=trials, include_noisy=include_noisy)
     rng = np.random.default_rng(seed)
     fitted = {
         side: _fit_side(samples[side], trace.total_cores, model, bootstrap, level, rng)
@@ -280,7 +286,7 @@ def _fit_side(
     table["chosen"] = table["model"] == name
     curve = Curve(
         samples.side, name, parameters, total, rates, low, high,
-        tuple(samples.counts.tolist()), samples.work_range,
+        tuple(samples.counts.tolist()), samples.work_range, drawn.rates,
     )  # fmt: skip
     dropped = len(samples.cores) - len(clean.cores)
     if dropped:

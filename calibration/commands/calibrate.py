@@ -138,12 +138,14 @@ _MODELS = click.Choice(["auto", "paper", "amdahl", "usl", "roofline", "table"])
     "--condition", type=click.Choice(["auto", "alone", "contended"]), default="auto",
     show_default=True, help="Which measurements count; auto: contended ones where both sides run.",
 )  # fmt: skip
+@click.option("--include-noisy", is_flag=True, help="Fit to points marked noisy too.")
 @click.option("--bootstrap", type=click.IntRange(0, 20000), default=400, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--json", "as_json", is_flag=True, help="Print the fit for machines.")
 def fit(
     trace: str, output: str | None, plot: str | None, compute_model: str,
-    communication_model: str, condition: str, bootstrap: int, seed: int, as_json: bool,
+    communication_model: str, condition: str, include_noisy: bool, bootstrap: int, seed: int,
+    as_json: bool,
 ) -> None:  # fmt: skip
     r"""Fit curves to a trace, compare models, and say what the data can and cannot tell.
 
@@ -157,7 +159,7 @@ def fit(
     started = time.perf_counter()
     fitted = fit_trace(
         trace, compute_model=compute_model, communication_model=communication_model,
-        condition=condition, bootstrap=bootstrap, seed=seed,
+        condition=condition, include_noisy=include_noisy, bootstrap=bootstrap, seed=seed,
     )  # fmt: skip
     if output:
         write_curves(fitted, output)
@@ -231,6 +233,120 @@ def _print_fit(fitted: Any) -> None:
 
 def _number(value: float, form: str) -> str:
     return "-" if value != value else form.format(value)
+
+
+@command.command()
+@click.argument("trace")
+@click.option(
+    "--policies", help="Comma-separated: built-in names, static:c or module:Class [all built in]."
+)
+@click.option(
+    "--workloads", default="1:1,2:1", show_default=True,
+    help="Comma-separated ratios of compute to communication time, each with every core.",
+)  # fmt: skip
+@click.option("--cycles", type=click.IntRange(1, 1000), default=8, show_default=True)
+@click.option("--batches", type=click.IntRange(1, 1000), default=6, show_default=True,
+              help="Batches of a cycle.")  # fmt: skip
+@click.option("--runs", type=click.IntRange(2), default=4, show_default=True,
+              help="Real runs of each policy and workload.")  # fmt: skip
+@click.option(
+    "--guard", type=click.FloatRange(0, 1), default=0.12, show_default=True,
+    help="Share of the CPU used by others above which a run is repeated.",
+)  # fmt: skip
+@click.option("--include-noisy", is_flag=True, help="Fit to points marked noisy too.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("-o", "--output", help="CSV of the table.")
+@click.option("--plot", help="Measured against predicted (png, svg or pdf).")
+@click.option("--timelines", help="Timelines above each other (png, svg or pdf).")
+@click.option("--json", "as_json", is_flag=True, help="Print the result for machines.")
+def validate(
+    trace: str, policies: str | None, workloads: str, cycles: int, batches: int, runs: int,
+    guard: float, include_noisy: bool, seed: int, output: str | None, plot: str | None,
+    timelines: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    r"""Run the real loop under each policy and compare it with the simulation.
+
+    The curves come from the trace alone; every run made here is new to them. Give the machine
+    nothing else to do meanwhile.
+
+    \b
+    Example:
+        kdsim calibrate validate mine.csv --plot validation.png
+    """
+    from calibration.fit import fit_trace
+    from calibration.validate import ValidationSettings, Workload
+    from calibration.validate import validate as run
+
+    fitted = fit_trace(trace, include_noisy=include_noisy)
+    settings = ValidationSettings(
+        workloads=tuple(Workload(_ratio(text), cycles, batches) for text in workloads.split(",")),
+        runs=runs, guard=guard, seed=seed,
+    )  # fmt: skip
+    if policies:
+        from dataclasses import replace
+
+        settings = replace(settings, policies=tuple(policies.split(",")))
+    with progress_bar("running") as progress:
+        result = run(fitted, settings, progress=progress)
+    if output:
+        from calibration.trace import replace_file
+
+        replace_file(Path(output), result.table.to_csv(index=False, float_format="%.6g"))
+    for path, draw in ((plot, "validation_figure"), (timelines, "timeline_figure")):
+        if path:
+            from calibration import validation_plots
+
+            save_figure(getattr(validation_plots, draw)(result), path)
+    if as_json:
+        rows = json.loads(result.table.to_json(orient="records"))
+        click.echo(json.dumps({"rows": rows, "summary": result.summary}, sort_keys=True))
+        return
+    _print_validation(result)
+    for path in filter(None, (output, plot, timelines)):
+        click.echo(f"wrote {path}")
+
+
+def _ratio(text: str) -> str:
+    from kdsim.errors import WorkloadError
+
+    parts = text.strip().split(":")
+    try:
+        legal = len(parts) == 2 and all(0 < float(p) < 1e6 for p in parts)
+    except ValueError:
+        legal = False
+    if not legal:
+        raise WorkloadError(f"a workload must be a ratio like 2:1, got {text!r}")
+    return text.strip()
+
+
+def _print_validation(result: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(title="measured and predicted makespan (s)", title_justify="left")
+    table.add_column("workload")
+    table.add_column("policy")
+    for heading in ("measured", "95 % CI", "predicted", "95 % CI", "error", "95 % CI", "n"):
+        table.add_column(heading, justify="right")
+    for row in result.table.itertuples():
+        table.add_row(
+            row.workload, row.policy, f"{row.measured:.3f}",
+            f"{row.measured_low:.3f} .. {row.measured_high:.3f}", f"{row.predicted:.3f}",
+            f"{row.predicted_low:.3f} .. {row.predicted_high:.3f}", f"{row.error:+.1%}",
+            f"{row.error_low:+.1%} .. {row.error_high:+.1%}", str(row.runs),
+        )  # fmt: skip
+    console.print(table)
+    s = result.summary
+    console.print(
+        f"absolute error: median {s['median_absolute_error']:.1%}, 95th percentile "
+        f"{s['p95_absolute_error']:.1%}, worst {s['worst_absolute_error']:.1%}"
+    )
+    taus = ", ".join(f"{tau:+.2f} ({ratio})" for ratio, tau in s["kendall_tau"].items())
+    console.print(
+        f"ranking: Kendall tau {taus}; of {s['pairs_separated']} pairs of policies whose measured "
+        f"intervals separate, {s['pairs_in_order']} are predicted in that order"
+    )
 
 
 @command.command()
