@@ -93,7 +93,15 @@ def _run(main: Callable[..., None], pipe: Connection, *args: Any) -> None:
         kind = "transport" if isinstance(error, TransportError) else "workload"
         with contextlib.suppress(OSError):
             _say(pipe, failure=str(error), kind=kind)
-    except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        OSError,
+    ) as error:
         with contextlib.suppress(OSError):
             _say(pipe, failure=f"{type(error).__name__}: {error}", kind="workload")
 
