@@ -114,7 +114,8 @@ class TemperatureConfig:
             value = getattr(self, name)
             if value is not None and not self.t_min <= value <= self.t_max:
                 raise WorkloadError(
-                    f"{name} temperature must lie in [{self.t_min:g}, {self.t_max:g}], got {value:g}"
+                    f"{name} temperature must lie in [{self.t_min:g}, {self.t_max:g}], "
+                    f"got {value:g}"
                 )
         if not self.learning_rate > 0 or not 0 <= self.momentum < 1:
             raise WorkloadError(
