@@ -123,6 +123,8 @@ class Client:
 
     def judge(self, images: Tensor) -> Tensor:
         """Return this client's logits in evaluation mode, without a gradient, (n, classes)."""
+        # One layout, whoever asks: another one may be computed in another order of additions.
+        images = images.contiguous(memory_format=torch.channels_last)
         return predict(self.network, images, _JUDGING_BATCH)
 
     def learn(

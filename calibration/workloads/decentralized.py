@@ -165,11 +165,14 @@ class RoundCosts:
         Payload bytes received, round by round.
     forward_s, backward_s : tuple of float
         Seconds, round by round.
+    cores : int
+        Threads that computed them.
     """
 
     comm_bytes: tuple[int, ...]
     forward_s: tuple[float, ...]
     backward_s: tuple[float, ...]
+    cores: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +213,12 @@ class Ledger:
 
     def closed(self) -> RoundCosts:
         """Return what was entered."""
-        return RoundCosts(tuple(self.comm_bytes), tuple(self.forward_s), tuple(self.backward_s))
+        return RoundCosts(
+            tuple(self.comm_bytes),
+            tuple(self.forward_s),
+            tuple(self.backward_s),
+            torch.get_num_threads(),
+        )
 
 
 def run_decentralized(
