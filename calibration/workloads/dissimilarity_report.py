@@ -1,7 +1,7 @@
 """What the dissimilarity study says: tables, verdicts on the paper's claims, and its figure.
 
-Every figure is a mean over seeds with a 95 % Student interval and n. Gains are paired by seed, since
-all runs of a seed share data, initial weights and batch orders. The intervals are not adjusted for
+Every figure is a mean over seeds with a 95 % Student interval and n. Gains are paired by seed:
+all runs of a seed share data, initial weights and batch orders. Intervals are not adjusted for
 the number of comparisons.
 
 What is *not* here: the runs themselves (``dissimilarity``).
