@@ -115,6 +115,12 @@ def run_study(
     return [ledger.runs[run_label(*run)] for run in runs]
 
 
+def finished_runs(config: StudyConfig, folder: Path) -> int:
+    """Return how many runs of a study are done already."""
+    ledger = RunLedger(folder / "runs.jsonl")
+    return sum(run_label(*run) in ledger for run in planned_runs(config))
+
+
 def teacher_accuracy(folder: Path) -> float:
     """Return the test accuracy of a finished study's teacher, 0 to 1."""
     return float(RunLedger(folder / "runs.jsonl").runs["teacher"]["accuracy"])

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import platform
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -221,7 +222,7 @@ def compare_pairs(
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON (UTF-8, two spaces, keys as given) in one atomic step.
+    """Write JSON in one atomic step: UTF-8, two spaces, keys as given, short lists on one line.
 
     Raises
     ------
@@ -229,9 +230,13 @@ def write_json(path: Path, content: Any) -> None:
         If the file cannot be written or the content holds NaN or an infinity.
     """
     try:
-        write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise ResultError(f"{path}: the result holds a value JSON cannot: {error}") from error
+    # A list of plain values on one line. Raw line ends occur between JSON tokens only, so that
+    # nothing inside a string can match.
+    text = re.sub(r"\[\n[^][{}]*\]", lambda m: re.sub(r"\n\s*", " ", m[0]), text)
+    write_text(path, text + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
