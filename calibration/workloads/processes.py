@@ -107,7 +107,7 @@ def run_in_processes(
         wait_for_workers=False,
         timeout=timedelta(seconds=timeout_s),
     )
-    context = multiprocessing.get_context("spawn")
+    context = _context()
     with tempfile.TemporaryDirectory(prefix="kdsim-clients-") as name:
         paths = _hand_out(material, Path(name))
         workers: list[_Worker] = []
@@ -142,6 +142,19 @@ class _Worker:
     @property
     def finished(self) -> bool:
         return self.outcome is not None or self.departure is not None
+
+
+def _context() -> Any:
+    """Return a way to start processes that inherits neither threads nor open sockets.
+
+    A fork server imports torch once for all clients, and for all later runs; where there is none
+    (Windows), each process imports it anew.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _hand_out(material: Material, folder: Path) -> list[Path]:
