@@ -238,6 +238,7 @@ def _progress(config: StudyConfig, folder: Path, *, verbose: bool) -> Iterator[W
                     f"cloud: epoch {epoch}/{epochs}, loss {measure.loss:.4f}, training accuracy "
                     f"{100 * measure.accuracy:.1f} %",
                     highlight=False,
+                    soft_wrap=True,
                 )
 
         def run_started(label: str) -> None:
@@ -253,6 +254,7 @@ def _progress(config: StudyConfig, folder: Path, *, verbose: bool) -> Iterator[W
                     f"{record.loss:.4f}, training accuracy {100 * record.train_accuracy:.1f} %"
                     + _test(record),
                     highlight=False,
+                    soft_wrap=True,
                 )
 
         yield Watcher(teacher_epoch, run_started, student_epoch)

@@ -20,6 +20,7 @@ A learnable temperature is ``T = t_min + (t_max - t_min) * sigmoid(theta)``.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,9 @@ POLICIES: tuple[str, ...] = ("reverse", "descend", "fixed", "schedule")
 
 #: theta is infinite at the bounds: a start there is moved inwards by this share of the range.
 _INWARDS = 1e-3
+
+#: Far above the rounding of a T given in decimals, far below any step of a learned one.
+_BORDER = 1e-9
 
 
 def frozen_layers(temperature: float, m: int, t_min: float = 1.0, t_max: float = 10.0) -> int:
@@ -72,7 +76,9 @@ def frozen_layers(temperature: float, m: int, t_min: float = 1.0, t_max: float =
         raise WorkloadError(f"need 0 < t_min < t_max, got {t_min:g} and {t_max:g}")
     if not t_min <= temperature <= t_max:
         raise WorkloadError(f"temperature must lie in [{t_min:g}, {t_max:g}], got {temperature!r}")
-    return math.floor(m * (t_max - temperature) / (t_max - t_min) + 0.5)
+    # The margin: T = 8.65 lies on the border between 1 and 2 of 10 layers, 10 - 8.65 in floating
+    # point just below it.
+    return math.floor(m * (t_max - temperature) / (t_max - t_min) + 0.5 + _BORDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +198,10 @@ class Temperature:
         return {
             "theta": None if self._theta is None else self._theta.detach().clone(),
             "constant": self._constant,
-            "optimizer": None if self._optimizer is None else self._optimizer.state_dict(),
+            # Copied: an optimizer hands out its momentum itself, which later steps would change.
+            "optimizer": None
+            if self._optimizer is None
+            else copy.deepcopy(self._optimizer.state_dict()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
