@@ -58,6 +58,8 @@ class TrainingConfig:
         towards zero.
     augment : bool
         Flip and shift the images (``datasets.augment``).
+    horizon : int, optional
+        Epochs over which the cosine falls, `epochs` by default; more stop the training on the way.
     """
 
     epochs: int = 10
@@ -66,6 +68,7 @@ class TrainingConfig:
     momentum: float = 0.9
     decay: Literal["constant", "cosine"] = "constant"
     augment: bool = False
+    horizon: int | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -78,12 +81,20 @@ class TrainingConfig:
             raise WorkloadError(f"momentum must lie in [0, 1), got {self.momentum!r}")
         if self.decay not in ("constant", "cosine"):
             raise WorkloadError(f"decay must be 'constant' or 'cosine', got {self.decay!r}")
+        if self.horizon is not None and self.horizon < self.epochs:
+            raise WorkloadError(
+                f"horizon must be at least epochs ({self.epochs}), got {self.horizon}"
+            )
 
     def rate_at(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""
         if self.decay == "constant":
             return self.learning_rate
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+        return (
+            self.learning_rate
+            * 0.5
+            * (1 + math.cos(math.pi * epoch / (self.horizon or self.epochs)))
+        )
 
 
 # --- randomness ----------------------------------------------------------------------------------
