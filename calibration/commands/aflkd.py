@@ -143,8 +143,9 @@ def study_config(options: dict[str, Any]) -> StudyConfig:
     preset = PRESETS[options["data"]]
 
     def given(**names: str) -> dict[str, Any]:
-        """Map fields to those options that were given."""
-        return {f: options[o] for f, o in names.items() if options[o] not in (None, False)}
+        """Map fields to those options that were given: 0 is a value, an absent flag is not."""
+        found = {field: options[option] for field, option in names.items()}
+        return {f: value for f, value in found.items() if value is not None and value is not False}
 
     temperature = replace(
         preset.student.temperature,
