@@ -194,13 +194,26 @@ class Client:
             return own_random_state(self.seed, "dropout", self.index, self._steps)
         return nullcontext()
 
-    def accuracy(self, images: Tensor, labels: Tensor, classes: int) -> ClientAccuracy:
-        """Evaluate on test data that no client has trained on."""
+    def accuracy(
+        self, images: Tensor, labels: Tensor, classes: int, *, network: nn.Module | None = None
+    ) -> ClientAccuracy:
+        """Evaluate on test data that no client has trained on.
+
+        Parameters
+        ----------
+        images, labels : Tensor
+            Test data with every class present.
+        classes : int
+            Number of classes.
+        network : nn.Module, optional
+            What to evaluate instead of the client's whole network, e.g. one of its heads.
+        """
+        judged = self.network if network is None else network
         return ClientAccuracy(
             client=self.index,
             samples=len(self.labels),
             mix=tuple(label_mix(self.labels.numpy(), classes).tolist()),
-            recalls=tuple(class_recalls(self.network, images, labels, classes).tolist()),
+            recalls=tuple(class_recalls(judged, images, labels, classes).tolist()),
         )
 
 
