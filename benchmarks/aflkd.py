@@ -4,6 +4,9 @@
 
 Each study is resumable: stop it with Ctrl-C and call it again. Work in progress lives in
 ``out/aflkd/``; tables, figures and the JSON with its manifest go to ``benchmarks/results/aflkd/``.
+``--report-only`` writes them from the seeds that are complete. On one core that has nothing else to
+do: Fashion-MNIST 4 minutes for the cloud network and 15 s a run (40 runs), its cumulative twin 20 s
+a run, CIFAR 10 minutes and 30 s a run (40 runs); about 55 minutes in all.
 """
 
 from __future__ import annotations
@@ -16,7 +19,14 @@ from pathlib import Path
 import torch
 
 from calibration.workloads.aflkd_config import PRESETS, StudyConfig
-from calibration.workloads.aflkd_study import Watcher, run_study
+from calibration.workloads.aflkd_report import build_result, write_report
+from calibration.workloads.aflkd_study import (
+    Watcher,
+    finished_runs,
+    planned_runs,
+    run_study,
+    teacher_accuracy,
+)
 from calibration.workloads.datasets import load
 
 STUDIES: dict[str, StudyConfig] = {
@@ -46,6 +56,8 @@ def main() -> None:
     parser.add_argument("--studies", default=",".join(STUDIES))
     parser.add_argument("--seeds", type=int, default=None)
     parser.add_argument("--work", type=Path, default=Path("out/aflkd"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/aflkd"))
+    parser.add_argument("--report-only", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # part of what makes the numbers repeatable
     for name in arguments.studies.split(","):
@@ -53,8 +65,28 @@ def main() -> None:
         if arguments.seeds:
             config = replace(config, seeds=arguments.seeds)
         dataset = load(config.data, arguments.data_dir)
-        watcher = Watcher(run_started=lambda label: print(label, file=sys.stderr, flush=True))
-        run_study(config, dataset, arguments.work / name, watcher=watcher)
+        folder = arguments.work / name
+        if not arguments.report_only:
+            watcher = Watcher(run_started=lambda label: print(label, file=sys.stderr, flush=True))
+            run_study(config, dataset, folder, watcher=watcher)
+        config = replace(config, seeds=complete_seeds(config, folder))
+        runs = run_study(config, dataset, folder)
+        result = build_result(config, dataset, runs, teacher_accuracy(folder))
+        for path in write_report(result, arguments.out / name):
+            print(path)
+
+
+def complete_seeds(config: StudyConfig, folder: Path) -> int:
+    """Return how many seeds, from 0 on, have all their runs."""
+    seeds = 0
+    while seeds < config.seeds and (
+        finished_runs(replace(config, seeds=seeds + 1), folder)
+        == len(planned_runs(replace(config, seeds=seeds + 1)))
+    ):
+        seeds += 1
+    if seeds == 0:
+        sys.exit(f"{folder}: no seed is complete yet")
+    return seeds
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -93,14 +94,14 @@ def step_ratio(net: str, repeats: int) -> dict:
     bare, bare_sgd = ready(net)
     theta_sgd = torch.optim.SGD([theta], lr=0.01, momentum=0.9, maximize=True)
 
-    def ours_epoch() -> None:
+    def ours_epoch(steps: Ticks) -> None:
         def objective(logits: Tensor, rows: Tensor, _: Tensor) -> Tensor:
             return loss_of(logits, rows)
 
-        train_epoch(ours, images, labels, objective, [our_sgd, theta_sgd], order)
+        train_epoch(ours, images, labels, objective, [our_sgd, theta_sgd], steps)
 
-    def bare_epoch() -> None:
-        for rows in order:
+    def bare_epoch(steps: Ticks) -> None:
+        for rows in steps:
             loss = loss_of(bare(images[rows]), rows)
             bare_sgd.zero_grad()
             theta_sgd.zero_grad()
@@ -108,21 +109,33 @@ def step_ratio(net: str, repeats: int) -> dict:
             bare_sgd.step()
             theta_sgd.step()
 
-    return ratio_row(ours_epoch, bare_epoch, repeats)
-
-
-def ratio_row(first: Callable[[], None], second: Callable[[], None], repeats: int) -> dict:
-    """Return first / second over interleaved repeats, the first pair dropped as warm-up."""
     ratios = []
     for repeat in range(repeats + 1):
-        pair = (first, second) if repeat % 2 else (second, first)
         seconds = {}
-        for run in pair:
-            start = time.perf_counter()
-            run()
-            seconds[run] = time.perf_counter() - start
-        ratios.append(seconds[first] / seconds[second])
-    return interval_row(mean_interval(ratios[1:]))
+        for epoch in (ours_epoch, bare_epoch) if repeat % 2 else (bare_epoch, ours_epoch):
+            ticks = Ticks(order)
+            epoch(ticks)
+            seconds[epoch] = ticks.median_step()
+        ratios.append(seconds[ours_epoch] / seconds[bare_epoch])
+    return interval_row(mean_interval(ratios[1:]))  # the first pair warms up
+
+
+class Ticks:
+    """Batches that note when each is asked for: the same clock around both loops."""
+
+    def __init__(self, order: list[Tensor]) -> None:
+        self.order = order
+        self.times: list[float] = []
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for rows in self.order:
+            self.times.append(time.perf_counter())
+            yield rows
+        self.times.append(time.perf_counter())
+
+    def median_step(self) -> float:
+        """Return the median seconds from one batch to the next: a hiccup meets one step only."""
+        return median(b - a for a, b in pairwise(self.times))
 
 
 def backward_by_depth(net: str, repeats: int) -> list[dict]:
