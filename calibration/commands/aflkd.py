@@ -100,7 +100,12 @@ def command(**options: Any) -> None:
 
 def _run(options: dict[str, Any]) -> None:
     from calibration.workloads.aflkd_report import build_result, tables, write_report
-    from calibration.workloads.aflkd_study import finished_runs, run_study, teacher_accuracy
+    from calibration.workloads.aflkd_study import (
+        finished_runs,
+        run_study,
+        teacher_accuracy,
+        write_depth_profiles,
+    )
     from calibration.workloads.datasets import load
 
     config = study_config(options)
@@ -119,12 +124,13 @@ def _run(options: dict[str, Any]) -> None:
         raise click.exceptions.Exit(130) from None
     result = build_result(config, dataset, runs, teacher_accuracy(folder))
     written = write_report(result, folder)
+    write_depth_profiles(config, dataset, folder)
     if options["as_json"]:
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
         return
     _show(tables(result))
     click.echo("\nwritten: " + ", ".join(str(path) for path in written))
-    click.echo(f"cost profiles of seed 0: {folder / 'profiles'}")
+    click.echo(f"cost profiles, of seed 0 and of every frozen depth: {folder / 'profiles'}")
 
 
 def study_config(options: dict[str, Any]) -> StudyConfig:

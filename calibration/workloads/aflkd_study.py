@@ -18,6 +18,7 @@ from torch import Tensor
 from calibration.workloads.aflkd import train_student
 from calibration.workloads.aflkd_config import StudyConfig
 from calibration.workloads.datasets import Dataset, Split, split
+from calibration.workloads.depths import depth_costs
 from calibration.workloads.incremental import make_lessons
 from calibration.workloads.methods import EpochRecord, StudentConfig, StudentRun
 from calibration.workloads.networks import ConvNet
@@ -113,6 +114,43 @@ def run_study(
             watcher.run_started(label)
             ledger.add(label, _one_run(config, dataset, folder, teacher, test, label, watcher))
     return [ledger.runs[run_label(*run)] for run in runs]
+
+
+def write_depth_profiles(config: StudyConfig, dataset: Dataset, folder: Path) -> list[Path]:
+    """Measure every network of a study at every frozen depth and write the cost profiles.
+
+    Returns
+    -------
+    list of path
+        ``profiles/NET-depths.csv``; one epoch a depth, n from 0 to m.
+
+    Raises
+    ------
+    ResultError
+        If a file cannot be written.
+    """
+    paths = []
+    for net in config.nets:
+        path = folder / "profiles" / f"{net}-depths.csv"
+        cycles = depth_costs(
+            net,
+            dataset.input_shape,
+            dataset.classes,
+            batch_size=max(config.student.training.batch_size, 2),
+        )
+        write_profile(
+            path,
+            cycles,
+            workload=f"aflkd {dataset.name} {net}",
+            method="depths",
+            seed=0,
+            notes={
+                "epoch": "frozen layers + 1",
+                "images": "synthetic: times do not depend on them",
+            },
+        )
+        paths.append(path)
+    return paths
 
 
 def finished_runs(config: StudyConfig, folder: Path) -> int:

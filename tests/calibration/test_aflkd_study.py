@@ -191,6 +191,8 @@ def test_the_command_writes_tables_figures_json_and_profiles(tmp_path):
     assert torch.get_num_threads() == threads
     for name in ("results.json", "tables.md", "accuracy.png", "temperature.png", "teacher.pt"):
         assert (out / name).stat().st_size > 0
+    depths = read_profile(out / "profiles" / "edge-1-depths.csv").cycles
+    assert sorted({c.frozen_layers for c in depths}) == [0, 1, 2, 3]
     again = CliRunner().invoke(command, [*QUICK, "-o", str(out), "--json"], catch_exceptions=False)
     assert json.loads(again.stdout) == json.loads((out / "results.json").read_text())
 
