@@ -76,6 +76,8 @@ class BenchSettings:
     temperature : float
     capacity_mb : float
         Knowledge held in memory; the oldest is overwritten beyond that.
+    most_threads : int or None
+        Compute threads at most; 1 makes the student's arithmetic repeatable to the last bit.
     virtual_cores : int or None
         Number of fractional shares that stand in for cores, instead of pinning.
     tls : Tls or None
@@ -91,6 +93,7 @@ class BenchSettings:
     decode: str = "soft"
     temperature: float = 4.0
     capacity_mb: float = 128.0
+    most_threads: int | None = None
     virtual_cores: int | None = None
     prefer_cgroup: bool = True
     tls: Tls | None = None
@@ -209,6 +212,7 @@ class Bench:
     def __init__(self, settings: BenchSettings, teacher: Teacher) -> None:
         self.settings, self.teacher = settings, teacher
         self.total_cores = settings.total_cores
+        self._most_threads = settings.most_threads or len(settings.cores)
         self._context = process_context()
         self._processes: list[Any] = []
         self._pipes: list[Connection] = []
@@ -253,7 +257,7 @@ class Bench:
         np.frombuffer(self._shared.store, dtype=np.float32)[:] = 1.0 / int(greeting["columns"])
         self._spawn(
             bench_processes.student_main,
-            (self._shared, settings.student, dict(settings.student_spec), len(settings.cores)),
+            (self._shared, settings.student, dict(settings.student_spec), self._most_threads),
             "student",
         )
         for index in range(self.total_cores):
@@ -364,7 +368,7 @@ class Bench:
     def _apply(self, active_workers: int, threads: int) -> None:
         control = self._shared.control
         control[bench_processes.ACTIVE] = active_workers
-        control[bench_processes.THREADS] = threads
+        control[bench_processes.THREADS] = min(threads, self._most_threads)
         self._tell(0, {"do": "wake"})
         for index in range(active_workers):
             self._tell(1 + index, {"do": "wake"})

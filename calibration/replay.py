@@ -157,9 +157,11 @@ class _Controller:
 
     def _settle(self) -> None:
         """Start what may start, then share the cores."""
-        i, j, k = self._done["comm"], self._done["forward"], self._done["backward"]
         n, now = self._plan.cycles, time.perf_counter() - self._zero
         prefetch = self._plan.prefetch
+        while self._done["comm"] < n and self._plan.comm[self._done["comm"]] == 0:
+            self._done["comm"] += 1  # Nothing to receive, e.g. training without a teacher.
+        i, j, k = self._done["comm"], self._done["forward"], self._done["backward"]
         if i < n and "comm" not in self._started and not (prefetch and i >= prefetch + k):
             self._start("comm", now)
         if "comp" not in self._started:

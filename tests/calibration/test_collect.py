@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from synthetic_traces import synthetic
 
 from calibration import bench_processes, collect
 from calibration.bench import Bench, BenchSettings, TeacherProcess
@@ -16,7 +17,6 @@ from calibration.device import take_cores
 from calibration.trace import read_trace, write_trace
 from calibration.transport import KnowledgeServer, payload_matrix
 from kdsim.errors import KdsimError, TraceError, TransportError, WorkloadError
-from tests.synthetic_traces import synthetic
 
 TINY = {"batch": 8, "channels": [2, 4], "classes": 100}
 #: A guard of 1 accepts trials on a busy machine: these tests check the path, not the times.

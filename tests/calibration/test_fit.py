@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic_traces import A1, A2, B1, B2, B3, synthetic
 
 from calibration.curve_file import curve_document, read_curves, write_curves
 from calibration.estimate import TABLE, Samples, fit_model, side_samples
@@ -17,7 +18,6 @@ from calibration.plots import fit_figure
 from calibration.trace import Trace, write_trace
 from kdsim import curves, load_scenario
 from kdsim.errors import FitError, TraceError
-from tests.synthetic_traces import A1, A2, B1, B2, B3, synthetic
 
 # --- what is known is recovered -----------------------------------------------------------------
 
