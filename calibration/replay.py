@@ -19,6 +19,10 @@ from kdsim.plan import Plan
 from kdsim.policies import Decision, Policy, State, make_policy, policy_name
 from kdsim.randomness import Draws
 
+#: A task whose end is still on its way to the controller has this share of its work left: no
+#: policy is asked about a task that has none.
+_LEAST_LEFT = 1e-4
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -212,8 +216,8 @@ class _Controller:
         full = float((plan.backward if j > k else plan.forward)[k])
         state = State(
             i, j, k,
-            float(plan.comm[i]) * (1.0 - self._bench.comm_progress()),
-            full * (1.0 - self._bench.comp_progress()),
+            float(plan.comm[i]) * max(1.0 - self._bench.comm_progress(), _LEAST_LEFT),
+            full * max(1.0 - self._bench.comp_progress(), _LEAST_LEFT),
             time.perf_counter() - self._zero,
             plan,
             self._draws,
