@@ -70,6 +70,9 @@ def curve_document(fit: Fit) -> dict[str, Any]:
 def _side(curve: Curve) -> dict[str, Any]:
     if curve.model == "paper":
         return dict(curve.parameters)
+    if curve.model == "table":
+        cores = [int(count) for count in curve.parameters["cores"]]
+        return {"model": "table", "cores": cores, "rates": curve.parameters["rates"]}
     return {"model": curve.model, **curve.parameters}
 
 
