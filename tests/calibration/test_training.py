@@ -188,7 +188,7 @@ def test_predict_puts_every_mode_back():
 def test_a_loss_that_explodes_is_reported_with_its_step():
     network = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    with pytest.raises(WorkloadError, match="loss became -?inf at step 1"):
+    with pytest.raises(WorkloadError, match=r"loss became -?inf at step 1"):
         train_epoch(
             network,
             torch.ones(4, 2),
