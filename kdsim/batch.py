@@ -69,7 +69,7 @@ def simulate_many(
     >>> import kdsim
     >>> ms = kdsim.simulate_many("paper-1to1", policy="random", replications=3, seed=0)
     >>> run = kdsim.simulate("paper-1to1", policy="random", seed=0, replication=2)
-    >>> abs(ms[2] / run.makespan - 1) < 1e-9
+    >>> bool(abs(ms[2] / run.makespan - 1) < 1e-9)
     True
     """
     scenario = load_scenario(scenario)
@@ -212,7 +212,8 @@ def _by_kernel(
     times = np.empty(stop - start)
     kernels.many_runs(
         kind, fixed, keys, comm, forward, backward, plan.comm, plan.forward, plan.backward,
-        plan.comm_rates, plan.comp_rates, plan.prefetch, plan.release, plan.reallocation_cost,
+        plan.comm_rates, plan.comp_rates, plan.comm_unit_times, plan.comp_unit_times,
+        plan.prefetch, plan.release, plan.reallocation_cost,
         *guide, times,
     )  # fmt: skip
     if noise == 0:

@@ -280,6 +280,11 @@ def _by_comm_cores(own: FloatArray, side: str) -> FloatArray:
     return padded[::-1].copy() if side == "compute" else padded
 
 
+def unit_times(rates: FloatArray) -> FloatArray:
+    """Return seconds a unit of work for rates in work a second; infinite where a rate is 0."""
+    return np.asarray(np.divide(1.0, rates, out=np.full(rates.shape, np.inf), where=rates > 0))
+
+
 # --- the rate region ---------------------------------------------------------------------------
 
 

@@ -75,6 +75,8 @@ class CorePool:
         self._draws = draws
         self._comm_rates: list[float] = plan.comm_rates.tolist()
         self._comp_rates: list[float] = plan.comp_rates.tolist()
+        self._comm_times: list[float] = plan.comm_unit_times.tolist()
+        self._comp_times: list[float] = plan.comp_unit_times.tolist()
         self._c_total = plan.c_total
         self._cost = plan.reallocation_cost
         self._comm: Event | None = None
@@ -187,13 +189,9 @@ class CorePool:
         self._then = then
         comm_time = comp_time = math.inf
         if self._comm is not None and self._comm_ready:
-            rate = self._comm_rates[cores]
-            if rate > 0:
-                comm_time = self._comm_left / rate
+            comm_time = self._comm_left * self._comm_times[cores]
         if self._comp is not None:
-            rate = self._comp_rates[cores]
-            if rate > 0:
-                comp_time = self._comp_left / rate
+            comp_time = self._comp_left * self._comp_times[cores]
         step = min(comm_time, comp_time)
         if hold is not None and hold < step:
             step = hold

@@ -34,7 +34,7 @@ taut_string_bends = compiled(string_bends)
 def _one_run(
     kind, fixed, key,
     comm, forward, backward, plan_comm, plan_forward, plan_backward,
-    comm_rates, comp_rates, prefetch, release, cost,
+    comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
     heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded,
 ):  # fmt: skip
     """Play one run; return its makespan. The order of operations is the SimPy engine's."""
@@ -79,11 +79,11 @@ def _one_run(
             c = random_cores(uniform_draw(key, draw), c_total)
             draw += np.uint64(1)
         elif kind == GREEDY:
-            c = greedy_cores(comm_left * comm_scale, comp_left * comp_scale, comm_rates, comp_rates)
+            c = greedy_cores(comm_left * comm_scale, comp_left * comp_scale, comm_times, comp_times)
         elif kind == GREEDY_FULL:
             m = k // 2
             full = plan_forward[m] if k % 2 == 0 else plan_backward[m]
-            c = greedy_cores(plan_comm[i], full, comm_rates, comp_rates)
+            c = greedy_cores(plan_comm[i], full, comm_times, comp_times)
         else:
             dv = comm_left * comm_scale
             w = done[k + 1] - comp_left * comp_scale
@@ -108,10 +108,10 @@ def _one_run(
                     stall = cost
                 split = c
             comm_time = comp_time = math.inf
-            if comm_on and ready and comm_rates[c] > 0:
-                comm_time = comm_left / comm_rates[c]
-            if comp_on and comp_rates[c] > 0:
-                comp_time = comp_left / comp_rates[c]
+            if comm_on and ready:
+                comm_time = comm_left * comm_times[c]
+            if comp_on:
+                comp_time = comp_left * comp_times[c]
             step = min(comm_time, comp_time, hold)
             if not ready:
                 step = min(step, max(ready_at - now - stall, 0.0))
@@ -137,7 +137,7 @@ def _one_run(
 @njit(cache=True, nogil=True)
 def many_runs(
     kind, fixed, keys, comm, forward, backward, plan_comm, plan_forward, plan_backward,
-    comm_rates, comp_rates, prefetch, release, cost,
+    comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
     heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded, out,
 ):  # fmt: skip
     """Play replication after replication; one row of work serves all when there is no noise."""
@@ -146,8 +146,9 @@ def many_runs(
         row = run if noisy else 0
         out[run] = _one_run(
             kind, fixed, keys[run], comm[row], forward[row], backward[row],
-            plan_comm, plan_forward, plan_backward, comm_rates, comp_rates, prefetch, release,
-            cost, heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded,
+            plan_comm, plan_forward, plan_backward, comm_rates, comp_rates, comm_times, comp_times,
+            prefetch, release, cost,
+            heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded,
         )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 
-from kdsim.curves import FloatArray, RateRegion, rate_region
+from kdsim.curves import FloatArray, RateRegion, rate_region, unit_times
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,16 @@ class Plan:
     def c_total(self) -> int:
         """Number of cores."""
         return self.comm_rates.size - 1
+
+    @functools.cached_property
+    def comm_unit_times(self) -> FloatArray:
+        """g(1, c): seconds a data unit, by communication cores; infinite without a core."""
+        return unit_times(self.comm_rates)
+
+    @functools.cached_property
+    def comp_unit_times(self) -> FloatArray:
+        """f(1, c): seconds a compute unit, by communication cores; infinite without a core."""
+        return unit_times(self.comp_rates)
 
     @functools.cached_property
     def region(self) -> RateRegion:

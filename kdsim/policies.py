@@ -164,11 +164,11 @@ class Greedy(Policy):
     def __init__(self, name: str, *, full: bool) -> None:
         self.name = name
         self._full = full
-        self._rates: tuple[list[float], list[float]] = ([], [])
 
     def start(self, plan: Plan) -> None:
-        """Take the rates as lists: plain floats are faster one by one."""
-        self._rates = (plan.comm_rates.tolist(), plan.comp_rates.tolist())
+        """Take the unit times as lists: plain floats are faster one by one."""
+        self._unit_times = (plan.comm_unit_times.tolist(), plan.comp_unit_times.tolist())
+        self._answers = [Decision(c) for c in range(plan.c_total + 1)]
 
     def decide(self, state: State) -> Decision:
         """Minimise the later of the two completion times."""
@@ -177,7 +177,7 @@ class Greedy(Policy):
             plan, k = state.plan, state.backward_done
             comm = float(plan.comm[state.comm_done])
             comp = float((plan.backward if state.forward_done > k else plan.forward)[k])
-        return Decision(greedy_cores(comm, comp, *self._rates))
+        return self._answers[greedy_cores(comm, comp, *self._unit_times)]
 
 
 @dataclass(frozen=True, eq=False)

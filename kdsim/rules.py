@@ -61,19 +61,19 @@ def random_cores(draw: float, c_total: int) -> int:
     return 1 + int(draw * (c_total - 1))
 
 
-def greedy_cores(comm: float, comp: float, comm_rates: Any, comp_rates: Any) -> int:
+def greedy_cores(comm: float, comp: float, comm_times: Any, comp_times: Any) -> int:
     """Return the c that minimises max(g(comm, c), f(comp, c)), the smallest on ties (Algorithm 1).
 
     Parameters
     ----------
     comm, comp : float
         Work of the two tasks: what remains (`greedy`) or all of it (`greedy-full`).
-    comm_rates, comp_rates : (c_total + 1,) sequence of float
-        r and q by communication cores.
+    comm_times, comp_times : (c_total + 1,) sequence of float
+        g(1, c) and f(1, c) by communication cores.
     """
     best, best_time = 0, math.inf
-    for c in range(1, len(comm_rates) - 1):
-        time = max(comm / comm_rates[c], comp / comp_rates[c])
+    for c in range(1, len(comm_times) - 1):
+        time = max(comm * comm_times[c], comp * comp_times[c])
         if time < best_time:
             best, best_time = c, time
     return best
