@@ -103,8 +103,8 @@ def sweep(
     --------
     >>> import kdsim
     >>> table = kdsim.sweep("paper-1to1", policies=["greedy", "optimal"])
-    >>> table[["device.cores", "policy", "n", "status"]].iloc[0].tolist()
-    [6, 'greedy', 1, 'done']
+    >>> table.loc[0, ["device.cores", "policy", "n", "status"]].astype(str).tolist()
+    ['6', 'greedy', '1', 'done']
     """
     origin = None if isinstance(scenario, Scenario) else scenario
     chosen = _chosen(load_scenario(scenario), policies, replications)
