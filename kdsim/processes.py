@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import queue
 import signal
 import sys
 import threading
@@ -44,9 +45,13 @@ class Processes(Executor):
         self._mutex = threading.RLock()
         self._waiting: deque[_Job] = deque()
         self._closed = False
-        self._lanes = [_Lane(self._free) for _ in range(workers)]
+        # One thread handles all that happens to the lanes. The pools' own threads only report to
+        # it: they hold locks while they do, and whoever acted on them there could wait for ever.
+        self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lanes = [_Lane(self._free, self._events.put) for _ in range(workers)]
         for lane in self._lanes:
             lane.start()
+        threading.Thread(target=self._serve, name="kdsim-lanes", daemon=True).start()
 
     def submit(  # type: ignore[override]
         self, function: Callable[..., Any], /, *arguments: Any
@@ -57,8 +62,12 @@ class Processes(Executor):
             if self._closed:
                 raise RuntimeError("these workers have been shut down")
             self._waiting.append(job)
-        self._dispatch()
+        self._events.put(self._dispatch)
         return job.future
+
+    def _serve(self) -> None:
+        while (event := self._events.get()) is not None:
+            event()
 
     def capacity(self) -> int:
         """Take one task a worker and one in hand, so that nobody waits for the driver."""
@@ -98,23 +107,23 @@ class Processes(Executor):
             job.future.cancel()
         for lane in self._lanes:
             lane.stop(wait=wait)
+        self._events.put(None)
 
     def _free(self, lane: _Lane) -> None:
         self._dispatch()
 
     def _dispatch(self) -> None:
+        for lane in self._lanes:
+            while lane.ready and lane.job is None and (job := self._next_job()) is not None:
+                if job.future.set_running_or_notify_cancel():
+                    lane.run(job)
+        if all(lane.dead for lane in self._lanes):
+            while (job := self._next_job()) is not None:
+                job.future.set_exception(self._no_workers())
+
+    def _next_job(self) -> _Job | None:
         with self._mutex:
-            for lane in self._lanes:
-                while self._waiting and lane.ready and lane.job is None:
-                    job = self._waiting.popleft()
-                    if job.future.set_running_or_notify_cancel():
-                        lane.run(job)
-            if all(lane.dead for lane in self._lanes):
-                stranded, self._waiting = list(self._waiting), deque()
-            else:
-                stranded = []
-        for job in stranded:
-            job.future.set_exception(self._no_workers())
+            return self._waiting.popleft() if self._waiting else None
 
     def _no_workers(self) -> SweepError:
         return SweepError(
@@ -136,8 +145,11 @@ class _Job:
 class _Lane:
     """One worker process and the task it runs."""
 
-    def __init__(self, free: Callable[[_Lane], None]) -> None:
+    def __init__(
+        self, free: Callable[[_Lane], None], post: Callable[[Callable[[], None]], None]
+    ) -> None:
         self._free = free
+        self._post = post
         self._pool: ProcessPoolExecutor | None = None
         self._stopped = False
         self._false_starts = 0
@@ -157,7 +169,7 @@ class _Lane:
             initializer=_begin_worker,
             initargs=(list(sys.path),),
         )
-        self._pool.submit(_get_ready).add_done_callback(self._started)
+        self._report(self._pool.submit(_get_ready), self._started)
 
     def run(self, job: _Job) -> None:
         """Run a job in the process."""
@@ -169,7 +181,7 @@ class _Lane:
         except BrokenExecutor as error:  # died while idle: nobody's fault
             inner = Future()
             inner.set_exception(error)
-        inner.add_done_callback(self._finished)
+        self._report(inner, self._finished)
 
     def kill(self, reason: WorkerLostError) -> None:
         """Kill the process; its task fails for this reason."""
@@ -182,6 +194,9 @@ class _Lane:
         self._stopped = True
         if self._pool is not None:
             self._pool.shutdown(wait=wait, cancel_futures=True)
+
+    def _report(self, future: Future[Any], handle: Callable[[Future[Any]], None]) -> None:
+        future.add_done_callback(lambda done: self._post(lambda: handle(done)))
 
     def _keep(self, process: Any) -> None:
         self.process = process
