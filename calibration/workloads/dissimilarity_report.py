@@ -9,7 +9,7 @@ What is *not* here: the runs themselves (``dissimilarity``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +120,7 @@ class _Grid:
         self.cases = sorted({k[1] for k in self._cells}, reverse=True)
         self.measures = [m for m in MEASURES if any(k[2] == m for k in self._cells)]
         self.alphas = sorted({k[3] for k in self._cells})
+        self.between = [a for a in self.alphas if 0 < a < 1]
 
     def mean(
         self,
@@ -159,162 +160,174 @@ def verdicts(rows: Sequence[Row], *, value: str = "shared") -> list[Verdict]:
     if not grid.seeds:
         raise WorkloadError("no seed of the study has all of its runs yet; resume it first")
     found: list[Verdict] = []
-    between = [a for a in grid.alphas if 0 < a < 1]
     for case in grid.cases:
         if 1.0 in grid.alphas:
-            found += _on_gains(grid, case, between)
+            found += _on_gains(grid, case)
         if "skew" in grid.splits:
-            found += _on_measures(grid, case, between)
+            found += _on_measures(grid, case)
     if len(grid.cases) == 2:
-        found += _on_cases(grid, between)
+        found += _on_cases(grid)
     return found
 
 
-def _on_gains(grid: _Grid, case: str, between: Sequence[float]) -> list[Verdict]:
+def _on_gains(grid: _Grid, case: str) -> list[Verdict]:
+    """Examine what distillation gains over training on labels alone."""
     found = []
+
+    def gain(which: str, alpha: float, baseline: float = 1.0) -> NDArray[np.float64]:
+        return grid.mean(which, case, alpha) - grid.mean(which, case, baseline)
+
     if "iid" in grid.splits:
-        for alpha in between:
-            gain = mean_interval(grid.mean("iid", case, alpha) - grid.mean("iid", case, 1.0))
-            found.append(
-                Verdict(
-                    "with iid data, distillation gains nothing of note",
-                    "iid",
-                    case,
-                    f"gain at alpha = {alpha:g} over alpha = 1, mean of the measures",
-                    gain,
-                    _within(gain),
-                )
-            )
-    if "skew" in grid.splits and 0.5 in between:
-        gain = mean_interval(grid.mean("skew", case, 0.5) - grid.mean("skew", case, 1.0))
-        found.append(
-            Verdict(
-                "with skewed data, distillation at alpha = 0.5 raises the mean accuracy",
-                "skew",
+        found += [
+            _judged(
+                "with iid data, distillation gains nothing of note",
+                "iid",
                 case,
-                "gain at alpha = 0.5 over alpha = 1, mean of the measures",
-                gain,
-                _sign(gain),
+                f"gain at alpha = {alpha:g} over alpha = 1, mean of the measures",
+                gain("iid", alpha),
+                _no_gain,
             )
+            for alpha in grid.between
+        ]
+    if "skew" not in grid.splits or 0.5 not in grid.between:
+        return found
+    found.append(
+        _judged(
+            "with skewed data, distillation at alpha = 0.5 raises the mean accuracy",
+            "skew",
+            case,
+            "gain at alpha = 0.5 over alpha = 1, mean of the measures",
+            gain("skew", 0.5),
+            _positive,
         )
-        for other in (a for a in between if a != 0.5):
-            lead = mean_interval(grid.mean("skew", case, 0.5) - grid.mean("skew", case, other))
-            found.append(
-                Verdict(
-                    "with skewed data, the gain is largest near alpha = 0.5",
-                    "skew",
-                    case,
-                    f"accuracy at alpha = 0.5 minus alpha = {other:g}, mean of the measures",
-                    lead,
-                    _sign(lead),
-                )
-            )
-        spread = mean_interval(
-            grid.mean("skew", case, 1.0, spread=True) - grid.mean("skew", case, 0.5, spread=True)
+    )
+    found += [
+        _judged(
+            "with skewed data, the gain is largest near alpha = 0.5",
+            "skew",
+            case,
+            f"accuracy at alpha = 0.5 minus alpha = {other:g}, mean of the measures",
+            gain("skew", 0.5, other),
+            _positive,
         )
-        found.append(
-            Verdict(
-                "with skewed data, alpha = 0.5 leaves little variance among clients",
-                "skew",
-                case,
-                "sd over clients at alpha = 1 minus at alpha = 0.5, mean of the measures",
-                spread,
-                _sign(spread),
-            )
+        for other in grid.between
+        if other != 0.5
+    ]
+    spread = [grid.mean("skew", case, alpha, spread=True) for alpha in (1.0, 0.5)]
+    found.append(
+        _judged(
+            "with skewed data, alpha = 0.5 leaves little variance among clients",
+            "skew",
+            case,
+            "sd over clients at alpha = 1 minus at alpha = 0.5, mean of the measures",
+            spread[0] - spread[1],
+            _positive,
         )
+    )
     return found
 
 
-def _on_measures(grid: _Grid, case: str, between: Sequence[float]) -> list[Verdict]:
+def _on_measures(grid: _Grid, case: str) -> list[Verdict]:
+    """Examine whether some measures do better than others on skewed data."""
     found = []
+
+    def lead(
+        alpha: float, ours: Sequence[str], theirs: Sequence[str], *, spread: bool = False
+    ) -> NDArray[np.float64]:
+        first = grid.mean("skew", case, alpha, ours, spread=spread)
+        return first - grid.mean("skew", case, alpha, theirs, spread=spread)
+
     new = [m for m in NEW_MEASURES if m in grid.measures]
     old = [m for m in OLD_MEASURES if m in grid.measures]
-    small = [a for a in grid.alphas if a < 0.5]
     if new and old:
-        for alpha in small:
-            lead = mean_interval(
-                grid.mean("skew", case, alpha, new) - grid.mean("skew", case, alpha, old)
+        found += [
+            _judged(
+                "at small alpha SED, JS and TD do better than CE and KL",
+                "skew",
+                case,
+                f"mean of {'/'.join(new)} minus mean of {'/'.join(old)} at alpha = {alpha:g}",
+                lead(alpha, new, old),
+                _positive,
             )
-            found.append(
-                Verdict(
-                    "at small alpha SED, JS and TD do better than CE and KL",
-                    "skew",
-                    case,
-                    f"mean of {'/'.join(new)} minus mean of {'/'.join(old)} at alpha = {alpha:g}",
-                    lead,
-                    _sign(lead),
-                )
-            )
-    if case == "sum" and "kl" in grid.measures and 0.5 in between and len(grid.measures) > 1:
-        others = [m for m in grid.measures if m != "kl"]
-        wider = mean_interval(
-            grid.mean("skew", case, 0.5, ["kl"], spread=True)
-            - grid.mean("skew", case, 0.5, others, spread=True)
-        )
+            for alpha in grid.alphas
+            if alpha < 0.5
+        ]
+    if case != "sum":
+        return found
+    others = {m: [o for o in grid.measures if o != m] for m in ("kl", "sed")}
+    if "kl" in grid.measures and others["kl"] and 0.5 in grid.between:
         found.append(
-            Verdict(
+            _judged(
                 "under the sum of losses, KL varies more among clients than the others",
                 "skew",
                 case,
                 "sd over clients of KL minus the mean of the others at alpha = 0.5",
-                wider,
-                _sign(wider),
+                lead(0.5, ["kl"], others["kl"], spread=True),
+                _positive,
             )
         )
-    if case == "sum" and "sed" in grid.measures and 0.2 in between and len(grid.measures) > 1:
-        others = [m for m in grid.measures if m != "sed"]
-        lead = mean_interval(
-            grid.mean("skew", case, 0.2, ["sed"]) - grid.mean("skew", case, 0.2, others)
-        )
+    if "sed" in grid.measures and others["sed"] and 0.2 in grid.between:
         found.append(
-            Verdict(
+            _judged(
                 "under the sum of losses, SED is superior from alpha = 0.2 on",
                 "skew",
                 case,
                 "SED minus the mean of the other measures at alpha = 0.2",
-                lead,
-                _sign(lead),
+                lead(0.2, ["sed"], others["sed"]),
+                _positive,
             )
         )
     return found
 
 
-def _on_cases(grid: _Grid, between: Sequence[float]) -> list[Verdict]:
-    found = []
-    for which in grid.splits:
-        for alpha in between:
-            difference = mean_interval(
-                grid.mean(which, "average", alpha) - grid.mean(which, "sum", alpha)
-            )
-            found.append(
-                Verdict(
-                    "averaged predictions do as well as the sum of pairwise losses",
-                    which,
-                    "both",
-                    f"average minus sum at alpha = {alpha:g}, mean of the measures",
-                    difference,
-                    "contradicted"
-                    if difference.high < -MARGIN
-                    else "supported"
-                    if difference.low > -MARGIN
-                    else "undecided",
-                )
-            )
-    return found
+def _on_cases(grid: _Grid) -> list[Verdict]:
+    """Examine whether one loss against the mean does as well as a loss for each client."""
+    return [
+        _judged(
+            "averaged predictions do as well as the sum of pairwise losses",
+            which,
+            "both",
+            f"average minus sum at alpha = {alpha:g}, mean of the measures",
+            grid.mean(which, "average", alpha) - grid.mean(which, "sum", alpha),
+            _no_loss,
+        )
+        for which in grid.splits
+        for alpha in grid.between
+    ]
 
 
-def _sign(interval: Interval) -> str:
+def _judged(
+    claim: str,
+    which: str,
+    case: str,
+    quantity: str,
+    samples: NDArray[np.float64],
+    judge: Callable[[Interval], str],
+) -> Verdict:
+    estimate = mean_interval(samples)
+    # One seed has no interval: its bounds are NaN, and no comparison with them holds.
+    return Verdict(claim, which, case, quantity, estimate, judge(estimate))
+
+
+def _positive(interval: Interval) -> str:
     """Judge a claim that the quantity is positive."""
     if interval.low > 0:
         return "supported"
     return "contradicted" if interval.high < 0 else "undecided"
 
 
-def _within(interval: Interval) -> str:
-    """Judge a claim that there is no gain beyond the margin."""
+def _no_gain(interval: Interval) -> str:
+    """Judge a claim that the gain stays within the margin."""
     if interval.high < MARGIN:
         return "supported"
     return "contradicted" if interval.low > 0 else "undecided"
+
+
+def _no_loss(interval: Interval) -> str:
+    """Judge a claim that the loss stays within the margin."""
+    if interval.low > -MARGIN:
+        return "supported"
+    return "contradicted" if interval.high < 0 else "undecided"
 
 
 def plot_accuracy(
