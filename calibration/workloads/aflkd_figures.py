@@ -55,8 +55,8 @@ def plot_accuracy(result: Mapping[str, Any], net: str, *, ax: Axes | None = None
         own = [row for row in rows if row["method"] == method]
         shift = gap * (place - (len(methods) - 1) / 2)
         means = [100 * row["mean"] for row in own]
-        low = [100 * (row["mean"] - (row["ci_low"] or row["mean"])) for row in own]
-        high = [100 * ((row["ci_high"] or row["mean"]) - row["mean"]) for row in own]
+        low = [100 * (row["mean"] - _known(row["ci_low"], row["mean"])) for row in own]
+        high = [100 * (_known(row["ci_high"], row["mean"]) - row["mean"]) for row in own]
         ax.errorbar(
             [row["size"] + shift for row in own],
             means,
@@ -155,6 +155,11 @@ def save_figures(result: Mapping[str, Any], folder: Path) -> list[Path]:
                 plot_temperature(result, net, method, ax=ax)
         saved.append(_save(figure, folder / "temperature.png"))
     return saved
+
+
+def _known(end: float | None, mean: float) -> float:
+    """Return an interval's end; a single run has none, and its bar no length."""
+    return mean if end is None else end
 
 
 def _name(method: str) -> str:

@@ -103,6 +103,7 @@ def tables(result: Result) -> str:
     """Write a result as Markdown: accuracies beside the paper's, then paired differences."""
     config, data = result["manifest"]["config"], result["manifest"]["data"]
     cloud = result["cloud"]
+    beside = any(row["paper"] is not None for row in result["accuracy"])
     paper = "" if cloud["paper"] is None else f" (paper: {100 * cloud['paper']:.2f} %)"
     lines = [
         f"# AFLKD on {data['name']}",
@@ -115,7 +116,7 @@ def tables(result: Result) -> str:
         "",
         "## Test accuracy, %",
         "",
-        "Mean [95 % t interval], then the paper's single run.",
+        "Mean [95 % t interval]" + (", then the paper's single run." if beside else "."),
         "",
         *_accuracy_table(result["accuracy"]),
         "",
