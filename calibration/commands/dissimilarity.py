@@ -86,7 +86,12 @@ Examples:
     type=int,
     help="Labelled samples over all clients [default: by data set].",
 )
-@click.option("--network", default="small-cnn", show_default=True, help="Model of each client.")
+@click.option(
+    "--network",
+    default="small-cnn",
+    show_default=True,
+    help="Model of each client; also edge-1 to edge-3, cloud, resnet-18.",
+)
 @click.option("--learning-rate", type=float, help="Of SGD, momentum 0.9 [default: by data set].")
 @click.option("--temperature", default=1.0, show_default=True, help="Of the soft predictions.")
 @click.option(
@@ -276,6 +281,13 @@ def _print(content: dict[str, Any], out: Path) -> None:
         f"shared ± half of the 95 % interval over n = {len(grid['seeds'])} seeds (Student t); "
         "private in brackets"
     )
+    for row in content["rows"]:
+        for gone in row["departures"]:
+            console.print(
+                f"[bold]{row['split']}, {row['case']}, {row['measure']}, alpha {row['alpha']:g}, "
+                f"seed {row['seed']}: client {gone['client']} departed in round {gone['round']} "
+                f"({gone['reason']}); its accuracy is missing[/bold]"
+            )
     console.print(f"Written: {out}/results.json, accuracy.png, runs.jsonl, profile-*.csv")
 
 
