@@ -128,6 +128,8 @@ def tables(result: Result) -> str:
         "",
         *_difference_table(result["differences"]),
         "",
+        *_claims(result["differences"]),
+        "",
         "## Networks",
         "",
         "| network | m | parameters | forward FLOPs an image |",
@@ -208,6 +210,23 @@ def _difference_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{row['verdict']} |"
         for row in rows
     ]
+    return lines
+
+
+def _claims(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Count the verdicts on each claim over networks and sizes."""
+    lines = ["The paper claims each difference to be above zero in every cell:", ""]
+    for name in dict.fromkeys(row["difference"] for row in rows):
+        own = [row for row in rows if row["difference"] == name]
+        counts = [
+            f"{word} in {sum(row['verdict'] == word for row in own)}"
+            for word in ("holds", "open", "contradicted")
+        ]
+        means = [100 * row["mean"] for row in own]
+        lines.append(
+            f"- {name}: {', '.join(counts)} of {len(own)} cells; means from {min(means):+.1f} to "
+            f"{max(means):+.1f} points."
+        )
     return lines
 
 
