@@ -9,23 +9,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdsim.errors import WorkloadError
+
 if TYPE_CHECKING:
     from calibration.workloads.dissimilarity import Study
 
-#: Seeds, alphas and cases of a first look: digits then takes well under a minute.
-_DEFAULT_SEEDS, _DEFAULT_ALPHAS, _DEFAULT_CASES = "0,1,2", ".5,1", "average"
+#: Alphas and cases of a first look: digits then takes well under a minute.
+_DEFAULT_ALPHAS, _DEFAULT_CASES = ".5,1", "average"
 
 _EXAMPLE = """\b
 Examples:
   kdsim workload dissimilarity
   kdsim workload dissimilarity --data fashion-mnist --alpha 0,.2,.5,.8,1 \\
-      --measures all --cases sum,average --split iid,skew --seeds 0,1,2
+      --measures all --cases sum,average --split iid,skew -o study
+  kdsim workload dissimilarity --processes --depart 1@40 -o failing
 """
 
 
@@ -74,11 +76,11 @@ Examples:
 )
 @click.option("--sizes", help="Relative data sizes of the clients, e.g. 3,1,1 [default: equal].")
 @click.option("--clients", default=3, show_default=True, help="Number of clients.")
-@click.option("--seeds", default=_DEFAULT_SEEDS, show_default=True, help="One repetition each.")
+@click.option("--seeds", default=3, show_default=True, help="Paired repetitions.")
 @click.option(
     "--rounds",
     type=int,
-    help="Exchanges, each with one SGD step a client [default: 60 on digits, 120 on other data].",
+    help="Exchanges, each with one SGD step a client [default: by data set].",
 )
 @click.option(
     "--samples",
@@ -123,15 +125,26 @@ Examples:
 )
 @click.option("--processes", is_flag=True, help="One operating-system process a client (gloo).")
 @click.option(
+    "--depart",
+    "departures",
+    multiple=True,
+    metavar="CLIENT@ROUND",
+    help="Let a client fail at the start of a round; the others go on. May be repeated.",
+)
+@click.option(
+    "-o",
     "--out",
-    type=click.Path(path_type=Path),
-    default=Path("results/dissimilarity"),
-    show_default=True,
-    help="Folder of results; finished runs in it are kept.",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the study; asked again, it goes on.  [default: out/dissimilarity-DATA]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on stdout.")
 def command(
-    data: str, data_dir: Path | None, processes: bool, out: Path, as_json: bool, **options: Any
+    data: str,
+    data_dir: Path | None,
+    processes: bool,
+    out: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Compare dissimilarity measures in decentralised distillation.
 
@@ -147,6 +160,7 @@ def command(
     from calibration.workloads.results import RunLedger
 
     dataset = load(data, data_dir)
+    out = Path("out") / f"dissimilarity-{data}" if out is None else out
     study = _study(data, options)
     ledger = RunLedger(out / "runs.jsonl")
     threads = torch.get_num_threads()
@@ -174,7 +188,8 @@ def _study(data: str, options: dict[str, Any]) -> Study:
     preset = PRESETS[data]
     given = dict(options)
     given["alphas"] = tuple(_numbers("--alpha", options["alphas"]))
-    given["seeds"] = tuple(int(x) for x in _numbers("--seeds", options["seeds"], whole=True))
+    given["seeds"] = tuple(range(options["seeds"]))
+    given["departures"] = tuple(_departure(text) for text in options["departures"])
     given["measures"] = MEASURES if options["measures"] == "all" else _words(options["measures"])
     given["cases"], given["splits"] = _words(options["cases"]), _words(options["splits"])
     given["sizes"] = tuple(_numbers("--sizes", options["sizes"])) if options["sizes"] else None
@@ -182,25 +197,28 @@ def _study(data: str, options: dict[str, Any]) -> Study:
         given[name] = getattr(preset, name) if options[name] is None else options[name]
     given["private_samples"] = options["private_samples"] or preset.private
     given["public_samples"], given["test_samples"] = preset.public, preset.test
-    unknown = set(given) - {f.name for f in fields(Study)}
-    return Study(**{k: v for k, v in given.items() if k not in unknown})
+    return Study(**given)
 
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _numbers(option: str, text: str, *, whole: bool = False) -> Iterator[float]:
-    from kdsim.errors import WorkloadError
-
+def _numbers(option: str, text: str) -> Iterator[float]:
     for word in _words(text):
         try:
-            yield int(word) if whole else float(word)
+            yield float(word)
         except ValueError:
-            kind = "whole numbers" if whole else "numbers"
             raise WorkloadError(
-                f"{option} takes {kind} separated by commas, got {word!r} in {text!r}"
+                f"{option} takes numbers separated by commas, got {word!r} in {text!r}"
             ) from None
+
+
+def _departure(text: str) -> tuple[int, int]:
+    client, at, turn = text.partition("@")
+    if not (at and client.isdecimal() and turn.isdecimal()):
+        raise WorkloadError(f"--depart takes CLIENT@ROUND, two whole numbers; got {text!r}")
+    return int(client), int(turn)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ What is *not* here: claims and figures drawn from the rows (``dissimilarity_repo
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -88,7 +89,7 @@ class Study:
     private_samples, public_samples, test_samples : int
         Labelled samples over all clients, unlabelled public samples, test samples used.
     rounds, batch, learning_rate, temperature, scale, distil_on, averaging, graph, network,
-    common_start, refresh_every, pool_size
+    common_start, refresh_every, pool_size, departures
         As in the plan of each run.
     """
 
@@ -116,6 +117,7 @@ class Study:
     common_start: bool = False
     refresh_every: int = 0
     pool_size: int = 4
+    departures: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         grid = {
@@ -139,6 +141,12 @@ class Study:
                 f"sizes must be one number for each of the {self.clients} clients, "
                 f"got {len(self.sizes)}"
             )
+        for client, turn in self.departures:
+            if not (0 <= client < self.clients and 0 <= turn < self.rounds):
+                raise WorkloadError(
+                    f"a departure names a client of 0 to {self.clients - 1} and a round of 0 to "
+                    f"{self.rounds - 1}, got {client}@{turn}"
+                )
         for alpha in self.alphas:
             if not 0 <= alpha <= 1:
                 raise WorkloadError(f"alpha must lie in [0, 1], got {alpha!r}")
@@ -252,6 +260,7 @@ def plan_of(study: Study, unit: Unit) -> Plan:
         common_start=study.common_start,
         refresh_every=study.refresh_every,
         pool_size=study.pool_size,
+        departures=study.departures,
         seed=unit.seed,
     )
 
@@ -441,10 +450,7 @@ def _claim(ledger: RunLedger, study: Study, dataset: Dataset) -> None:
     grid = {"measures", "cases", "alphas", "splits", "seeds"}
     identity = {k: v for k, v in asdict(study).items() if k not in grid}
     identity |= {"data": dataset.name, "sha256": dataset.digest}
-    identity = {
-        k: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v
-        for k, v in identity.items()
-    }
+    identity = json.loads(json.dumps(identity))  # as the ledger gives it back
     if "study" not in ledger:
         if ledger.runs:
             raise ResultError(f"{ledger.path} holds runs of an unknown study; name another folder")

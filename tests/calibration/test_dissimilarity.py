@@ -193,7 +193,7 @@ QUICK = (
     "--rounds",
     2,
     "--seeds",
-    "0,1",
+    2,
     "--measures",
     "kl,js",
     "--alpha",
@@ -222,10 +222,17 @@ def test_the_command_writes_results_figure_and_profiles_the_simulator_reads(tmp_
     assert json.loads((tmp_path / "results.json").read_text()) == printed
 
 
+def test_the_command_reports_a_client_that_departs(tmp_path):
+    outcome = invoke(*QUICK, "--out", tmp_path, "--depart", "1@1")
+    assert outcome.exit_code == 0, outcome.output
+    assert "client 1 departed in round 1 (left)" in " ".join(outcome.stdout.split())
+
+
 def test_the_command_tells_bad_input_in_words(tmp_path):
     for arguments, told in (
         (("--alpha", "0,x"), "--alpha takes numbers"),
-        (("--seeds", "1.5"), "--seeds takes whole numbers"),
+        (("--depart", "1"), "CLIENT@ROUND"),
+        (("--depart", "7@1"), "a client of 0 to 2"),
         (("--measures", "l2"), "measures must be among"),
         (("--data", "mnist"), "data set must be one of"),
     ):
