@@ -28,15 +28,9 @@ import torch
 from calibration.workloads.adaptation import AdaptationPlan, run_adaptation
 from calibration.workloads.datasets import Dataset, load
 from calibration.workloads.decentralized import Material, Plan, run_decentralized
-from calibration.workloads.dissimilarity import (
-    PRESETS,
-    Study,
-    material,
-    run_study,
-    study_manifest,
-    units,
-)
+from calibration.workloads.dissimilarity import material, run_study, study_manifest
 from calibration.workloads.dissimilarity import rows as study_rows
+from calibration.workloads.dissimilarity_config import PRESETS, Study, units
 from calibration.workloads.dissimilarity_report import plot_study, summary, verdicts
 from calibration.workloads.fedavg import FedAvgPlan, run_fedavg
 from calibration.workloads.multihead import MultiHeadPlan, run_multihead

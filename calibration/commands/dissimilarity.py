@@ -17,7 +17,7 @@ import click
 from kdsim.errors import WorkloadError
 
 if TYPE_CHECKING:
-    from calibration.workloads.dissimilarity import Study
+    from calibration.workloads.dissimilarity_config import Study
 
 #: Alphas and cases of a first look: digits then takes well under a minute.
 _DEFAULT_ALPHAS, _DEFAULT_CASES = ".5,1", "average"
@@ -182,7 +182,7 @@ def command(
 
 def _study(data: str, options: dict[str, Any]) -> Study:
     """Turn the options into a study; list options are comma separated."""
-    from calibration.workloads.dissimilarity import PRESETS, Study
+    from calibration.workloads.dissimilarity_config import PRESETS, Study
     from calibration.workloads.losses import MEASURES
 
     preset = PRESETS[data]

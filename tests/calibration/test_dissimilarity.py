@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from calibration.commands.dissimilarity import command
 from calibration.workloads import dissimilarity
 from calibration.workloads.datasets import Dataset, load
-from calibration.workloads.dissimilarity import Study, material, run_study, units
+from calibration.workloads.dissimilarity import material, run_study
+from calibration.workloads.dissimilarity_config import Study, units
 from calibration.workloads.dissimilarity_report import plot_accuracy, plot_study, summary, verdicts
 from calibration.workloads.losses import MEASURES
 from calibration.workloads.profile import read_profile
