@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calibration.workloads.losses import MEASURES
 from calibration.workloads.results import Row, interval_row, summarise
@@ -103,19 +102,19 @@ class Verdict:
         }
 
 
+_BySeed = dict[int, float]
+
+
 class _Grid:
-    """The rows of a study as arrays over seeds."""
+    """The rows of a study, cell by cell, each over the seeds that it has."""
 
     def __init__(self, rows: Iterable[Row], value: str) -> None:
-        self._cells: dict[tuple[str, str, str, float], dict[int, float]] = {}
-        self._spread: dict[tuple[str, str, str, float], dict[int, float]] = {}
+        self._cells: dict[tuple[str, str, str, float], _BySeed] = {}
+        self._spread: dict[tuple[str, str, str, float], _BySeed] = {}
         for row in rows:
             key = (row["split"], row["case"], row["measure"], float(row["alpha"]))
             self._cells.setdefault(key, {})[row["seed"]] = row[value]
             self._spread.setdefault(key, {})[row["seed"]] = row[f"{value}_sd"]
-        everywhere = [set(runs) for runs in self._cells.values()]
-        # Only seeds that every cell has: an unfinished study stays balanced and paired.
-        self.seeds = sorted(set.intersection(*everywhere)) if everywhere else []
         self.splits = sorted({k[0] for k in self._cells})
         self.cases = sorted({k[1] for k in self._cells}, reverse=True)
         self.measures = [m for m in MEASURES if any(k[2] == m for k in self._cells)]
@@ -130,16 +129,21 @@ class _Grid:
         measures: Sequence[str] | None = None,
         *,
         spread: bool = False,
-    ) -> NDArray[np.float64]:
-        """Average over measures, (seeds,)."""
+    ) -> _BySeed:
+        """Average over measures, for each seed that has all of them."""
         source = self._spread if spread else self._cells
-        chosen = measures or self.measures
-        table = [[source[which, case, m, alpha][s] for s in self.seeds] for m in chosen]
-        return np.asarray(table, dtype=float).mean(axis=0)
+        table = [source.get((which, case, m, alpha), {}) for m in measures or self.measures]
+        shared = set.intersection(*(set(runs) for runs in table))
+        return {s: sum(runs[s] for runs in table) / len(table) for s in sorted(shared)}
+
+
+def _minus(first: _BySeed, second: _BySeed) -> list[float]:
+    """Subtract seed by seed, where both have the seed."""
+    return [first[seed] - second[seed] for seed in first if seed in second]
 
 
 def verdicts(rows: Sequence[Row], *, value: str = "shared") -> list[Verdict]:
-    """Examine the paper's claims on the seeds that all cells of the study share.
+    """Examine the paper's claims, each on the seeds that all the cells it needs share.
 
     Claims whose cells are not part of the study (a split, a case, measures or an alpha) are left
     out.
@@ -150,16 +154,9 @@ def verdicts(rows: Sequence[Row], *, value: str = "shared") -> list[Verdict]:
         From :func:`calibration.workloads.dissimilarity.rows`.
     value : {"shared", "private"}
         Which accuracy: under a uniform label mix, or under each client's own.
-
-    Raises
-    ------
-    WorkloadError
-        If no seed has all cells.
     """
     grid = _Grid(rows, value)
-    if not grid.seeds:
-        raise WorkloadError("no seed of the study has all of its runs yet; resume it first")
-    found: list[Verdict] = []
+    found: list[Verdict | None] = []
     for case in grid.cases:
         if 1.0 in grid.alphas:
             found += _on_gains(grid, case)
@@ -167,15 +164,15 @@ def verdicts(rows: Sequence[Row], *, value: str = "shared") -> list[Verdict]:
             found += _on_measures(grid, case)
     if len(grid.cases) == 2:
         found += _on_cases(grid)
-    return found
+    return [verdict for verdict in found if verdict is not None]
 
 
-def _on_gains(grid: _Grid, case: str) -> list[Verdict]:
+def _on_gains(grid: _Grid, case: str) -> list[Verdict | None]:
     """Examine what distillation gains over training on labels alone."""
     found = []
 
-    def gain(which: str, alpha: float, baseline: float = 1.0) -> NDArray[np.float64]:
-        return grid.mean(which, case, alpha) - grid.mean(which, case, baseline)
+    def gain(which: str, alpha: float, baseline: float = 1.0) -> list[float]:
+        return _minus(grid.mean(which, case, alpha), grid.mean(which, case, baseline))
 
     if "iid" in grid.splits:
         found += [
@@ -220,22 +217,22 @@ def _on_gains(grid: _Grid, case: str) -> list[Verdict]:
             "skew",
             case,
             "sd over clients at alpha = 1 minus at alpha = 0.5, mean of the measures",
-            spread[0] - spread[1],
+            _minus(*spread),
             _positive,
         )
     )
     return found
 
 
-def _on_measures(grid: _Grid, case: str) -> list[Verdict]:
+def _on_measures(grid: _Grid, case: str) -> list[Verdict | None]:
     """Examine whether some measures do better than others on skewed data."""
     found = []
 
     def lead(
         alpha: float, ours: Sequence[str], theirs: Sequence[str], *, spread: bool = False
-    ) -> NDArray[np.float64]:
+    ) -> list[float]:
         first = grid.mean("skew", case, alpha, ours, spread=spread)
-        return first - grid.mean("skew", case, alpha, theirs, spread=spread)
+        return _minus(first, grid.mean("skew", case, alpha, theirs, spread=spread))
 
     new = [m for m in NEW_MEASURES if m in grid.measures]
     old = [m for m in OLD_MEASURES if m in grid.measures]
@@ -280,7 +277,7 @@ def _on_measures(grid: _Grid, case: str) -> list[Verdict]:
     return found
 
 
-def _on_cases(grid: _Grid) -> list[Verdict]:
+def _on_cases(grid: _Grid) -> list[Verdict | None]:
     """Examine whether one loss against the mean does as well as a loss for each client."""
     return [
         _judged(
@@ -288,7 +285,7 @@ def _on_cases(grid: _Grid) -> list[Verdict]:
             which,
             "both",
             f"average minus sum at alpha = {alpha:g}, mean of the measures",
-            grid.mean(which, "average", alpha) - grid.mean(which, "sum", alpha),
+            _minus(grid.mean(which, "average", alpha), grid.mean(which, "sum", alpha)),
             _no_loss,
         )
         for which in grid.splits
@@ -301,9 +298,12 @@ def _judged(
     which: str,
     case: str,
     quantity: str,
-    samples: NDArray[np.float64],
+    samples: Sequence[float],
     judge: Callable[[Interval], str],
-) -> Verdict:
+) -> Verdict | None:
+    """Judge a claim on its differences, one a seed; None while there are none."""
+    if not samples:
+        return None
     estimate = mean_interval(samples)
     # One seed has no interval: its bounds are NaN, and no comparison with them holds.
     return Verdict(claim, which, case, quantity, estimate, judge(estimate))
@@ -398,7 +398,11 @@ def plot_accuracy(
             elinewidth=2.2,
             label=measure.upper(),
         )
-    seeds = len({row["seed"] for row in chosen})
+    cells: dict[tuple[str, float], int] = {}
+    for row in chosen:
+        cells[row["measure"], row["alpha"]] = cells.get((row["measure"], row["alpha"]), 0) + 1
+    fewest, most = min(cells.values()), max(cells.values())
+    seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
     ax.set_title(f"{which}, {_CASE_TITLE[case]} (n = {seeds})", fontsize="medium")
     ax.set_xlabel("alpha, weight of the labels (1 = no distillation)")
     ax.set_ylabel(f"{value} accuracy, mean over clients (%)")

@@ -150,14 +150,19 @@ def test_verdicts_follow_the_sign_of_what_is_found():
     assert list(largest.values()) == ["contradicted", "supported"]  # against 0.2 and 0.8
 
 
-def test_one_seed_decides_nothing_and_unbalanced_seeds_are_left_out():
+def test_one_seed_decides_nothing():
     one = verdicts(made_up(lambda *_: 0.5, seeds=(0,)))
     assert {v.verdict for v in one} == {"undecided"}
+    assert verdicts([]) == []
+
+
+def test_each_claim_uses_the_seeds_that_all_of_its_cells_have():
     complete = made_up(lambda *_: 0.5)
-    partial = [r for r in complete if r["seed"] < 2 or r["split"] == "iid"]
-    assert {v.estimate.n for v in verdicts(partial)} == {2}
-    with pytest.raises(WorkloadError, match="no seed of the study"):
-        verdicts([])
+    unfinished = [r for r in complete if r["seed"] < 2 or r["split"] == "iid"]
+    seeds = {v.split: v.estimate.n for v in verdicts(unfinished)}
+    assert seeds == {"iid": 3, "skew": 2}
+    without = [r for r in complete if (r["split"], r["alpha"]) != ("skew", 1.0)]
+    assert not any("raises the mean" in v.claim for v in verdicts(without))
 
 
 def test_the_figure_draws_each_measure_with_bars_and_units(rows):
