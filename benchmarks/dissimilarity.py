@@ -104,7 +104,8 @@ def markdown(name: str, content: dict[str, Any]) -> str:
         f"seeds {', '.join(map(str, config['seeds']))}",
         "",
         "Accuracy in percent, mean over clients; ± half of the 95 % Student interval over "
-        f"n = {len(config['seeds'])} seeds, or as many as are given. Made by `python benchmarks/dissimilarity.py {name}`.",
+        f"n = {len(config['seeds'])} seeds, or as many as are given.",
+        f"Made by `python benchmarks/dissimilarity.py {name}`.",
     ]
     cells = {
         (c["quantity"], c["split"], c["case"], c["measure"], c["alpha"]): c
