@@ -31,7 +31,8 @@ from calibration.workloads.decentralized import Material, Plan, run_decentralize
 from calibration.workloads.dissimilarity import material, run_study, study_manifest
 from calibration.workloads.dissimilarity import rows as study_rows
 from calibration.workloads.dissimilarity_config import PRESETS, Study
-from calibration.workloads.dissimilarity_report import plot_study, summary, verdicts
+from calibration.workloads.dissimilarity_figures import plot_study
+from calibration.workloads.dissimilarity_report import summary, verdicts
 from calibration.workloads.fedavg import FedAvgPlan, run_fedavg
 from calibration.workloads.multihead import MultiHeadPlan, run_multihead
 from calibration.workloads.results import (

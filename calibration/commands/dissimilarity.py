@@ -250,7 +250,8 @@ def _progress_bar() -> Iterator[Callable[[int, int], None]]:
 def _write(study: Study, dataset: Any, rows: Sequence[Any], out: Path) -> dict[str, Any]:
     """Write results.json and accuracy.png; return what the former holds."""
     from calibration.workloads.dissimilarity import study_manifest
-    from calibration.workloads.dissimilarity_report import plot_study, summary, verdicts
+    from calibration.workloads.dissimilarity_figures import plot_study
+    from calibration.workloads.dissimilarity_report import summary, verdicts
     from calibration.workloads.results import write_json
 
     content = {

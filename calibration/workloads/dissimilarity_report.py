@@ -1,28 +1,21 @@
-"""What the dissimilarity study says: tables, verdicts on the paper's claims, and its figure.
+"""What the dissimilarity study says: its summary, and verdicts on the paper's claims.
 
 Every figure is a mean over seeds with a 95 % Student interval and n. Gains are paired by seed:
 all runs of a seed share data, initial weights and batch orders. Intervals are not adjusted for
 the number of comparisons.
 
-What is *not* here: the runs themselves (``dissimilarity``).
+What is *not* here: the runs themselves (``dissimilarity``), figures (``dissimilarity_figures``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from calibration.workloads.losses import MEASURES
 from calibration.workloads.results import Row, interval_row, summarise
-from kdsim.errors import WorkloadError
 from kdsim.statistics import Interval, mean_interval
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 #: Two accuracies closer than this are taken for equal in practice; 0.01 is one percentage point.
 MARGIN = 0.01
@@ -30,17 +23,6 @@ MARGIN = 0.01
 #: Symmetric measures that the paper introduces, and the customary ones it compares them with.
 NEW_MEASURES = ("js", "sed", "td")
 OLD_MEASURES = ("ce", "kl")
-
-#: Okabe and Ito's palette, distinct under colour blindness; each measure has its own marker too.
-_STYLE = {
-    "ce": ("#000000", "s"),
-    "kl": ("#E69F00", "D"),
-    "js": ("#0072B2", "o"),
-    "sed": ("#009E73", "^"),
-    "td": ("#CC79A7", "v"),
-}
-
-_CASE_TITLE = {"sum": "case 1: sum of losses", "average": "case 2: averaged predictions"}
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -328,97 +310,3 @@ def _no_loss(interval: Interval) -> str:
     if interval.low > -MARGIN:
         return "supported"
     return "contradicted" if interval.high < 0 else "undecided"
-
-
-def plot_accuracy(
-    rows: Sequence[Row],
-    which: str,
-    case: str,
-    *,
-    value: str = "shared",
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw mean accuracy against alpha, one line a measure.
-
-    Thick bars are 95 % intervals of the mean over seeds; thin pale ones reach one standard
-    deviation over clients to either side.
-
-    Parameters
-    ----------
-    rows : sequence of mapping
-        From :func:`calibration.workloads.dissimilarity.rows`.
-    which, case : str
-        The split and the case to draw.
-    value : {"shared", "private"}
-        Which accuracy.
-    ax : Axes, optional
-        Where to draw; a new figure by default.
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    WorkloadError
-        If the rows hold nothing on this split and case.
-    """
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        ax = Figure(figsize=(5.5, 4.0), layout="constrained").add_subplot()
-    chosen = [row for row in rows if row["split"] == which and row["case"] == case]
-    if not chosen:
-        raise WorkloadError(f"the study has no rows for split {which!r} and case {case!r}")
-    measures = [m for m in MEASURES if any(row["measure"] == m for row in chosen)]
-    for place, measure in enumerate(measures):
-        mine = [row for row in chosen if row["measure"] == measure]
-        alphas = sorted({row["alpha"] for row in mine})
-        means, lows, highs, spreads = [], [], [], []
-        for alpha in alphas:
-            here = [row for row in mine if row["alpha"] == alpha]
-            interval = mean_interval([row[value] for row in here])
-            means.append(interval.mean)
-            # One seed has no interval; the thin bars over clients are drawn in any case.
-            lows.append(interval.mean - interval.low if interval.n > 1 else 0.0)
-            highs.append(interval.high - interval.mean if interval.n > 1 else 0.0)
-            spreads.append(float(np.mean([row[f"{value}_sd"] for row in here])))
-        x = np.asarray(alphas) + 0.014 * (place - (len(measures) - 1) / 2)
-        y, colour, marker = 100 * np.asarray(means), *_STYLE[measure]
-        ax.errorbar(x, y, 100 * np.asarray(spreads), fmt="none", ecolor=colour, alpha=0.3, lw=0.8)
-        bars = 100 * np.asarray([lows, highs])
-        ax.errorbar(
-            x,
-            y,
-            bars,
-            color=colour,
-            marker=marker,
-            ms=4,
-            lw=1,
-            elinewidth=2.2,
-            label=measure.upper(),
-        )
-    cells: dict[tuple[str, float], int] = {}
-    for row in chosen:
-        cells[row["measure"], row["alpha"]] = cells.get((row["measure"], row["alpha"]), 0) + 1
-    fewest, most = min(cells.values()), max(cells.values())
-    seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
-    ax.set_title(f"{which}, {_CASE_TITLE[case]} (n = {seeds})", fontsize="medium")
-    ax.set_xlabel("alpha, weight of the labels (1 = no distillation)")
-    ax.set_ylabel(f"{value} accuracy, mean over clients (%)")
-    ax.legend(fontsize="small")
-    return ax
-
-
-def plot_study(rows: Sequence[Row], *, value: str = "shared") -> Figure:
-    """Draw every split (rows) and case (columns) of a study; accuracies share one scale a row."""
-    from matplotlib.figure import Figure
-
-    splits = [s for s in ("iid", "skew") if any(row["split"] == s for row in rows)]
-    cases = [c for c in ("sum", "average") if any(row["case"] == c for row in rows)]
-    figure = Figure(figsize=(5.2 * len(cases), 4.0 * len(splits)), layout="constrained")
-    axes = figure.subplots(len(splits), len(cases), sharey="row", squeeze=False)
-    for i, which in enumerate(splits):
-        for j, case in enumerate(cases):
-            plot_accuracy(rows, which, case, value=value, ax=axes[i, j])
-    return figure

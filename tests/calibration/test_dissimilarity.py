@@ -14,7 +14,8 @@ from calibration.workloads import dissimilarity
 from calibration.workloads.datasets import Dataset, load
 from calibration.workloads.dissimilarity import material, run_study
 from calibration.workloads.dissimilarity_config import Study, units
-from calibration.workloads.dissimilarity_report import plot_accuracy, plot_study, summary, verdicts
+from calibration.workloads.dissimilarity_figures import plot_accuracy, plot_study
+from calibration.workloads.dissimilarity_report import summary, verdicts
 from calibration.workloads.losses import MEASURES
 from calibration.workloads.profile import read_profile
 from calibration.workloads.results import ResultError, RunLedger
