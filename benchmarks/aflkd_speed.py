@@ -1,6 +1,6 @@
 """Two ratios: AFLKD's step over a bare torch loop, and the backward pass against frozen layers.
 
-    python benchmarks/aflkd_speed.py [--threads 1] [--repeats 9]
+    python benchmarks/aflkd_speed.py [--threads 1] [--repeats 9] [--parts steps]
 
 Both sides of a ratio are measured in turn within one run, on synthetic images of Fashion-MNIST's
 size, so that a slower moment of the machine meets both. Writes ``speed.json`` and ``speed.png``
@@ -10,6 +10,7 @@ into ``benchmarks/results/aflkd/``.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -40,29 +41,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--parts", default="steps,depths", help="steps, depths or both")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/aflkd"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    steps = {net: step_ratio(net, arguments.repeats) for net in ("edge-1", "edge-2", "edge-3")}
-    for net, row in steps.items():
-        print(f"{net}: step / bare loop = {row['mean']:.3f} [{row['ci_low']:.3f}, "
-              f"{row['ci_high']:.3f}], n = {row['n']}")  # fmt: skip
-    frozen = {net: backward_by_depth(net, arguments.repeats) for net in ("edge-2", "edge-3")}
-    for net, rows in frozen.items():
+    path = arguments.out / "speed.json"
+    result = json.loads(path.read_text()) if path.exists() else {}
+    result["what"] = {"input_shape": SHAPE, "batch_size": BATCH, "steps_an_epoch": STEPS}
+    if "steps" in arguments.parts:
+        nets = ("edge-1", "edge-2", "edge-3")
+        result["step_over_bare_loop"] = {net: step_ratio(net, arguments.repeats) for net in nets}
+    if "depths" in arguments.parts:
+        nets = ("edge-2", "edge-3")
+        result["backward_by_frozen_layers"] = {
+            net: backward_by_depth(net, arguments.repeats) for net in nets
+        }
+    write_json(path, {**result, "host": host(), "versions": versions()})
+    plot(result.get("backward_by_frozen_layers", {}), arguments.out / "speed.png")
+    show(result)
+
+
+def show(result: dict) -> None:
+    """Print the ratios."""
+    for net, row in result.get("step_over_bare_loop", {}).items():
+        print(
+            f"{net}: step / bare loop = {row['mean']:.3f} [{row['ci_low']:.3f}, "
+            f"{row['ci_high']:.3f}], median {row['median']:.3f}, n = {row['n']}"
+        )
+    for net, rows in result.get("backward_by_frozen_layers", {}).items():
         print(f"{net}: n, backward / backward(0), FLOPs predict")
         for row in rows:
-            print(f"  {row['frozen_layers']:2d}  {row['ratio']['mean']:.3f} "
-                  f"[{row['ratio']['ci_low']:.3f}, {row['ratio']['ci_high']:.3f}]  "
-                  f"{row['flop_ratio']:.3f}")  # fmt: skip
-    result = {
-        "what": {"input_shape": SHAPE, "batch_size": BATCH, "steps_an_epoch": STEPS},
-        "step_over_bare_loop": steps,
-        "backward_by_frozen_layers": frozen,
-        "host": host(),
-        "versions": versions(),
-    }
-    write_json(arguments.out / "speed.json", result)
-    plot(frozen, arguments.out / "speed.png")
+            ratio = row["ratio"]
+            print(
+                f"  {row['frozen_layers']:2d}  {ratio['mean']:.3f} [{ratio['ci_low']:.3f}, "
+                f"{ratio['ci_high']:.3f}]  {row['flop_ratio']:.3f}"
+            )
 
 
 def data() -> tuple[Tensor, Tensor, Tensor]:
@@ -117,21 +130,26 @@ def step_ratio(net: str, repeats: int) -> dict:
             epoch(ticks)
             seconds[epoch] = ticks.median_step()
         ratios.append(seconds[ours_epoch] / seconds[bare_epoch])
-    return interval_row(mean_interval(ratios[1:]))  # the first pair warms up
+    kept = ratios[1:]  # the first pair warms up
+    return {**interval_row(mean_interval(kept)), "median": median(kept), "ratios": kept}
 
 
 class Ticks:
-    """Batches that note when each is asked for: the same clock around both loops."""
+    """Batches that note when each is asked for: the same clock around both loops.
+
+    With one thread the clock is the thread's CPU time, which other processes cannot lengthen.
+    """
 
     def __init__(self, order: list[Tensor]) -> None:
         self.order = order
         self.times: list[float] = []
+        self.clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
 
     def __iter__(self) -> Iterator[Tensor]:
         for rows in self.order:
-            self.times.append(time.perf_counter())
+            self.times.append(self.clock())
             yield rows
-        self.times.append(time.perf_counter())
+        self.times.append(self.clock())
 
     def median_step(self) -> float:
         """Return the median seconds from one batch to the next: a hiccup meets one step only."""

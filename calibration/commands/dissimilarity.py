@@ -9,23 +9,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from calibration.workloads.dissimilarity import Study
+from kdsim.errors import WorkloadError
 
-#: Seeds, alphas and cases of a first look: digits then takes well under a minute.
-_DEFAULT_SEEDS, _DEFAULT_ALPHAS, _DEFAULT_CASES = "0,1,2", ".5,1", "average"
+if TYPE_CHECKING:
+    from calibration.workloads.dissimilarity_config import Study
+
+#: Alphas and cases of a first look: digits then takes well under a minute.
+_DEFAULT_ALPHAS, _DEFAULT_CASES = ".5,1", "average"
 
 _EXAMPLE = """\b
 Examples:
   kdsim workload dissimilarity
   kdsim workload dissimilarity --data fashion-mnist --alpha 0,.2,.5,.8,1 \\
-      --measures all --cases sum,average --split iid,skew --seeds 0,1,2
+      --measures all --cases sum,average --split iid,skew -o study
+  kdsim workload dissimilarity --processes --depart 1@40 -o failing
 """
 
 
@@ -74,11 +76,11 @@ Examples:
 )
 @click.option("--sizes", help="Relative data sizes of the clients, e.g. 3,1,1 [default: equal].")
 @click.option("--clients", default=3, show_default=True, help="Number of clients.")
-@click.option("--seeds", default=_DEFAULT_SEEDS, show_default=True, help="One repetition each.")
+@click.option("--seeds", default=3, show_default=True, help="Paired repetitions.")
 @click.option(
     "--rounds",
     type=int,
-    help="Exchanges, each with one SGD step a client [default: 60 on digits, 120 on other data].",
+    help="Exchanges, each with one SGD step a client [default: by data set].",
 )
 @click.option(
     "--samples",
@@ -86,7 +88,12 @@ Examples:
     type=int,
     help="Labelled samples over all clients [default: by data set].",
 )
-@click.option("--network", default="small-cnn", show_default=True, help="Model of each client.")
+@click.option(
+    "--network",
+    default="small-cnn",
+    show_default=True,
+    help="Model of each client; also edge-1 to edge-3, cloud, resnet-18.",
+)
 @click.option("--learning-rate", type=float, help="Of SGD, momentum 0.9 [default: by data set].")
 @click.option("--temperature", default=1.0, show_default=True, help="Of the soft predictions.")
 @click.option(
@@ -118,15 +125,26 @@ Examples:
 )
 @click.option("--processes", is_flag=True, help="One operating-system process a client (gloo).")
 @click.option(
+    "--depart",
+    "departures",
+    multiple=True,
+    metavar="CLIENT@ROUND",
+    help="Let a client fail at the start of a round; the others go on. May be repeated.",
+)
+@click.option(
+    "-o",
     "--out",
-    type=click.Path(path_type=Path),
-    default=Path("results/dissimilarity"),
-    show_default=True,
-    help="Folder of results; finished runs in it are kept.",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the study; asked again, it goes on.  [default: out/dissimilarity-DATA]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on stdout.")
 def command(
-    data: str, data_dir: Path | None, processes: bool, out: Path, as_json: bool, **options: Any
+    data: str,
+    data_dir: Path | None,
+    processes: bool,
+    out: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Compare dissimilarity measures in decentralised distillation.
 
@@ -142,6 +160,7 @@ def command(
     from calibration.workloads.results import RunLedger
 
     dataset = load(data, data_dir)
+    out = Path("out") / f"dissimilarity-{data}" if out is None else out
     study = _study(data, options)
     ledger = RunLedger(out / "runs.jsonl")
     threads = torch.get_num_threads()
@@ -163,13 +182,14 @@ def command(
 
 def _study(data: str, options: dict[str, Any]) -> Study:
     """Turn the options into a study; list options are comma separated."""
-    from calibration.workloads.dissimilarity import PRESETS, Study
+    from calibration.workloads.dissimilarity_config import PRESETS, Study
     from calibration.workloads.losses import MEASURES
 
     preset = PRESETS[data]
     given = dict(options)
     given["alphas"] = tuple(_numbers("--alpha", options["alphas"]))
-    given["seeds"] = tuple(int(x) for x in _numbers("--seeds", options["seeds"], whole=True))
+    given["seeds"] = tuple(range(options["seeds"]))
+    given["departures"] = tuple(_departure(text) for text in options["departures"])
     given["measures"] = MEASURES if options["measures"] == "all" else _words(options["measures"])
     given["cases"], given["splits"] = _words(options["cases"]), _words(options["splits"])
     given["sizes"] = tuple(_numbers("--sizes", options["sizes"])) if options["sizes"] else None
@@ -177,25 +197,28 @@ def _study(data: str, options: dict[str, Any]) -> Study:
         given[name] = getattr(preset, name) if options[name] is None else options[name]
     given["private_samples"] = options["private_samples"] or preset.private
     given["public_samples"], given["test_samples"] = preset.public, preset.test
-    unknown = set(given) - {f.name for f in fields(Study)}
-    return Study(**{k: v for k, v in given.items() if k not in unknown})
+    return Study(**given)
 
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _numbers(option: str, text: str, *, whole: bool = False) -> Iterator[float]:
-    from kdsim.errors import WorkloadError
-
+def _numbers(option: str, text: str) -> Iterator[float]:
     for word in _words(text):
         try:
-            yield int(word) if whole else float(word)
+            yield float(word)
         except ValueError:
-            kind = "whole numbers" if whole else "numbers"
             raise WorkloadError(
-                f"{option} takes {kind} separated by commas, got {word!r} in {text!r}"
+                f"{option} takes numbers separated by commas, got {word!r} in {text!r}"
             ) from None
+
+
+def _departure(text: str) -> tuple[int, int]:
+    client, at, turn = text.partition("@")
+    if not (at and client.isdecimal() and turn.isdecimal()):
+        raise WorkloadError(f"--depart takes CLIENT@ROUND, two whole numbers; got {text!r}")
+    return int(client), int(turn)
 
 
 @contextmanager
@@ -227,7 +250,8 @@ def _progress_bar() -> Iterator[Callable[[int, int], None]]:
 def _write(study: Study, dataset: Any, rows: Sequence[Any], out: Path) -> dict[str, Any]:
     """Write results.json and accuracy.png; return what the former holds."""
     from calibration.workloads.dissimilarity import study_manifest
-    from calibration.workloads.dissimilarity_report import plot_study, summary, verdicts
+    from calibration.workloads.dissimilarity_figures import plot_study
+    from calibration.workloads.dissimilarity_report import summary, verdicts
     from calibration.workloads.results import write_json
 
     content = {
@@ -276,6 +300,13 @@ def _print(content: dict[str, Any], out: Path) -> None:
         f"shared ± half of the 95 % interval over n = {len(grid['seeds'])} seeds (Student t); "
         "private in brackets"
     )
+    for row in content["rows"]:
+        for gone in row["departures"]:
+            console.print(
+                f"[bold]{row['split']}, {row['case']}, {row['measure']}, alpha {row['alpha']:g}, "
+                f"seed {row['seed']}: client {gone['client']} departed in round {gone['round']} "
+                f"({gone['reason']}); its accuracy is missing[/bold]"
+            )
     console.print(f"Written: {out}/results.json, accuracy.png, runs.jsonl, profile-*.csv")
 
 

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from calibration.workloads.checkpoints import load_checkpoint, restore, save_checkpoint
 from calibration.workloads.freezing import (
     freeze_layers,
     frozen_prefix,
@@ -53,11 +54,8 @@ from calibration.workloads.training import (
     batches,
     derive_seed,
     generator_for,
-    load_checkpoint,
     own_random_state,
     predict,
-    restore,
-    save_checkpoint,
     train_epoch,
 )
 

@@ -41,7 +41,8 @@ def plot_accuracy(result: Mapping[str, Any], net: str, *, ax: Axes | None = None
     Returns
     -------
     Axes
-        Means with 95 % intervals; the paper's single runs as pale dotted lines.
+        Means with 95 % intervals, each run as a small mark; the paper's single runs as dotted
+        lines.
     """
     ax = ax or _new_axes()
     rows = [row for row in result["accuracy"] if row["net"] == net]
@@ -55,8 +56,8 @@ def plot_accuracy(result: Mapping[str, Any], net: str, *, ax: Axes | None = None
         own = [row for row in rows if row["method"] == method]
         shift = gap * (place - (len(methods) - 1) / 2)
         means = [100 * row["mean"] for row in own]
-        low = [100 * (row["mean"] - (row["ci_low"] or row["mean"])) for row in own]
-        high = [100 * ((row["ci_high"] or row["mean"]) - row["mean"]) for row in own]
+        low = [100 * (row["mean"] - _known(row["ci_low"], row["mean"])) for row in own]
+        high = [100 * (_known(row["ci_high"], row["mean"]) - row["mean"]) for row in own]
         ax.errorbar(
             [row["size"] + shift for row in own],
             means,
@@ -66,6 +67,9 @@ def plot_accuracy(result: Mapping[str, Any], net: str, *, ax: Axes | None = None
             capsize=3,
             label=_name(method),
         )
+        runs = [r for r in result["runs"] if r["net"] == net and r["method"] == method]
+        points = [(s["size"] + shift, 100 * s["accuracy"]) for r in runs for s in r["stages"]]
+        ax.plot(*zip(*points, strict=True), marker, color=colour, alpha=0.35, markersize=3)
         family = method.partition("-")[0]
         paper = [(row["size"], 100 * row["paper"]) for row in own if row["paper"] is not None]
         if paper and family not in papers_drawn:
@@ -75,6 +79,9 @@ def plot_accuracy(result: Mapping[str, Any], net: str, *, ax: Axes | None = None
     cloud = 100 * result["cloud"]["accuracy"]
     ax.axhline(cloud, color="0.5", linewidth=1, label="cloud network")
     ax.set(xlabel="training images", ylabel="test accuracy (%)", title=net, xticks=sizes)
+    # The interval of two or three seeds may pass 0 or 100 %; the scale need not.
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(max(bottom, 0), min(top, 100))
     return ax
 
 
@@ -155,6 +162,11 @@ def save_figures(result: Mapping[str, Any], folder: Path) -> list[Path]:
                 plot_temperature(result, net, method, ax=ax)
         saved.append(_save(figure, folder / "temperature.png"))
     return saved
+
+
+def _known(end: float | None, mean: float) -> float:
+    """Return an interval's end; a single run has none, and its bar no length."""
+    return mean if end is None else end
 
 
 def _name(method: str) -> str:

@@ -103,6 +103,7 @@ def tables(result: Result) -> str:
     """Write a result as Markdown: accuracies beside the paper's, then paired differences."""
     config, data = result["manifest"]["config"], result["manifest"]["data"]
     cloud = result["cloud"]
+    beside = any(row["paper"] is not None for row in result["accuracy"])
     paper = "" if cloud["paper"] is None else f" (paper: {100 * cloud['paper']:.2f} %)"
     lines = [
         f"# AFLKD on {data['name']}",
@@ -115,7 +116,7 @@ def tables(result: Result) -> str:
         "",
         "## Test accuracy, %",
         "",
-        "Mean [95 % t interval], then the paper's single run.",
+        "Mean [95 % t interval]" + (", then the paper's single run." if beside else "."),
         "",
         *_accuracy_table(result["accuracy"]),
         "",
@@ -126,6 +127,8 @@ def tables(result: Result) -> str:
         "their number.",
         "",
         *_difference_table(result["differences"]),
+        "",
+        *_claims(result["differences"]),
         "",
         "## Networks",
         "",
@@ -207,6 +210,23 @@ def _difference_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{row['verdict']} |"
         for row in rows
     ]
+    return lines
+
+
+def _claims(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Count the verdicts on each claim over networks and sizes."""
+    lines = ["The paper claims each difference to be above zero in every cell:", ""]
+    for name in dict.fromkeys(row["difference"] for row in rows):
+        own = [row for row in rows if row["difference"] == name]
+        counts = [
+            f"{word} in {sum(row['verdict'] == word for row in own)}"
+            for word in ("holds", "open", "contradicted")
+        ]
+        means = [100 * row["mean"] for row in own]
+        lines.append(
+            f"- {name}: {', '.join(counts)} of {len(own)} cells; means from {min(means):+.1f} to "
+            f"{max(means):+.1f} points."
+        )
     return lines
 
 

@@ -224,7 +224,6 @@ def _write_profile(
     student: StudentConfig,
     run: StudentRun,
 ) -> None:
-    # The names of a file, a workload and a method in one place, for the scenario that reads it.
     write_profile(
         folder / "profiles" / f"{net}-{student.method}.csv",
         run.cycles,
@@ -237,6 +236,11 @@ def _write_profile(
             "image_bytes": dataset.train_images[0].nbytes,
             "logit_bytes": 4 * dataset.classes,
             "sizes": ",".join(map(str, config.sizes)),
+            **(
+                {"forward_s": "with the cloud's answer to each augmented batch, computed here"}
+                if student.distils and student.training.augment
+                else {}
+            ),
         },
     )
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from calibration.workloads.networks import build_network
 from calibration.workloads.partition import label_mix
+from calibration.workloads.residual import build_client_network
 from calibration.workloads.training import derive_seed, generator_for, own_random_state, predict
 from kdsim.errors import DataError, WorkloadError
 
@@ -240,7 +240,7 @@ def make_client(
     classes : int
         Width of the logits.
     network : str
-        Architecture, see :func:`calibration.workloads.networks.build_network`.
+        Architecture, see :func:`calibration.workloads.residual.build_client_network`.
     learning_rate, momentum : float
         Of SGD.
     seed : int
@@ -258,7 +258,7 @@ def make_client(
             f"client {index} has no samples; use fewer clients, more data or a smaller gamma"
         )
     start = derive_seed(seed, "weights", 0 if common_start else index)
-    model = build_network(network, tuple(images.shape[1:]), classes, seed=start)
+    model = build_client_network(network, tuple(images.shape[1:]), classes, seed=start)
     # Channels last: a quarter faster for these convolutions on a CPU.
     model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum)

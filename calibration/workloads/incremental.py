@@ -43,7 +43,8 @@ class Lesson:
         an image whose answer is already there.
     holdout_logits : (k, classes) float tensor
     holdout_labels : (k,) int64 tensor
-        Labelled images kept out of training, for the teacher safeguard; may be empty.
+        Labelled images kept out of training, for the teacher safeguard; may be empty. Their own
+        journey to the cloud is not counted in the bytes.
     """
 
     size: int

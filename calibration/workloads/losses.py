@@ -30,10 +30,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from kdsim.errors import WorkloadError
@@ -48,8 +49,8 @@ MEASURES: tuple[str, ...] = ("ce", "kl", "js", "sed", "td")
 #: These factors bring all of them to KL's curvature, so that one alpha means one strength.
 CURVATURE_FACTOR: dict[str, float] = {"ce": 1.0, "kl": 1.0, "js": 4.0, "sed": 4.0, "td": 2.0}
 
-#: From |d| = 2 on the first form of `_js_kernel` loses digits (tanh nears 1), the second none.
-_SERIES_BOUND = 2.0
+#: Where |ln p - ln q| is below this, Jensen-Shannon's kernel is taken in the form for close p, q.
+_NEAR = 2.0
 
 
 def dissimilarity(
@@ -237,11 +238,7 @@ def multiway_sed(
     for other in logits[1:]:
         _check_logits(logits[0], other)
     logs = torch.stack([_log_softmax(z, temperature) for z in logits])  # (models, ..., classes)
-    log_mean = torch.logsumexp(logs, dim=0) - math.log(models)
-    excess = logs - log_mean  # at most ln(models), so its exponential cannot overflow
-    # mean_i KL(p_i || mean), with sum(p_i - mean) = 0 subtracted: no term can be negative.
-    terms = excess * excess.exp() - torch.expm1(excess)
-    spread = (log_mean.exp() * terms.mean(dim=0)).sum(dim=-1)
+    spread = _JensenShannonOfMany.apply(logs)
     value = torch.expm1(spread).mean() / (models - 1)
     return temperature**2 * _scale_factor("sed", scale) * value
 
@@ -252,31 +249,89 @@ def _compare(log_p: Tensor, log_q: Tensor, measure: str) -> Tensor:
         return -(log_q.exp() * log_p).sum(dim=-1)
     if measure == "kl":
         return (log_q.exp() * (log_q - log_p)).sum(dim=-1)
-    mean = (log_p.exp() + log_q.exp()) / 2
-    difference = log_p - log_q
-    if measure == "td":  # p = m (1 + t), q = m (1 - t) with t = tanh(d / 2)
-        return (mean * torch.tanh(difference / 2).square()).sum(dim=-1)
+    if measure == "td":
+        return _Triangular.apply(log_p, log_q)
     if measure == "js":
-        return (mean * _js_kernel(difference)).sum(dim=-1) / 2
+        return _JensenShannon.apply(log_p, log_q)
     if measure == "sed":
-        return torch.expm1((mean * _js_kernel(difference)).sum(dim=-1) / 2)
+        return torch.expm1(_JensenShannon.apply(log_p, log_q))
     raise WorkloadError(f"unknown measure {measure!r}; known are {', '.join(MEASURES)}")
 
 
-def _js_kernel(d: Tensor) -> Tensor:
-    """Return ``(1+t) ln(1+t) + (1-t) ln(1-t)`` with ``t = tanh(d/2)``: even, in [0, 2 ln 2].
+# The gradients of JS and TD by log p are short closed forms. They are taken down in the forward
+# pass: recorded by autograd instead, the dozen steps of each measure took up to ten times as long,
+# and branches that `where` does not choose would turn infinite gradients into NaN.
 
-    Each branch is fed only arguments on which it is sound: ``where`` alone would still multiply
-    the other branch's infinite gradient by zero, which is NaN.
-    """
-    size = d.abs()
-    small = size < _SERIES_BOUND
-    near = torch.where(small, d, torch.zeros_like(d))
-    t = torch.tanh(near / 2)
-    near_value = near * t + torch.log1p(-t.square())
-    far = torch.where(small, torch.full_like(d, _SERIES_BOUND), size)
-    far_value = 2 * (math.log(2.0) - functional.softplus(-far) - far * torch.sigmoid(-far))
-    return torch.where(small, near_value, far_value)
+
+class _JensenShannon(torch.autograd.Function):
+    """JS of normalised log-probabilities, sample by sample, (..., classes) -> (...)."""
+
+    @staticmethod
+    def forward(ctx: Any, log_p: Tensor, log_q: Tensor) -> Tensor:
+        p, q, d = log_p.exp(), log_q.exp(), log_p - log_q
+        size = d.abs()
+        t = torch.tanh(size / 2)  # p, q = m (1 +- t)
+        log_1pt = torch.log1p(t)  # ln(max(p, q) / m), in [0, ln 2]
+        # ((1+t) ln(1+t) + (1-t) ln(1-t)) / 2: the first form keeps its digits where p and q are
+        # close, the second where 1 - t has none left.
+        near = (torch.log1p(-t.square()) + t * size) / 2
+        far = log_1pt - size * torch.sigmoid(-size)
+        kernel = torch.where(size < _NEAR, near, far)
+        by_p = p * (log_1pt + d.clamp(max=0)) / 2 if ctx.needs_input_grad[0] else None
+        by_q = q * (log_1pt - d.clamp(min=0)) / 2 if ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(by_p, by_q)
+        return ((p + q) * kernel).sum(dim=-1) / 2
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        return _times_saved(ctx, gradient)
+
+
+class _Triangular(torch.autograd.Function):
+    """TD of normalised log-probabilities, sample by sample, (..., classes) -> (...)."""
+
+    @staticmethod
+    def forward(ctx: Any, log_p: Tensor, log_q: Tensor) -> Tensor:
+        p, q = log_p.exp(), log_q.exp()
+        t = torch.tanh((log_p - log_q) / 2)  # (p - q) / (p + q)
+        by_p = p * t * (2 - t) / 2 if ctx.needs_input_grad[0] else None
+        by_q = -q * t * (2 + t) / 2 if ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(by_p, by_q)
+        return ((p + q) * t.square()).sum(dim=-1) / 2
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        return _times_saved(ctx, gradient)
+
+
+class _JensenShannonOfMany(torch.autograd.Function):
+    """Generalised JS of n models' log-probabilities, (models, ..., classes) -> (...)."""
+
+    @staticmethod
+    def forward(ctx: Any, logs: Tensor) -> Tensor:
+        models = len(logs)
+        log_mean = torch.logsumexp(logs, dim=0) - math.log(models)
+        excess = logs - log_mean  # at most ln(models), so its exponential cannot overflow
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(logs.exp() * excess / models)
+        # mean of KL(p_i || mean), with sum(p_i - mean) = 0 subtracted: no term can be negative.
+        terms = excess * excess.exp() - torch.expm1(excess)
+        return (log_mean.exp() * terms.mean(dim=0)).sum(dim=-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (by_logs,) = ctx.saved_tensors
+        return gradient.unsqueeze(-1) * by_logs
+
+
+def _times_saved(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Apply the chain rule to the partial derivatives that the forward pass took down."""
+    by_p, by_q = ctx.saved_tensors
+    outer = gradient.unsqueeze(-1)
+    return (None if by_p is None else outer * by_p, None if by_q is None else outer * by_q)
 
 
 def _log_predictions(

@@ -144,6 +144,8 @@ def test_tables_stand_beside_the_papers_numbers(finished):
     assert "paper 77.3" in text
     assert "| edge-1 | 24 | aflkd-reverse - sslf |" in text
     assert "| edge-1 | 3 |" in text
+    assert "- sslf - baseline: holds in " in text
+    assert " of 2 cells; means from " in text
 
 
 def test_the_papers_tables():

@@ -1,6 +1,3 @@
-import errno
-import os
-
 import pytest
 import torch
 from hypothesis import given
@@ -9,16 +6,13 @@ from torch import nn
 
 from calibration.workloads.networks import build_network
 from calibration.workloads.training import (
-    CheckpointError,
     TrainingConfig,
     accuracy,
     batches,
     derive_seed,
     fit,
-    load_checkpoint,
     own_random_state,
     predict,
-    save_checkpoint,
     state_digest,
     train_epoch,
 )
@@ -88,7 +82,7 @@ def test_training_learns():
     assert accuracy(predict(network, data.images("test")), data.labels("test")) > 0.9
 
 
-# --- checkpoints ---------------------------------------------------------------------------------
+# --- resume --------------------------------------------------------------------------------------
 
 
 class StopHereError(Exception):
@@ -126,48 +120,6 @@ def test_a_checkpoint_of_another_run_is_refused_by_its_first_difference(tmp_path
         trained(tmp_path / "t.pt", seed=1)
     with pytest.raises(WorkloadError, match=r"training\.learning_rate was 0\.01, now 0\.02"):
         trained(tmp_path / "t.pt", learning_rate=0.02)
-
-
-@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
-def test_a_damaged_checkpoint_is_named(tmp_path, damage):
-    path = tmp_path / "t.pt"
-    save_checkpoint(path, {"x": torch.arange(1000)}, {})
-    path.write_bytes(path.read_bytes()[:-500] if damage is None else damage)
-    with pytest.raises(WorkloadError, match=r"t\.pt is damaged or not a checkpoint"):
-        load_checkpoint(path, {})
-
-
-def test_a_pickled_program_is_not_run(tmp_path):
-    class Harmful:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "harm"),)
-
-    path = tmp_path / "t.pt"
-    torch.save(Harmful(), path)
-    with pytest.raises(WorkloadError, match="damaged or not a checkpoint"):
-        load_checkpoint(path, {})
-    assert not (tmp_path / "harm").exists()
-
-
-def test_other_tensors_are_not_taken_for_a_checkpoint(tmp_path):
-    torch.save({"weight": torch.zeros(1)}, tmp_path / "t.pt")
-    with pytest.raises(WorkloadError, match="not a checkpoint of format 1"):
-        load_checkpoint(tmp_path / "t.pt", {})
-
-
-def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
-    path = tmp_path / "t.pt"
-    save_checkpoint(path, {"epoch": 1}, {})
-
-    def full(_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"No space left.*last good checkpoint is kept"):
-        save_checkpoint(path, {"epoch": 2}, {})
-    assert load_checkpoint(path, {}) == {"epoch": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["t.pt"]
-    assert CheckpointError.exit_code == 1
 
 
 # --- steps ---------------------------------------------------------------------------------------

@@ -1,0 +1,298 @@
+"""Re-make the committed studies of decentralised distillation on Fashion-MNIST, and its costs.
+
+    python benchmarks/dissimilarity.py WHAT --data-dir DIR
+
+where WHAT is ``study`` (five measures, both cases, iid and skewed), ``curvature`` (all measures at
+one strength), ``private`` (predictions compared on the learner's own batches), ``references``
+(FedAvg, multi-headed distillation, adaptation to cameras), or ``rounds`` (bytes and time of a round
+against the number of clients; needs no data).
+
+A study is resumable: stop it with Ctrl-C and call it again; finished runs stay in its ``.jsonl``. A
+run takes about 5 seconds on one core: 20 minutes for the study, 3 each for the two smaller ones.
+``--report-only`` writes tables and figure from the runs that are finished; n tells how many.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from calibration.workloads.adaptation import AdaptationPlan, run_adaptation
+from calibration.workloads.datasets import Dataset, load
+from calibration.workloads.decentralized import Material, Plan, run_decentralized
+from calibration.workloads.dissimilarity import material, run_study, study_manifest
+from calibration.workloads.dissimilarity import rows as study_rows
+from calibration.workloads.dissimilarity_config import PRESETS, Study
+from calibration.workloads.dissimilarity_figures import plot_study
+from calibration.workloads.dissimilarity_report import summary, verdicts
+from calibration.workloads.fedavg import FedAvgPlan, run_fedavg
+from calibration.workloads.multihead import MultiHeadPlan, run_multihead
+from calibration.workloads.results import (
+    RunLedger,
+    compare_pairs,
+    manifest,
+    summarise,
+    write_json,
+    write_text,
+)
+
+RESULTS = Path(__file__).parent / "results" / "dissimilarity"
+
+_PRESET = PRESETS["fashion-mnist"]
+_BASE = Study(
+    cases=("sum", "average"),
+    alphas=(0.0, 0.2, 0.5, 0.8, 1.0),
+    private_samples=_PRESET.private,
+    public_samples=_PRESET.public,
+    test_samples=_PRESET.test,
+    rounds=_PRESET.rounds,
+    learning_rate=_PRESET.learning_rate,
+)
+STUDIES: dict[str, Study] = {
+    "study": _BASE,
+    "curvature": replace(
+        _BASE,
+        scale="curvature",
+        cases=("average",),
+        splits=("skew",),
+        alphas=(0.2, 0.5, 0.8, 1.0),
+        measures=("kl", "js", "sed", "td"),
+    ),
+    "private": replace(
+        _BASE,
+        distil_on="private",
+        cases=("average",),
+        alphas=(0.2, 0.5, 0.8, 1.0),
+        measures=("kl", "js"),
+    ),
+}
+
+
+def run(name: str, dataset: Dataset, *, report_only: bool) -> None:
+    """Do what is missing of a study, then write its tables and figure."""
+    study = STUDIES[name]
+    ledger = RunLedger(RESULTS / f"{name}-runs.jsonl")
+    if not report_only:
+        run_study(study, dataset, ledger, progress=tell)
+        print(file=sys.stderr)
+    rows = study_rows(study, ledger)
+    content = {
+        "manifest": study_manifest(study, dataset),
+        "summary": summary(rows),
+        "verdicts": {
+            value: [v.row() for v in verdicts(rows, value=value)] for value in ("shared", "private")
+        },
+    }
+    write_json(RESULTS / f"{name}.json", content)
+    write_text(RESULTS / f"{name}.md", markdown(name, content))
+    plot_study(rows).savefig(RESULTS / f"{name}.png", dpi=110)
+    plot_study(rows, value="private").savefig(RESULTS / f"{name}-private.png", dpi=110)
+
+
+def markdown(name: str, content: dict[str, Any]) -> str:
+    """Write the tables of a study for people."""
+    config = content["manifest"]["config"]
+    lines = [
+        f"# {name}: {content['manifest']['data']['name']}, {config['clients']} clients, "
+        f"seeds {', '.join(map(str, config['seeds']))}",
+        "",
+        "Accuracy in percent, mean over clients; ± half of the 95 % Student interval over "
+        f"n = {len(config['seeds'])} seeds, or as many as are given.",
+        f"Made by `python benchmarks/dissimilarity.py {name}`.",
+    ]
+    cells = {
+        (c["quantity"], c["split"], c["case"], c["measure"], c["alpha"]): c
+        for c in content["summary"]
+    }
+    for quantity in ("shared", "private"):
+        for which in config["splits"]:
+            for case in config["cases"]:
+                heads = " | ".join(f"α = {a:g}" for a in config["alphas"])
+                lines += ["", f"## {quantity} accuracy, {which}, case {case}", ""]
+                lines += [f"| measure | {heads} |", "|---|" + "---:|" * len(config["alphas"])]
+                for measure in config["measures"]:
+                    shown = [
+                        percent(cells.get((quantity, which, case, measure, a)), config["seeds"])
+                        for a in config["alphas"]
+                    ]
+                    lines.append(f"| {measure.upper()} | {' | '.join(shown)} |")
+    lines += ["", "## Claims (shared accuracy; differences in percentage points)", ""]
+    lines += ["| claim | split | case | quantity | estimate [95 % CI] | n | verdict |"]
+    lines += ["|---|---|---|---|---:|---:|---|"]
+    for v in content["verdicts"]["shared"]:
+        ends = [v["mean"], v["ci_low"], v["ci_high"]]
+        mean, low, high = ("?" if e is None else f"{100 * e:+.1f}" for e in ends)
+        lines.append(
+            f"| {v['claim']} | {v['split']} | {v['case']} | {v['quantity']} | "
+            f"{mean} [{low}, {high}] | {v['n']} | {v['verdict']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def percent(cell: dict[str, Any] | None, seeds: Sequence[int]) -> str:
+    """Show a mean and half its interval, and n where seeds are missing."""
+    if cell is None:
+        return "–"
+    missing = "" if cell["n"] == len(seeds) else f" (n = {cell['n']})"
+    half = "" if cell["ci_high"] is None else f" ± {100 * (cell['ci_high'] - cell['mean']):.1f}"
+    return f"{100 * cell['mean']:.1f}{half}{missing}"
+
+
+def references(dataset: Dataset) -> None:
+    """Compare with FedAvg and multi-headed distillation on the skewed split; adapt to cameras."""
+    study, rows = STUDIES["study"], []
+    steps, rate = study.rounds, study.learning_rate
+    for seed in study.seeds:
+        data = material(study, dataset, "skew", seed)
+        base = Plan(rounds=steps, learning_rate=rate, seed=seed, measure="kl")
+        for method, alpha in (("labels alone", 1.0), ("distillation, KL, alpha 0.5", 0.5)):
+            found = run_decentralized(data, replace(base, alpha=alpha))
+            rows.append(row(method, seed, found.accuracies, found.traffic.total))
+        averaged = run_fedavg(
+            data, FedAvgPlan(rounds=steps // 5, local_steps=5, learning_rate=rate, seed=seed)
+        )
+        rows.append(row("FedAvg, 5 local steps", seed, averaged.accuracies, averaged.traffic.total))
+        many = run_multihead(
+            data, MultiHeadPlan(rounds=steps, heads=2, learning_rate=rate, seed=seed)
+        )
+        for head, name in ((0, "main"), (-1, "last auxiliary")):
+            found = many.heads[head]
+            rows.append(row(f"multi-headed, {name} head", seed, found, many.traffic.total))
+        tell(seed + 1, len(study.seeds))
+    methods = list(dict.fromkeys(r["method"] for r in rows))
+    pairs = [(method, methods[0]) for method in methods[1:]]
+    cameras = [
+        r
+        for seed in study.seeds
+        for r in run_adaptation(
+            dataset,
+            AdaptationPlan(seed=seed, general_samples=1500, camera_samples=300, teacher_epochs=8),
+        )
+    ]
+    kinds = ("teacher", "general", "distilled", "supervised")
+    # Cameras of one seed share teacher and student: the seed, not the camera, is the replication.
+    per_seed = [
+        {
+            "kind": k,
+            "seed": s,
+            "accuracy": float(np.mean([c[k] for c in cameras if c["seed"] == s])),
+        }
+        for s in study.seeds
+        for k in kinds
+    ]
+    write_json(
+        RESULTS / "references.json",
+        {
+            "manifest": manifest(asdict(study), seeds=study.seeds, dataset=dataset),
+            "skew": {
+                "summary": [
+                    entry
+                    for q in ("shared", "private", "bytes")
+                    for entry in ({"quantity": q, **e} for e in summarise(rows, q, ["method"]))
+                ],
+                "against labels alone": compare_pairs(
+                    [{"what": "shared", **r} for r in rows], "shared", ["what"],
+                    treatment="method", pairs=pairs,
+                ),
+                "rows": rows,
+            },
+            "adaptation": {
+                "summary": summarise(per_seed, "accuracy", ["kind"]),
+                "differences": compare_pairs(
+                    [{"what": "accuracy", **r} for r in per_seed], "accuracy", ["what"],
+                    treatment="kind",
+                    pairs=[("distilled", "general"), ("distilled", "teacher"),
+                           ("distilled", "supervised")],
+                ),
+                "cameras": cameras,
+            },
+        },
+    )  # fmt: skip
+
+
+def row(method: str, seed: int, accuracies: Sequence[Any], traffic: int) -> dict[str, Any]:
+    """Average one run over its clients."""
+    return {
+        "method": method,
+        "seed": seed,
+        "shared": round(float(np.mean([a.shared for a in accuracies])), 6),
+        "private": round(float(np.mean([a.private for a in accuracies])), 6),
+        "bytes": traffic,
+    }
+
+
+def rounds(repeats: int) -> None:
+    """Measure bytes and seconds of a round against the number of clients, case by case."""
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for clients in (2, 3, 5, 8):
+        labels = torch.arange(64) % 10
+        shares = [(torch.randn(64, 1, 28, 28, generator=generator), labels) for _ in range(clients)]
+        public = torch.randn(64, 1, 28, 28, generator=generator)
+        data = Material(shares, public, shares[0], 10)
+        variants = {
+            (case, on): Plan(rounds=repeats, case=case, distil_on=on)
+            for case in ("sum", "average")
+            for on in ("public", "private")
+        }
+        for (case, on), plan in variants.items():
+            run_decentralized(data, replace(plan, rounds=3))
+            start = time.perf_counter()
+            result = run_decentralized(data, plan)
+            elapsed = time.perf_counter() - start
+            each = [np.median(np.add(c.forward_s, c.backward_s)) for c in result.costs]
+            rows.append(
+                {
+                    "clients": clients,
+                    "case": case,
+                    "distil_on": on,
+                    "bytes_per_round": result.traffic.total // repeats,
+                    "bytes_received_per_client": result.costs[0].comm_bytes[0],
+                    "client_ms": round(1e3 * float(np.median(each)), 3),
+                    "round_ms": round(1e3 * elapsed / repeats, 3),
+                }
+            )
+            print(rows[-1])
+    note = "round_ms: all clients of a round one after another on one core, evaluation included"
+    write_json(
+        RESULTS / "rounds.json",
+        {"manifest": manifest({"repeats": repeats}, seeds=[0], notes=[note]), "rows": rows},
+    )
+
+
+def tell(done: int, total: int) -> None:
+    """Show progress on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r{done}/{total}", end="", file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=[*STUDIES, "references", "rounds"])
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--report-only", action="store_true")
+    parser.add_argument("--repeats", type=int, default=40, help="rounds timed for each K")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    if options.what == "rounds":
+        rounds(options.repeats)
+        return
+    dataset = load("fashion-mnist", options.data_dir)
+    if options.what == "references":
+        references(dataset)
+    else:
+        run(options.what, dataset, report_only=options.report_only)
+
+
+if __name__ == "__main__":
+    main()
