@@ -33,7 +33,6 @@ def command() -> None:
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
     """Show a bar with the time left on stderr (nothing when stderr is no terminal)."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
@@ -96,7 +95,7 @@ def collect(
     from dataclasses import replace
 
     from calibration.collect import collect as run
-    from calibration.collect import full_settings, quick_settings
+    from calibration.measure import full_settings, quick_settings
     from calibration.transport import parse_address
 
     settings = (quick_settings if quick else full_settings)(
@@ -197,10 +196,11 @@ def save_figure(figure: Any, path: str) -> None:
 
 
 def _print_fit(fitted: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from kdsim.tables import console as make_console
+
+    console = make_console()
     for curve, unit in ((fitted.compute, "batch"), (fitted.communication, "MB")):
         table = Table(title=f"{curve.side}: {curve.model} form, ms a {unit}", title_justify="left")
         for heading in ("c", "time", f"{100 * fitted.level:g} % interval", "measured", "trials"):
@@ -320,10 +320,11 @@ def _ratio(text: str) -> str:
 
 
 def _print_validation(result: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from kdsim.tables import console as make_console
+
+    console = make_console()
     table = Table(title="measured and predicted makespan (s)", title_justify="left")
     table.add_column("workload")
     table.add_column("policy")

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from calibration.bench_processes import Shared
 from calibration.commands.edge_kd import command
-from calibration.transport import payload_matrix
+from calibration.wire import payload_matrix
 from calibration.workloads import edge_kd
 from calibration.workloads.datasets import load
 from calibration.workloads.edge_kd import EdgeConfig, EdgeStudent, build_source, spec_of

@@ -298,7 +298,8 @@ def test_another_device_s_trace_cannot_be_validated_here(fitted):
 
 @pytest.mark.slow
 def test_collect_fit_and_validate_in_a_row(tmp_path):
-    from calibration.collect import CollectSettings, collect
+    from calibration.collect import collect
+    from calibration.measure import CollectSettings
 
     settings = CollectSettings(
         rounds=2, extra_rounds=0, window_s=0.1, batches=(1, 2), mb=(0.256,), guard=1.0,
