@@ -33,6 +33,7 @@ def command() -> None:
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
     """Show a bar with the time left on stderr (nothing when stderr is no terminal)."""
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
