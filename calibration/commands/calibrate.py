@@ -300,11 +300,26 @@ def validate(
             save_figure(getattr(validation_plots, draw)(result), path)
     if as_json:
         rows = json.loads(result.table.to_json(orient="records"))
-        click.echo(json.dumps({"rows": rows, "summary": result.summary}, sort_keys=True))
+        told = {"rows": rows, "summary": result.summary, "manifest": _manifest(fitted, settings)}
+        click.echo(json.dumps(told, sort_keys=True))
         return
     _print_validation(result)
     for path in filter(None, (output, plot, timelines)):
         click.echo(f"wrote {path}")
+
+
+def _manifest(fitted: Any, settings: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from calibration.device import fingerprint
+
+    return {
+        "trace": Path(str(fitted.trace.path)).name,
+        "trace_sha256": fitted.trace.sha256,
+        "models": {"compute": fitted.compute.model, "communication": fitted.communication.model},
+        "settings": asdict(settings),
+        "host": fingerprint(),
+    }
 
 
 def _ratio(text: str) -> str:

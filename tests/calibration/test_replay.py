@@ -291,7 +291,7 @@ def test_runs_are_interleaved_round_by_round():
 
 def test_another_device_s_trace_cannot_be_validated_here(fitted):
     header = {"cores": list(range(len(take_cores(None))))}
-    other = fit_trace(Trace(synthetic(11).rows, header), bootstrap=0)
+    other = fit_trace(Trace(synthetic(11, a2=0.05).rows, header), bootstrap=0)
     with pytest.raises(WorkloadError, match="validate on the device that was measured"):
         validate.validate(other, SETTINGS)
 
