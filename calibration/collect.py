@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from calibration.bench import Bench, BenchSettings, Teacher, TeacherProcess
+from calibration.bench import Bench, BenchSettings
+from calibration.bench_start import Teacher, TeacherProcess
 from calibration.device import (
     MEASUREMENT_ENVIRONMENT,
     device_name,

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from synthetic_traces import synthetic
 
 from calibration import bench_processes, collect, measure
-from calibration.bench import Bench, BenchSettings, TeacherProcess
+from calibration.bench import Bench, BenchSettings
+from calibration.bench_start import Teacher, TeacherProcess
 from calibration.bench_student import logit_bank
 from calibration.commands.calibrate import command
 from calibration.device import take_cores
@@ -137,8 +138,6 @@ def test_a_teacher_that_comes_back_is_taken_up_again_and_nothing_is_lost():
         if len(asked) == 5:
             gate.set()
         return source(kind, batch, chunk)
-
-    from calibration.bench import Teacher
 
     first = KnowledgeServer(slow_source, greeting)
     settings = bench_settings(reconnect_s=10.0)

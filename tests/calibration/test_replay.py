@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from synthetic_traces import synthetic
 
 from calibration import validate
-from calibration.bench import Bench, BenchSettings, Event, TeacherProcess
+from calibration.bench import Bench, BenchSettings, Event
+from calibration.bench_start import TeacherProcess
 from calibration.commands.calibrate import command
 from calibration.device import take_cores
 from calibration.fit import fit_trace
