@@ -36,6 +36,7 @@ from kdsim.errors import TransportError
 _MAX_GREETING_BYTES = 64 * 2**10
 _SOCKET_BUFFER = 2**20
 _MAX_CLIENTS = 64
+_FIRST_PAUSE_S = 0.05
 
 # --- TLS --------------------------------------------------------------------------------------
 
@@ -267,6 +268,7 @@ class KnowledgeStream:
         self._buffer = bytearray()
         self._pending: list[tuple[int, int, int]] = []
         self._socket: socket.socket | None = None
+        self._lost_at: float | None = None
         self.greeting: dict[str, Any] = {}
         self.reconnects = 0
         self._connect(reconnect_s)
@@ -335,6 +337,7 @@ class KnowledgeStream:
                     f"{chunk}, got {frame.type.name} of batch {frame.batch}, chunk {frame.chunk}"
                 )
             self._pending.pop(0)
+            self._lost_at = None
             return frame
 
     def _connected(self) -> socket.socket:
@@ -350,16 +353,30 @@ class KnowledgeStream:
         """Take the stream up again and repeat every request that has no answer yet."""
         if self._socket is None or self._reconnect_s <= 0:
             raise error
-        self.close()
-        self._connect(self._reconnect_s)
-        self.reconnects += 1
-        for request in self._pending:
-            self._send(request)
+        # Counted from the first loss since the last answer: a teacher that takes connections and
+        # drops them must not keep the stream busy for ever.
+        now = time.monotonic()
+        self._lost_at = now if self._lost_at is None else self._lost_at
+        give_up = self._lost_at + self._reconnect_s
+        while now <= give_up:
+            self.close()
+            self._connect(give_up - now)
+            self.reconnects += 1
+            try:
+                for request in self._pending:
+                    self._send(request)
+            except TransportError as again:
+                error = again
+                time.sleep(_FIRST_PAUSE_S)
+                now = time.monotonic()
+            else:
+                return
+        raise error
 
     def _connect(self, patience_s: float) -> None:
         host, port = self._address
         give_up = time.monotonic() + patience_s
-        pause = 0.05
+        pause = _FIRST_PAUSE_S
         while True:
             sock = None
             try:

@@ -262,6 +262,19 @@ def test_a_stream_resumes_at_the_right_chunk_after_a_drop():
         assert stream.reconnects >= 2
 
 
+def test_a_teacher_that_takes_connections_and_drops_them_is_given_up():
+    def drops(client, number):
+        welcome(client)
+
+    with (
+        fake_teacher(drops) as listener,
+        KnowledgeStream(listener.getsockname()[:2], timeout_s=1, reconnect_s=0.3) as stream,
+    ):
+        stream.request(0, 0)
+        with pytest.raises(TransportError):
+            stream.receive()
+
+
 def test_a_teacher_that_stays_away_is_an_error_not_a_hang():
     def leaves(client, number):
         welcome(client)
