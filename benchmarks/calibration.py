@@ -162,22 +162,27 @@ def main() -> None:
     found = []
     for seed in range(options.datasets):
         found.append(one(seed, options.bootstrap))
-        if seed % 20 == 19:
+        if seed % 20 == 19 or seed == options.datasets - 1:
+            # Written as it grows: a study that is stopped leaves what it has.
+            write(found, options.bootstrap, time.perf_counter() - started)
             print(f"{seed + 1} of {options.datasets}", file=sys.stderr)
+    print((RESULTS / "recovery.json").read_text())
+
+
+def write(found: list[dict], bootstrap: int, seconds: float) -> None:
+    """Write the results of the data sets so far."""
     summary = {
         "manifest": {
             "total_cores": TOTAL, "trials": TRIALS, "noise": NOISE, "outliers": OUTLIERS,
             "parameters": {"a1": A1, "a2": A2, "b1": B1, "b2": B2, "b3": B3},
-            "datasets": options.datasets, "bootstrap": options.bootstrap,
-            "seeds": f"0..{options.datasets - 1}", "host": fingerprint(),
-            "seconds": round(time.perf_counter() - started),
+            "datasets": len(found), "bootstrap": bootstrap, "seeds": f"0..{len(found) - 1}",
+            "host": fingerprint(), "seconds": round(seconds),
         },
         **summarise(found),
     }  # fmt: skip
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "recovery.json").write_text(json.dumps(summary, indent=2) + "\n")
     draw(found, RESULTS / "recovery.png")
-    print(json.dumps(summary, indent=2))
 
 
 if __name__ == "__main__":

@@ -12,14 +12,11 @@ communication cores, so that its work never slows the student; its CPU time is r
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import math
-import multiprocessing as mp
-import multiprocessing.forkserver
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -27,36 +24,14 @@ from typing import Any
 import numpy as np
 
 from calibration import bench_processes
-from calibration.device import measurement_environment, pin_process, process_cpu_s, split_cores
+from calibration.bench_start import Teacher, end_processes, hear, last_words, process_context
+from calibration.device import pin_process, process_cpu_s, split_cores
 from calibration.shares import Share, make_shares
 from calibration.transport import Tls
-from kdsim.errors import TransportError, WorkloadError
+from kdsim.errors import WorkloadError
 
-#: Chunks a worker has asked for ahead: the next answer is on its way while this one is decoded.
+#: Room for the counts of every Comm of a bench's life.
 _MAX_BATCHES = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class Teacher:
-    """A teacher in reach: where it listens, and its process when it is ours.
-
-    Attributes
-    ----------
-    address : (str, int)
-    greeting : dict
-        ``columns`` (floats a row) and ``chunk_rows`` (rows a chunk) at least.
-    pid : int or None
-        None for a teacher on another machine.
-    """
-
-    address: tuple[str, int]
-    greeting: dict[str, Any]
-    pid: int | None = None
-
-    @property
-    def chunk_mb(self) -> float:
-        """MB (1e6 bytes) of float32 values in a chunk."""
-        return int(self.greeting["columns"]) * int(self.greeting["chunk_rows"]) * 4e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,73 +101,6 @@ class Event:
     start: float
     end: float
     report: dict[str, Any] = field(default_factory=dict)
-
-
-def process_context() -> mp.context.BaseContext:
-    """Return a context whose processes start fresh, in a few milliseconds, with torch imported.
-
-    A fork server imports once and forks before any thread exists, so that every process begins
-    with no OpenMP team and no allocator history.
-    """
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["calibration.bench_processes", "calibration.bench_student", "torch", "numpy"]
-    )
-    with measurement_environment():
-        mp.forkserver.ensure_running()
-    return context
-
-
-class TeacherProcess:
-    """A teacher of our own on this machine, kept for a whole collection.
-
-    Parameters
-    ----------
-    source : str
-        ``module:function`` that builds ``(source, greeting)`` in the process.
-    spec : mapping
-        JSON values passed to it.
-    host, port : str, int
-        Where it listens.
-    tls : Tls, optional
-    timeout_s : float
-        How long it may take to get ready.
-    """
-
-    def __init__(
-        self,
-        source: str = "calibration.bench_student:logit_bank",
-        spec: Mapping[str, Any] | None = None,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        tls: Tls | None = None,
-        timeout_s: float = 120.0,
-    ) -> None:
-        context = process_context()
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=bench_processes.teacher_main,
-            args=(theirs, source, dict(spec or {}), host, port, tls),
-            daemon=True,
-            name="teacher",
-        )
-        self._process.start()
-        theirs.close()
-        said = _hear(self._pipe, timeout_s, "the teacher", self._process)
-        self.teacher = Teacher(
-            (said["host"], said["port"]), said["greeting"], pid=self._process.pid
-        )
-
-    def __enter__(self) -> Teacher:
-        return self.teacher
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the process."""
-        _end([self._process], [self._pipe])
 
 
 class Bench:
@@ -273,7 +181,7 @@ class Bench:
                 f"receiver {index}",
             )
         for process, pipe in zip(self._processes, self._pipes, strict=True):
-            said = _hear(pipe, settings.timeout_s, f"the {process.name}", process)
+            said = hear(pipe, settings.timeout_s, f"the {process.name}", process)
             self._team = said.get("team", self._team)
         if settings.virtual_cores:
             self._start_shares()
@@ -305,7 +213,7 @@ class Bench:
         for share in self._shares:
             share.close()
         self._shares = []
-        _end(self._processes, self._pipes)
+        end_processes(self._processes, self._pipes)
         self._processes, self._pipes = [], []
 
     # -- what runs where ------------------------------------------------------------------------
@@ -450,7 +358,7 @@ class Bench:
             raise WorkloadError(f"the bench stalled: no task ended within {limit:g} s")
         index = self._pipes.index(ready[0])
         process = self._processes[index]
-        said = _hear(self._pipes[index], limit, f"the {process.name}", process)
+        said = hear(self._pipes[index], limit, f"the {process.name}", process)
         if said["task"] == "comm":
             mb, start = self._granted_mb.pop(said["batch"])
             return Event("comm", mb, start, said["end"])
@@ -462,47 +370,12 @@ class Bench:
     def ask_student(self, question: str, **values: Any) -> dict[str, Any]:
         """Put a question to an idle student (e.g. ``accuracy``) and wait for its answer."""
         self._tell(0, {"do": question, **values})
-        return _hear(self._pipes[0], self.settings.timeout_s, "the student", self._processes[0])
+        return hear(self._pipes[0], self.settings.timeout_s, "the student", self._processes[0])
 
     def _tell(self, index: int, message: Mapping[str, Any]) -> None:
         process = self._processes[index]
         try:
             self._pipes[index].send_bytes(json.dumps(message).encode())
         except OSError as error:
-            said = _last_words(self._pipes[index])
+            said = last_words(self._pipes[index])
             raise WorkloadError(f"the {process.name} died: {said or error.strerror}") from error
-
-
-def _hear(pipe: Connection, timeout_s: float, who: str, process: Any) -> dict[str, Any]:
-    """Read one JSON message; turn silence, death and reported failures into errors."""
-    try:
-        if not pipe.poll(timeout_s):
-            raise WorkloadError(f"{who} gave no sign within {timeout_s:g} s")
-        said: dict[str, Any] = json.loads(pipe.recv_bytes())
-    except (EOFError, OSError) as error:
-        process.join(timeout=2.0)
-        raise WorkloadError(f"{who} died (exit code {process.exitcode})") from error
-    if "failure" in said:
-        kind = TransportError if said.get("kind") == "transport" else WorkloadError
-        raise kind(f"{who}: {said['failure']}")
-    return said
-
-
-def _last_words(pipe: Connection) -> str:
-    with contextlib.suppress(EOFError, OSError, ValueError):
-        if pipe.poll(0):
-            return str(json.loads(pipe.recv_bytes()).get("failure", ""))
-    return ""
-
-
-def _end(processes: Sequence[Any], pipes: Sequence[Connection]) -> None:
-    """Ask processes to end, then make them."""
-    for pipe in pipes:
-        with contextlib.suppress(OSError):
-            pipe.send_bytes(b'{"do": "stop"}')
-        pipe.close()  # End of file: they stop even if they never read the message.
-    for process in processes:
-        process.join(timeout=3.0)
-        if process.is_alive():
-            process.kill()
-            process.join(timeout=3.0)

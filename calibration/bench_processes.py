@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from calibration.device import thread_ids
-from calibration.transport import KnowledgeServer, KnowledgeStream, Tls, payload_matrix
+from calibration.transport import KnowledgeServer, KnowledgeStream, Tls
+from calibration.wire import payload_matrix
 from kdsim.errors import KdsimError, TransportError, WorkloadError
 
 #: Indices into `Shared.control`: chunks granted, chunks claimed, active workers, compute threads,

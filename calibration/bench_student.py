@@ -18,7 +18,8 @@ from torch import nn
 from torch.nn import functional
 
 from calibration.bench_processes import Shared
-from calibration.transport import Knowledge, Source, matrix_payload
+from calibration.transport import Source
+from calibration.wire import Knowledge, matrix_payload
 from kdsim.errors import WorkloadError
 
 #: 128 images of 28 x 28 through 16 and 32 channels: about 20 ms on a server core, forward and

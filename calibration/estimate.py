@@ -255,7 +255,7 @@ def fit_table(samples: Samples, total: int) -> tuple[dict[str, Any], FloatArray]
     rates = np.array([math.exp(-_soft_mean(samples.log_time[samples.cores == c])) for c in counts])
     own = total - counts if samples.side == COMPUTE else counts
     order = np.argsort(own)
-    parameters = {"cores": own[order].astype(float).tolist(), "rates": rates[order].tolist()}
+    parameters = {"cores": [int(c) for c in own[order]], "rates": rates[order].tolist()}
     return parameters, curves.table_own_core_rates(
         parameters["cores"], parameters["rates"], total, side=samples.side
     )

@@ -109,7 +109,7 @@ class Curve:
         unseen = (rate > 0) & ~np.isin(c, self.measured)
         if unseen.any():
             warnings.warn(
-                f"{self.side}: no measurement at {sorted(set(np.atleast_1d(c)[unseen].tolist()))} "
+                f"{self.side}: no measurement at {np.unique(c[unseen]).tolist()} "
                 f"communication cores (measured: {list(self.measured)})",
                 ExtrapolationWarning,
                 stacklevel=2,
@@ -279,10 +279,10 @@ def _fit_side(
     smallest = min(int(np.sum(samples.cores == c)) for c in samples.counts)
     tail = expanded_tail(level, smallest, dof)
     low, high = _quantiles(drawn.rates, tail, rates)
-    ci = {
-        key: tuple(float(q) for q in np.quantile(values, [tail, 1 - tail]))
-        for key, values in drawn.parameters.items()
-    }
+    ci: dict[str, tuple[float, float]] = {}
+    for key, values in drawn.parameters.items():
+        ends = np.quantile(values, [tail, 1 - tail]) if len(values) else (math.nan, math.nan)
+        ci[key] = (float(ends[0]), float(ends[1]))
     table["chosen"] = table["model"] == name
     curve = Curve(
         samples.side, name, parameters, total, rates, low, high,
@@ -294,7 +294,7 @@ def _fit_side(
             f"{samples.side}: {dropped} of {len(samples.cores)} trials lie more than "
             f"{OUTLIER_SD:g} robust standard deviations off and were left out"
         )
-    return _FittedSide(curve, ci, table, reasons)  # type: ignore[arg-type]
+    return _FittedSide(curve, ci, table, reasons)
 
 
 def _quantiles(draws: FloatArray, tail: float, rates: FloatArray) -> tuple[FloatArray, FloatArray]:

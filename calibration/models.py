@@ -22,6 +22,7 @@ from kdsim import curves
 FloatArray = NDArray[np.float64]
 
 COMPUTE, COMMUNICATION = "compute", "communication"
+_LARGEST_LN_B3 = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +102,10 @@ def _paper_communication(total: int) -> SideModel:
     def parameters(v: FloatArray) -> dict[str, float]:
         first, gain, w = math.exp(v[0]), math.exp(v[1]), float(expit(v[2]))
         b1, b2 = gain * (1 - w) / (top - 1), gain * w / math.log(top)
-        # r1 = b1 + b2*ln b3. Without a logarithmic part eq. 4 has no constant left: b3 explodes.
-        exponent = (first - b1) / b2 if b2 > 0 else math.inf
-        return {"b1": b1, "b2": b2, "b3": math.exp(min(exponent, 700.0))}
+        # r1 = b1 + b2*ln b3. Without a logarithmic part eq. 4 has no constant left and b3 leaves
+        # the range of floats; the least b2 that keeps it in adds under 0.5 % to the curve.
+        b2 = max(b2, abs(first - b1) / _LARGEST_LN_B3)
+        return {"b1": b1, "b2": b2, "b3": math.exp((first - b1) / b2) if b2 > 0 else 1.0}
 
     def start(c: FloatArray, rates: FloatArray) -> FloatArray:
         low, high = rates[np.argmin(c)], rates[np.argmax(c)]

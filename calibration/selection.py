@@ -103,6 +103,12 @@ def choose(
             )
         return "paper", notes
     testable = table[(table["k"] < table["core_counts"]) | (table["model"] == TABLE)]
+    if testable["aicc"].isna().all():
+        notes.append(
+            f"{side}: the paper's form misses the measurements' intervals at c = {off}, and there "
+            "are too few trials to compare others; the measured table is used"
+        )
+        return TABLE, notes
     best = str(testable.loc[testable["aicc"].idxmin(), "model"])
     notes.append(
         f"{side}: the paper's form misses the measurements' intervals at c = {off}; "

@@ -1,12 +1,11 @@
-"""Logits over the wire: a framed, checksummed, length-limited protocol on TCP.
+"""Knowledge over TCP: a server that answers for a teacher, and streams that ask for an edge.
 
 The edge pulls: a client asks for chunk k of batch i and gets exactly that, so after a dropped
-connection it asks again for what it still lacks and nothing is lost or doubled. Nothing on the
-wire is code: headers are fixed structs, the greeting is JSON, payloads are raw little-endian
-floats. Servers bind loopback unless told otherwise; every wait has a limit; TLS is optional.
+connection it asks again for what it still lacks and nothing is lost or doubled. Servers bind
+loopback unless told otherwise; every wait has a limit; TLS is optional.
 
-What is not here: who asks for which batch and when (``calibration.bench``), what the numbers
-mean (``calibration.workloads``).
+What is not here: the frames themselves (``calibration.wire``), who asks for which batch and when
+(``calibration.bench``), what the numbers mean (``calibration.workloads``).
 """
 
 from __future__ import annotations
@@ -16,221 +15,28 @@ import json
 import os
 import socket
 import ssl
-import struct
 import threading
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from calibration.wire import (
+    Frame,
+    FrameType,
+    Knowledge,
+    peer_name,
+    reason_of,
+    receive_frame,
+    send_frame,
+)
 from kdsim.errors import TransportError
 
-#: magic, type, knowledge kind, reserved, batch, chunk, payload length, CRC-32 of the payload
-_HEADER = struct.Struct("<4sBBHIIII")
-#: rows, columns of the matrix that follows, float32 little-endian
-_SHAPE = struct.Struct("<II")
-MAGIC = b"KDL1"
-MAX_FRAME_BYTES = 64 * 2**20
 _MAX_GREETING_BYTES = 64 * 2**10
 _SOCKET_BUFFER = 2**20
 _MAX_CLIENTS = 64
-
-
-class FrameType(IntEnum):
-    """What a frame carries."""
-
-    HELLO = 1
-    WELCOME = 2
-    REQUEST = 3
-    KNOWLEDGE = 4
-    REFUSAL = 5
-
-
-class Knowledge(IntEnum):
-    """Which knowledge of the teacher a request asks for."""
-
-    RESPONSE = 0
-    FEATURE = 1
-    RELATION = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A frame as received; `payload` is a view of the receiver's buffer, valid until the next."""
-
-    type: FrameType
-    kind: int
-    batch: int
-    chunk: int
-    payload: memoryview
-
-
-# --- frames -----------------------------------------------------------------------------------
-
-
-def send_frame(
-    sock: socket.socket,
-    frame_type: FrameType,
-    payload: bytes | memoryview = b"",
-    *,
-    kind: int = 0,
-    batch: int = 0,
-    chunk: int = 0,
-    crc: int | None = None,
-) -> None:
-    """Send one frame.
-
-    Parameters
-    ----------
-    sock : socket
-        A connected socket with a timeout.
-    frame_type : FrameType
-    payload : bytes-like
-    kind, batch, chunk : int
-        What the payload is, or what is asked for.
-    crc : int, optional
-        The payload's CRC-32 where it is known already (a bank of logits is summed once).
-
-    Raises
-    ------
-    TransportError
-        If the peer is gone or does not take the data in time.
-    """
-    size = len(payload)
-    check = zlib.crc32(payload) if crc is None else crc
-    head = _HEADER.pack(MAGIC, frame_type, kind, 0, batch, chunk, size, check)
-    try:
-        if size < 2**12:
-            sock.sendall(head + bytes(payload))
-        else:
-            sock.sendall(head)
-            sock.sendall(payload)
-    except (OSError, ValueError) as error:
-        raise TransportError(f"{_peer(sock)}: cannot send: {_reason(error)}") from error
-
-
-def receive_frame(
-    sock: socket.socket,
-    buffer: bytearray | None = None,
-    *,
-    max_bytes: int = MAX_FRAME_BYTES,
-) -> Frame:
-    """Receive one frame and check it.
-
-    Parameters
-    ----------
-    sock : socket
-        A connected socket with a timeout.
-    buffer : bytearray, optional
-        Where the payload goes; grown when too small, made anew when not given.
-    max_bytes : int
-        Longest payload accepted. Checked before any memory is taken.
-
-    Returns
-    -------
-    Frame
-
-    Raises
-    ------
-    TransportError
-        If the peer closed, stalled, or sent anything but a well-formed frame.
-    """
-    head = bytearray(_HEADER.size)
-    _receive_exactly(sock, memoryview(head), "a frame header")
-    magic, number, kind, reserved, batch, chunk, size, crc = _HEADER.unpack(head)
-    if magic != MAGIC:
-        raise TransportError(
-            f"{_peer(sock)}: speaks another protocol: a frame begins with {MAGIC!r}, "
-            f"got {bytes(head[:8])!r}"
-        )
-    if number not in FrameType.__members__.values() or reserved:
-        raise TransportError(
-            f"{_peer(sock)}: malformed frame header (type {number}, reserved {reserved})"
-        )
-    if size > max_bytes:
-        raise TransportError(
-            f"{_peer(sock)}: oversized frame: at most {max_bytes} bytes are taken, got {size}"
-        )
-    if buffer is None:
-        buffer = bytearray(size)
-    elif len(buffer) < size:
-        buffer.extend(bytes(size - len(buffer)))
-    view = memoryview(buffer)[:size]
-    _receive_exactly(sock, view, f"batch {batch}, chunk {chunk}")
-    if zlib.crc32(view) != crc:
-        raise TransportError(
-            f"{_peer(sock)}: corrupt frame: checksum of batch {batch}, chunk {chunk} is "
-            f"{zlib.crc32(view):#010x}, the header says {crc:#010x}"
-        )
-    return Frame(FrameType(number), kind, batch, chunk, view)
-
-
-def _receive_exactly(sock: socket.socket, view: memoryview, what: str) -> None:
-    wanted, done = len(view), 0
-    while done < wanted:
-        try:
-            got = sock.recv_into(view[done:])
-        except (OSError, ValueError) as error:
-            raise TransportError(
-                f"{_peer(sock)}: lost while waiting for {what}: {_reason(error)}"
-            ) from error
-        if got == 0:
-            raise TransportError(
-                f"{_peer(sock)}: closed the connection while {what} was due "
-                f"({done} of {wanted} bytes had come)"
-            )
-        done += got
-
-
-def _peer(sock: socket.socket) -> str:
-    try:
-        host, port = sock.getpeername()[:2]
-    except (OSError, ValueError):
-        return "peer"
-    return f"peer {host}:{port}"
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer within the time limit"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {error.reason or error}"
-    return getattr(error, "strerror", None) or str(error)
-
-
-def matrix_payload(matrix: np.ndarray) -> bytes:
-    """Encode a (rows, columns) float matrix as a payload."""
-    rows, columns = matrix.shape
-    return _SHAPE.pack(rows, columns) + np.ascontiguousarray(matrix, dtype="<f4").tobytes()
-
-
-def payload_matrix(payload: memoryview) -> np.ndarray:
-    """Decode a payload into a (rows, columns) float32 view.
-
-    Raises
-    ------
-    TransportError
-        If the length and the shape disagree or a value is not finite.
-    """
-    if len(payload) < _SHAPE.size:
-        raise TransportError(f"knowledge frame too short: {len(payload)} bytes hold no shape")
-    rows, columns = _SHAPE.unpack_from(payload)
-    if rows * columns * 4 != len(payload) - _SHAPE.size:
-        raise TransportError(
-            f"knowledge frame says {rows} x {columns} floats, but holds "
-            f"{len(payload) - _SHAPE.size} bytes"
-        )
-    matrix = np.frombuffer(payload, dtype="<f4", offset=_SHAPE.size).reshape(rows, columns)
-    # One pass: the sum is finite unless a value is not (or it overflows, which logits never do).
-    if not np.isfinite(matrix.sum(dtype=np.float64)):
-        raise TransportError("knowledge frame holds NaN or infinite values")
-    return matrix
-
+_FIRST_PAUSE_S = 0.05
 
 # --- TLS --------------------------------------------------------------------------------------
 
@@ -274,7 +80,7 @@ class Tls:
                 context.verify_mode = ssl.CERT_REQUIRED
         except OSError as error:  # ssl.SSLError is one
             files = ", ".join(filter(None, (self.certificate, self.key, self.authority)))
-            raise TransportError(f"TLS: cannot load {files}: {_reason(error)}") from error
+            raise TransportError(f"TLS: cannot load {files}: {reason_of(error)}") from error
         return context
 
 
@@ -370,7 +176,7 @@ class KnowledgeServer:
             with self._lock:
                 self._clients[key] = client
             if receive_frame(client, max_bytes=_MAX_GREETING_BYTES).type != FrameType.HELLO:
-                raise TransportError(f"{_peer(client)}: must begin with a greeting")
+                raise TransportError(f"{peer_name(client)}: must begin with a greeting")
             send_frame(client, FrameType.WELCOME, self._greeting)
             while not self._closing.is_set():
                 self._answer(client)
@@ -388,7 +194,7 @@ class KnowledgeServer:
         frame = receive_frame(client, max_bytes=0)
         client.settimeout(self._timeout_s)
         if frame.type != FrameType.REQUEST:
-            raise TransportError(f"{_peer(client)}: expected a request, got {frame.type.name}")
+            raise TransportError(f"{peer_name(client)}: expected a request, got {frame.type.name}")
         found = self._source(frame.kind, frame.batch, frame.chunk)
         names = {"kind": frame.kind, "batch": frame.batch, "chunk": frame.chunk}
         if found is None:
@@ -462,6 +268,7 @@ class KnowledgeStream:
         self._buffer = bytearray()
         self._pending: list[tuple[int, int, int]] = []
         self._socket: socket.socket | None = None
+        self._lost_at: float | None = None
         self.greeting: dict[str, Any] = {}
         self.reconnects = 0
         self._connect(reconnect_s)
@@ -521,16 +328,16 @@ class KnowledgeStream:
                 continue
             if frame.type == FrameType.REFUSAL:
                 reason = bytes(frame.payload).decode(errors="replace")
-                raise TransportError(
-                    f"{_peer(self._connected())}: refused batch {batch}, chunk {chunk}: {reason}"
-                )
+                peer = peer_name(self._connected())
+                raise TransportError(f"{peer}: refused batch {batch}, chunk {chunk}: {reason}")
             got = (frame.kind, frame.batch, frame.chunk)
             if frame.type != FrameType.KNOWLEDGE or got != (kind, batch, chunk):
                 raise TransportError(
-                    f"{_peer(self._connected())}: out of order: asked for batch {batch}, chunk "
+                    f"{peer_name(self._connected())}: out of order: asked for batch {batch}, chunk "
                     f"{chunk}, got {frame.type.name} of batch {frame.batch}, chunk {frame.chunk}"
                 )
             self._pending.pop(0)
+            self._lost_at = None
             return frame
 
     def _connected(self) -> socket.socket:
@@ -546,16 +353,30 @@ class KnowledgeStream:
         """Take the stream up again and repeat every request that has no answer yet."""
         if self._socket is None or self._reconnect_s <= 0:
             raise error
-        self.close()
-        self._connect(self._reconnect_s)
-        self.reconnects += 1
-        for request in self._pending:
-            self._send(request)
+        # Counted from the first loss since the last answer: a teacher that takes connections and
+        # drops them must not keep the stream busy for ever.
+        now = time.monotonic()
+        self._lost_at = now if self._lost_at is None else self._lost_at
+        give_up = self._lost_at + self._reconnect_s
+        while now <= give_up:
+            self.close()
+            self._connect(give_up - now)
+            self.reconnects += 1
+            try:
+                for request in self._pending:
+                    self._send(request)
+            except TransportError as again:
+                error = again
+                time.sleep(_FIRST_PAUSE_S)
+                now = time.monotonic()
+            else:
+                return
+        raise error
 
     def _connect(self, patience_s: float) -> None:
         host, port = self._address
         give_up = time.monotonic() + patience_s
-        pause = 0.05
+        pause = _FIRST_PAUSE_S
         while True:
             sock = None
             try:
@@ -575,7 +396,7 @@ class KnowledgeStream:
                 _close(sock)
                 if time.monotonic() + pause > give_up:
                     raise TransportError(
-                        f"teacher {host}:{port}: cannot connect: {_reason(error)}"
+                        f"teacher {host}:{port}: cannot connect: {reason_of(error)}"
                     ) from error
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
@@ -590,13 +411,13 @@ def _greet(sock: socket.socket) -> dict[str, Any]:
     send_frame(sock, FrameType.HELLO)
     frame = receive_frame(sock, max_bytes=_MAX_GREETING_BYTES)
     if frame.type != FrameType.WELCOME:
-        raise TransportError(f"{_peer(sock)}: expected a welcome, got {frame.type.name}")
+        raise TransportError(f"{peer_name(sock)}: expected a welcome, got {frame.type.name}")
     try:
         greeting = json.loads(bytes(frame.payload))
     except ValueError as error:
-        raise TransportError(f"{_peer(sock)}: its welcome is not JSON") from error
+        raise TransportError(f"{peer_name(sock)}: its welcome is not JSON") from error
     if not isinstance(greeting, dict):
-        raise TransportError(f"{_peer(sock)}: its welcome must be a JSON object")
+        raise TransportError(f"{peer_name(sock)}: its welcome must be a JSON object")
     return greeting
 
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
-from calibration.bench import Bench, BenchSettings, TeacherProcess
+from calibration.bench import Bench, BenchSettings
+from calibration.bench_start import TeacherProcess
 from calibration.device import foreign_share, read_cpu, take_cores, wait_for_calm
 from calibration.fit import Fit
 from calibration.replay import LiveRun, replay
@@ -401,8 +402,3 @@ def summarise(table: pd.DataFrame) -> dict[str, Any]:
         "pairs_separated": separated,
         "pairs_in_order": ordered,
     }
-
-
-def quick(settings: ValidationSettings) -> ValidationSettings:
-    """Shrink a validation to about a minute."""
-    return replace(settings, runs=2)

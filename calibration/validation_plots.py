@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from calibration.plots import BLUE, GREEN, GREY, ORANGE, PURPLE
-from calibration.replay import LiveRun
+from calibration.replay import LiveRun, Task
 from calibration.validate import Validation
 from kdsim.results import Run
 
@@ -61,16 +62,30 @@ def validation_figure(result: Validation) -> Figure:
     return figure
 
 
-def plot_live_timeline(run: LiveRun, ax: Axes) -> Axes:
-    """Draw a real run's tasks over time, with the communication cores as a line below."""
+def plot_live_timeline(run: LiveRun, total_cores: int, ax: Axes) -> Axes:
+    """Draw a real run's tasks over time, with the communication cores as a line below.
+
+    A task's bar is interrupted where its side had no core.
+    """
     for task in run.tasks:
         lane, colour = _LANES[task.kind]
-        ax.broken_barh([(task.start, task.end - task.start)], (lane - 0.35, 0.7),
-                       facecolor=colour, edgecolor="white", lw=0.5)  # fmt: skip
+        for start, end in _served(task, run, total_cores):
+            ax.broken_barh([(start, end - start)], (lane - 0.35, 0.7), facecolor=colour)
+        ax.plot([task.end, task.end], [lane - 0.35, lane + 0.35], color="white", lw=0.5)
     times = [t for t, _ in run.splits] + [run.makespan]
     cores = [c for _, c in run.splits] + [run.splits[-1][1]]
     _cores_line(ax, times, cores)
     return _lanes(ax, f"measured: {run.policy}, {run.makespan:.3f} s")
+
+
+def _served(task: Task, run: LiveRun, total_cores: int) -> Iterator[tuple[float, float]]:
+    """Yield the stretches of a task in which its side had a core."""
+    without = 0 if task.kind == "comm" else total_cores
+    ends = [t for t, _ in run.splits[1:]] + [run.makespan]
+    for (start, cores), end in zip(run.splits, ends, strict=True):
+        low, high = max(start, task.start), min(end, task.end)
+        if cores != without and high > low:
+            yield low, high
 
 
 def plot_simulated_timeline(run: Run, ax: Axes) -> Axes:
@@ -125,8 +140,9 @@ def timeline_figure(result: Validation, *, policies: int = 3) -> Figure:
     figure = Figure(figsize=(9, 2.6 * len(picks)), layout="constrained")
     axes = figure.subplots(2 * len(picks), 1, sharex=True, squeeze=False)[:, 0]
     for row, policy in enumerate(picks):
-        plot_live_timeline(result.live[ratio, policy], axes[2 * row])
-        plot_simulated_timeline(result.simulated[ratio, policy], axes[2 * row + 1])
+        simulated = result.simulated[ratio, policy]
+        plot_live_timeline(result.live[ratio, policy], simulated.plan.c_total, axes[2 * row])
+        plot_simulated_timeline(simulated, axes[2 * row + 1])
     for ax in axes[:-1]:
         ax.set_xlabel("")
     figure.suptitle(f"workload {ratio}: blue Forward, green Backward, orange Comm",

@@ -96,7 +96,7 @@ def collect(
     from dataclasses import replace
 
     from calibration.collect import collect as run
-    from calibration.collect import full_settings, quick_settings
+    from calibration.measure import full_settings, quick_settings
     from calibration.transport import parse_address
 
     settings = (quick_settings if quick else full_settings)(
@@ -197,10 +197,11 @@ def save_figure(figure: Any, path: str) -> None:
 
 
 def _print_fit(fitted: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from kdsim.tables import console as make_console
+
+    console = make_console()
     for curve, unit in ((fitted.compute, "batch"), (fitted.communication, "MB")):
         table = Table(title=f"{curve.side}: {curve.model} form, ms a {unit}", title_justify="left")
         for heading in ("c", "time", f"{100 * fitted.level:g} % interval", "measured", "trials"):
@@ -299,11 +300,26 @@ def validate(
             save_figure(getattr(validation_plots, draw)(result), path)
     if as_json:
         rows = json.loads(result.table.to_json(orient="records"))
-        click.echo(json.dumps({"rows": rows, "summary": result.summary}, sort_keys=True))
+        told = {"rows": rows, "summary": result.summary, "manifest": _manifest(fitted, settings)}
+        click.echo(json.dumps(told, sort_keys=True))
         return
     _print_validation(result)
     for path in filter(None, (output, plot, timelines)):
         click.echo(f"wrote {path}")
+
+
+def _manifest(fitted: Any, settings: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from calibration.device import fingerprint
+
+    return {
+        "trace": Path(str(fitted.trace.path)).name,
+        "trace_sha256": fitted.trace.sha256,
+        "models": {"compute": fitted.compute.model, "communication": fitted.communication.model},
+        "settings": asdict(settings),
+        "host": fingerprint(),
+    }
 
 
 def _ratio(text: str) -> str:
@@ -320,10 +336,11 @@ def _ratio(text: str) -> str:
 
 
 def _print_validation(result: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from kdsim.tables import console as make_console
+
+    console = make_console()
     table = Table(title="measured and predicted makespan (s)", title_justify="left")
     table.add_column("workload")
     table.add_column("policy")

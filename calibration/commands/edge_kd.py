@@ -102,10 +102,11 @@ def command(
 
 
 def _print(result: dict[str, Any], output: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from kdsim.tables import console as make_console
+
+    console = make_console()
     table = Table(
         title=f"test accuracy, {result['manifest']['data']['name']}", title_justify="left"
     )

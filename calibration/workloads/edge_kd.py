@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from calibration.bench_processes import Shared
-from calibration.transport import Knowledge, Source, matrix_payload
+from calibration.transport import Source
+from calibration.wire import Knowledge, matrix_payload
 from calibration.workloads.datasets import Dataset, Split, load, split
 from calibration.workloads.knowledge import FeatureProjection, feature_loss, relation_loss
 from calibration.workloads.losses import distillation_loss

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from calibration.bench import Bench, BenchSettings, Teacher, TeacherProcess
+from calibration.bench import Bench, BenchSettings
+from calibration.bench_start import Teacher, TeacherProcess
 from calibration.device import take_cores
 from calibration.replay import LiveRun, replay
 from calibration.transport import KnowledgeStream, Tls

@@ -9,18 +9,20 @@ import pytest
 from click.testing import CliRunner
 from synthetic_traces import synthetic
 
-from calibration import bench_processes, collect
-from calibration.bench import Bench, BenchSettings, TeacherProcess
+from calibration import bench_processes, collect, measure
+from calibration.bench import Bench, BenchSettings
+from calibration.bench_start import Teacher, TeacherProcess
 from calibration.bench_student import logit_bank
 from calibration.commands.calibrate import command
 from calibration.device import take_cores
 from calibration.trace import read_trace, write_trace
-from calibration.transport import KnowledgeServer, payload_matrix
+from calibration.transport import KnowledgeServer
+from calibration.wire import payload_matrix
 from kdsim.errors import KdsimError, TraceError, TransportError, WorkloadError
 
 TINY = {"batch": 8, "channels": [2, 4], "classes": 100}
 #: A guard of 1 accepts trials on a busy machine: these tests check the path, not the times.
-FAST = collect.CollectSettings(
+FAST = measure.CollectSettings(
     rounds=1, extra_rounds=0, window_s=0.05, batches=(1, 2), mb=(0.256,), guard=1.0,
     patience_s=0.0, device="test",
 )  # fmt: skip
@@ -45,7 +47,7 @@ def bench_settings(**changes):
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("total", [1, 2, 3, 4, 8])
 def test_every_feasible_split_of_each_side_is_measured(total, full):
-    points = collect.plan_points(total, full=full)
+    points = measure.plan_points(total, full=full)
     fitted = [p for p in points if p.condition in {"alone", "contended"}]
     compute = {p.comm_cores for p in fitted if "compute" in p.sides}
     comm = {p.comm_cores for p in fitted if "comm" in p.sides}
@@ -55,7 +57,7 @@ def test_every_feasible_split_of_each_side_is_measured(total, full):
 
 
 def test_rounds_are_interleaved_in_orders_that_a_seed_fixes():
-    points = collect.plan_points(4, full=True)
+    points = measure.plan_points(4, full=True)
     orders = [collect._shuffled(points, 7, trial) for trial in range(5)]
     assert orders == [collect._shuffled(points, 7, trial) for trial in range(5)]
     assert len({tuple(order) for order in orders}) == 5
@@ -136,8 +138,6 @@ def test_a_teacher_that_comes_back_is_taken_up_again_and_nothing_is_lost():
         if len(asked) == 5:
             gate.set()
         return source(kind, batch, chunk)
-
-    from calibration.bench import Teacher
 
     first = KnowledgeServer(slow_source, greeting)
     settings = bench_settings(reconnect_s=10.0)

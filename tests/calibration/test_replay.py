@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from synthetic_traces import synthetic
 
 from calibration import validate
-from calibration.bench import Bench, BenchSettings, Event, TeacherProcess
+from calibration.bench import Bench, BenchSettings, Event
+from calibration.bench_start import TeacherProcess
 from calibration.commands.calibrate import command
 from calibration.device import take_cores
 from calibration.fit import fit_trace
@@ -291,14 +292,15 @@ def test_runs_are_interleaved_round_by_round():
 
 def test_another_device_s_trace_cannot_be_validated_here(fitted):
     header = {"cores": list(range(len(take_cores(None))))}
-    other = fit_trace(Trace(synthetic(11).rows, header), bootstrap=0)
+    other = fit_trace(Trace(synthetic(11, a2=0.05).rows, header), bootstrap=0)
     with pytest.raises(WorkloadError, match="validate on the device that was measured"):
         validate.validate(other, SETTINGS)
 
 
 @pytest.mark.slow
 def test_collect_fit_and_validate_in_a_row(tmp_path):
-    from calibration.collect import CollectSettings, collect
+    from calibration.collect import collect
+    from calibration.measure import CollectSettings
 
     settings = CollectSettings(
         rounds=2, extra_rounds=0, window_s=0.1, batches=(1, 2), mb=(0.256,), guard=1.0,

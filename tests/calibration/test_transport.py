@@ -13,14 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibration.transport import (
+from calibration.transport import KnowledgeServer, KnowledgeStream, Tls, parse_address
+from calibration.wire import (
     MAGIC,
     FrameType,
-    KnowledgeServer,
-    KnowledgeStream,
-    Tls,
     matrix_payload,
-    parse_address,
     payload_matrix,
     receive_frame,
     send_frame,
@@ -160,7 +157,16 @@ def test_a_pickle_is_garbage_like_any_other(pair):
 
 def test_no_module_of_the_transport_unpickles():
     package = Path(__file__).parents[2] / "calibration"
-    for name in ("transport", "bench", "bench_processes", "replay", "trace", "curve_file"):
+    for name in (
+        "wire",
+        "transport",
+        "bench",
+        "bench_start",
+        "bench_processes",
+        "replay",
+        "trace",
+        "curve_file",
+    ):
         text = (package / f"{name}.py").read_text()
         assert "pickle" not in text
         assert ".recv()" not in text
@@ -254,6 +260,19 @@ def test_a_stream_resumes_at_the_right_chunk_after_a_drop():
         for chunk, matrix in enumerate(got):
             assert (matrix == logits(0, chunk)).all()
         assert stream.reconnects >= 2
+
+
+def test_a_teacher_that_takes_connections_and_drops_them_is_given_up():
+    def drops(client, number):
+        welcome(client)
+
+    with (
+        fake_teacher(drops) as listener,
+        KnowledgeStream(listener.getsockname()[:2], timeout_s=1, reconnect_s=0.3) as stream,
+    ):
+        stream.request(0, 0)
+        with pytest.raises(TransportError):
+            stream.receive()
 
 
 def test_a_teacher_that_stays_away_is_an_error_not_a_hang():
