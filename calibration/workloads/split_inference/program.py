@@ -189,9 +189,11 @@ def _chain(plan: Plan, tensor: int) -> list[int]:
     graph, chain, t = plan.graph, [tensor - 1], tensor
     while True:
         layer = graph.layers[t - 1]
-        if layer.window is not None and not layer.window.is_local:
-            return chain
         (*more, source) = layer.inputs
+        if layer.window is not None:
+            overhangs = layer.needs(graph.shapes[t].rows).hi > graph.shapes[source].height
+            if overhangs or not layer.window.is_local:
+                return chain
         alone = not more and source != 0 and source not in graph.sinks
         travels = any(m.tensor == source for m in plan.messages)
         if not alone or travels or len(graph.consumers(source)) != 1:

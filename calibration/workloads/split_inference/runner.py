@@ -231,7 +231,11 @@ class PartRunner:
 
     def _last_readers(self) -> list[tuple[list[int], int]]:
         """For each stage: the passing maps nobody reads afterwards, and its first step's place."""
-        last = {t: i for i, layer in enumerate(self.program.layers) for t in layer.inputs}
+        last: dict[int, int] = {}
+        for i, stage in enumerate(self.program.stages):
+            for step in stage:
+                read = self.program.layers[step.layer].inputs
+                last |= dict.fromkeys(read if step.action == "compute" else [step.layer + 1], i)
         sinks = {t for t, _ in self.program.sinks}
         found, place = [], 0
         for i, stage in enumerate(self.program.stages):
