@@ -8,10 +8,13 @@ and every interior cut is computed by the same call as the whole map.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter_ns
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from calibration.workloads.split_inference.layers import Layer, Rows
@@ -186,7 +189,11 @@ def whole_layer(layer: Layer, maps: Sequence[Tensor], weights: Weights) -> Tenso
 
 
 def whole_trunk(
-    layers: Sequence[Layer], x: Tensor, weights: Weights, keep: Sequence[int]
+    layers: Sequence[Layer],
+    x: Tensor,
+    weights: Weights,
+    keep: Sequence[int],
+    marks: NDArray[np.int64] | None = None,
 ) -> list[Tensor]:
     """Run all layers on the whole map, freeing each map after its last reader.
 
@@ -197,6 +204,8 @@ def whole_trunk(
     weights : mapping of str to Tensor
     keep : sequence of int
         Feature maps to return.
+    marks : (layers, 2) int array, optional
+        Receives start and end of every layer, ns.
 
     Returns
     -------
@@ -206,7 +215,10 @@ def whole_trunk(
     last: dict[int, int] = {t: i for i, layer in enumerate(layers) for t in layer.inputs}
     maps: dict[int, Tensor] = {0: x}
     for i, layer in enumerate(layers):
+        start = perf_counter_ns()
         maps[i + 1] = whole_layer(layer, [maps[t] for t in layer.inputs], weights)
+        if marks is not None:
+            marks[i] = start, perf_counter_ns()
         for t in layer.inputs:
             if last[t] == i and t not in keep:
                 maps.pop(t, None)
