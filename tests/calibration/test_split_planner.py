@@ -4,13 +4,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from torch import nn
-
-from calibration.workloads.split_inference import PlanError, plan, run_in_process, trace
-from calibration.workloads.split_inference.graph import evaluation_view
-from calibration.workloads.split_inference.layers import Rows, Window
-from calibration.workloads.split_inference.program import Program, compile_part
-from calibration.workloads.split_inference.runner import Mailbox
 from split_networks import (
     RandomNet,
     Spec,
@@ -19,6 +12,13 @@ from split_networks import (
     relative_error,
     vgg,
 )
+from torch import nn
+
+from calibration.workloads.split_inference import PlanError, plan, run_in_process, trace
+from calibration.workloads.split_inference.graph import evaluation_view
+from calibration.workloads.split_inference.layers import Rows, Window
+from calibration.workloads.split_inference.program import Program, compile_part
+from calibration.workloads.split_inference.runner import Mailbox
 
 SLOW = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 

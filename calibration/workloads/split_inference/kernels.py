@@ -20,6 +20,7 @@ from torch import Tensor
 from calibration.workloads.split_inference.layers import Layer, Rows
 
 Weights = Mapping[str, Tensor]
+Kernel = Callable[..., Tensor]
 
 #: Pointwise layers by name: tensor and the layer's scalars -> tensor.
 POINTWISE: dict[str, Callable[..., Tensor]] = {
@@ -42,42 +43,51 @@ POINTWISE: dict[str, Callable[..., Tensor]] = {
 PADDING_VALUE = {"max_pool": float("-inf")}
 
 
-def _conv(layer: Layer, blocks: Sequence[Tensor], weights: Weights, rows: Rows) -> Tensor:
-    o, (x,) = layer.options, blocks
+def _conv(layer: Layer, weights: Weights, rows: Rows) -> Kernel:
+    o = layer.options
     weight, bias = (weights[k] if k else None for k in layer.weights)
     left, right = o["padding_w"]
-    if left != right:  # padding="same" with an even kernel
-        x, left = F.pad(x, (left, right)), 0
-    return F.conv2d(x, weight, bias, tuple(o["stride"]), (0, left), tuple(o["dilation"]), o["groups"])
-
-
-def _batch_norm(layer: Layer, blocks: Sequence[Tensor], weights: Weights, rows: Rows) -> Tensor:
-    mean, var, weight, bias = (weights[k] if k else None for k in layer.weights)
-    return F.batch_norm(blocks[0], mean, var, weight, bias, False, 0.0, layer.options["eps"])
-
-
-def _max_pool(layer: Layer, blocks: Sequence[Tensor], weights: Weights, rows: Rows) -> Tensor:
-    o = layer.options
-    pad = (0, o["padding"][1])
-    return F.max_pool2d(
-        blocks[0], o["kernel"], o["stride"], pad, o["dilation"], ceil_mode=o["ceil_mode"]
+    stride, dilation, groups = list(o["stride"]), list(o["dilation"]), o["groups"]
+    if left == right:
+        return lambda x: torch.conv2d(x, weight, bias, stride, (0, left), dilation, groups)
+    # padding="same" with an even kernel
+    return lambda x: torch.conv2d(
+        F.pad(x, (left, right)), weight, bias, stride, 0, dilation, groups
     )
 
 
-def _avg_pool(layer: Layer, blocks: Sequence[Tensor], weights: Weights, rows: Rows) -> Tensor:
-    o, (x,) = layer.options, blocks
+def _batch_norm(layer: Layer, weights: Weights, rows: Rows) -> Kernel:
+    mean, var, weight, bias = (weights[k] if k else None for k in layer.weights)
+    eps = layer.options["eps"]
+    return lambda x: torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, False)
+
+
+def _max_pool(layer: Layer, weights: Weights, rows: Rows) -> Kernel:
+    arguments = _max_pool_arguments(layer)
+    return lambda x: torch.max_pool2d(x, *arguments)
+
+
+def _max_pool_arguments(layer: Layer) -> tuple[Any, ...]:
+    o = layer.options
+    return o["kernel"], o["stride"], [0, o["padding"][1]], o["dilation"], o["ceil_mode"]
+
+
+def _avg_pool(layer: Layer, weights: Weights, rows: Rows) -> Kernel:
+    o = layer.options
     pad, divisor = (0, o["padding"][1]), o["divisor_override"]
-    if divisor is None and _counts_differ(layer, rows):
-        # torch would count the rows of this block; the divisor depends on the rows of the map.
-        total = F.avg_pool2d(x, o["kernel"], o["stride"], pad, o["ceil_mode"], True, 1)
+    kernel, stride, ceil, count = o["kernel"], o["stride"], o["ceil_mode"], o["count_include_pad"]
+    if divisor is not None or not _counts_differ(layer, rows):
+        return lambda x: F.avg_pool2d(x, kernel, stride, pad, ceil, count, divisor)
+
+    # torch would count the rows of this block; the divisor depends on the rows of the map.
+    def run(x: Tensor) -> Tensor:
+        total = F.avg_pool2d(x, kernel, stride, pad, ceil, True, 1)
         tall = [_window_count(layer, r, 0) for r in range(rows.lo, rows.hi)]
         wide = [_window_count(layer, c, 1) for c in range(total.shape[-1])]
-        tall_t = torch.tensor(tall, dtype=x.dtype, device=x.device)  # (rows,)
-        wide_t = torch.tensor(wide, dtype=x.dtype, device=x.device)  # (columns,)
-        return total / (tall_t[:, None] * wide_t)
-    return F.avg_pool2d(
-        x, o["kernel"], o["stride"], pad, o["ceil_mode"], o["count_include_pad"], divisor
-    )
+        divisors = torch.tensor(tall, dtype=x.dtype)[:, None] * torch.tensor(wide, dtype=x.dtype)
+        return total / divisors  # (N, C, rows, columns) / (rows, columns)
+
+    return run
 
 
 def _counts_differ(layer: Layer, rows: Rows) -> bool:
@@ -98,26 +108,25 @@ def _window_count(layer: Layer, out: int, axis: int) -> int:
     return min(end, size) - max(start, 0)
 
 
-def _pointwise(layer: Layer, blocks: Sequence[Tensor], weights: Weights, rows: Rows) -> Tensor:
-    return POINTWISE[layer.options["function"]](blocks[0], *layer.options["scalars"])
+def _pointwise(layer: Layer, weights: Weights, rows: Rows) -> Kernel:
+    function, scalars = POINTWISE[layer.options["function"]], layer.options["scalars"]
+    return (lambda x: function(x, *scalars)) if scalars else function
 
 
-def _add(layer: Layer, blocks: Sequence[Tensor], weights: Weights, rows: Rows) -> Tensor:
-    return torch.add(blocks[0], blocks[1])
+def _add(layer: Layer, weights: Weights, rows: Rows) -> Kernel:
+    return torch.add
 
 
-def _mul(layer: Layer, blocks: Sequence[Tensor], weights: Weights, rows: Rows) -> Tensor:
-    return torch.mul(blocks[0], blocks[1])
+def _mul(layer: Layer, weights: Weights, rows: Rows) -> Kernel:
+    return torch.mul
 
 
-def _cat(layer: Layer, blocks: Sequence[Tensor], weights: Weights, rows: Rows) -> Tensor:
-    return torch.cat(list(blocks), dim=1)
+def _cat(layer: Layer, weights: Weights, rows: Rows) -> Kernel:
+    return lambda *maps: torch.cat(maps, dim=1)
 
 
-Kernel = Callable[[Layer, Sequence[Tensor], Weights, Rows], Tensor]
-
-#: Every kind of layer that can be split.
-KERNELS: dict[str, Kernel] = {
+#: Every kind of layer that can be split; each entry makes the function for some output rows.
+KERNELS: dict[str, Callable[[Layer, Weights, Rows], Kernel]] = {
     "conv": _conv,
     "batch_norm": _batch_norm,
     "max_pool": _max_pool,
@@ -129,35 +138,37 @@ KERNELS: dict[str, Kernel] = {
 }
 
 
-def compute(layer: Layer, blocks: Sequence[Tensor], weights: Weights, rows: Rows) -> Tensor:
-    """Compute output rows `rows` of a layer.
+def bind(layer: Layer, weights: Weights, rows: Rows) -> Kernel:
+    """Return the function that computes output rows `rows` of a layer.
 
     Parameters
     ----------
     layer : Layer
-    blocks : sequence of (N, C, layer.needs(rows).count, W) Tensor
-        One for each input, padding rows included.
     weights : mapping of str to Tensor
     rows : Rows
         The output rows, in the coordinates of the whole map.
 
     Returns
     -------
-    (N, C', rows.count, W') Tensor
+    callable
+        Takes one (N, C, layer.needs(rows).count, W) block for each input, padding rows included;
+        returns the (N, C', rows.count, W') block.
     """
-    return KERNELS[layer.kind](layer, blocks, weights, rows)
+    return KERNELS[layer.kind](layer, weights, rows)
 
 
-def compute_into(
-    out: Tensor, layer: Layer, blocks: Sequence[Tensor], weights: Weights, rows: Rows
-) -> None:
-    """Compute output rows `rows` straight into `out`, without a copy where torch allows it."""
+def bind_into(target: Tensor, layer: Layer, weights: Weights, rows: Rows) -> Callable[..., object]:
+    """Return the same, writing straight into `target`: without a copy where torch allows it."""
     if layer.kind == "pointwise" and layer.options["function"] == "relu":
-        torch.clamp_min(blocks[0], 0, out=out)  # what torch.relu computes, with an `out`
-    elif layer.kind == "add":
-        torch.add(blocks[0], blocks[1], out=out)
-    else:
-        out.copy_(compute(layer, blocks, weights, rows))
+        return lambda x: torch.clamp_min(x, 0, out=target)  # torch.relu, with an `out`
+    if layer.kind == "add":
+        return lambda x, y: torch.add(x, y, out=target)
+    if layer.kind == "max_pool":
+        arguments, pool = _max_pool_arguments(layer), torch.ops.aten.max_pool2d_with_indices.out
+        indices = torch.empty_like(target, dtype=torch.int64)
+        return lambda x: pool(x, *arguments, out=target, indices=indices)
+    kernel = bind(layer, weights, rows)
+    return lambda *blocks: target.copy_(kernel(*blocks))
 
 
 def whole_layer(layer: Layer, maps: Sequence[Tensor], weights: Weights) -> Tensor:
@@ -185,7 +196,7 @@ def whole_layer(layer: Layer, maps: Sequence[Tensor], weights: Weights) -> Tenso
             o["count_include_pad"],
             o["divisor_override"],
         )
-    return compute(layer, maps, weights, Rows(0, x.shape[-2]))
+    return bind(layer, weights, Rows(0, x.shape[-2]))(*maps)
 
 
 def whole_trunk(

@@ -270,9 +270,7 @@ class WorkerPool:
                 del waiting[fd]
         return answers
 
-    def _answer(
-        self, rank: int, deadline: float, seconds: float, take: Any
-    ) -> Frame | None:
+    def _answer(self, rank: int, deadline: float, seconds: float, take: Any) -> Frame | None:
         channel = self._channel(rank)
         try:
             kind, meta, size = channel.recv_header(deadline)

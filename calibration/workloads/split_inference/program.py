@@ -80,9 +80,7 @@ class Program:
             "parts": self.parts,
             "layers": [layer.to_json() for layer in self.layers],
             "shapes": [list(s) for s in self.shapes],
-            "messages": [
-                [m.tensor, m.source, m.target, *m.rows, m.values] for m in self.messages
-            ],
+            "messages": [[m.tensor, m.source, m.target, *m.rows, m.values] for m in self.messages],
             "stages": [
                 [[s.action, s.layer, *s.rows, s.message] for s in stage] for stage in self.stages
             ],

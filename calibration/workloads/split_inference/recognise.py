@@ -322,5 +322,3 @@ def is_windowed(node: fx.Node, module: nn.Module | None) -> bool:
     if module is not None:
         return isinstance(module, _WINDOWED_MODULES)
     return node.op == "call_function" and node.target in _WINDOWED_FUNCTIONS
-
-

@@ -193,9 +193,7 @@ class Job:
                 if direct is None:
                     block.copy_(into)
 
-        self.pool.ask(
-            "run", [meta] * len(self.programs), payloads, timeout_s=seconds, take=take
-        )
+        self.pool.ask("run", [meta] * len(self.programs), payloads, timeout_s=seconds, take=take)
         gathered = perf_counter_ns()
         return sinks, Timing(called, scattered, gathered, gathered, self.programs, tuple(steps))
 

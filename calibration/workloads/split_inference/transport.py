@@ -71,6 +71,7 @@ class TcpExchange:
         self._unsent: dict[int, deque[memoryview]] = {rank: deque() for rank in peers}
         self._early: dict[int, bytes] = {}
         self._header = memoryview(bytearray(_ROWS.size))
+        self._views: dict[int, tuple[Tensor, memoryview]] = {}
 
     def begin(self, image: int, timeout_s: float) -> None:
         """Start an image: whatever is left of the one before would be stale."""
@@ -79,11 +80,11 @@ class TcpExchange:
 
     def send(self, number: int, message: Message, rows: Tensor) -> None:
         """Hand rows to the socket; what it does not take at once goes out during later waits."""
-        data = tensor_bytes(rows)
+        data = self._bytes(number, rows)
         header = _ROWS.pack(self._image, number, len(data))
         queue = self._unsent[message.target]
         if queue:
-            queue += [memoryview(header), data]
+            queue += [memoryview(header), memoryview(bytes(data))]
             return
         try:
             sent = self._peers[message.target].sendmsg([header, data])
@@ -95,11 +96,12 @@ class TcpExchange:
             queue.append(memoryview(header)[sent:])
             sent = len(header)
         if sent - len(header) < len(data):
-            queue.append(data[sent - len(header) :])
+            # A copy: the buffer may serve another feature map before this has left.
+            queue.append(memoryview(bytes(data[sent - len(header) :])))
 
     def recv(self, number: int, message: Message, rows: Tensor) -> None:
         """Receive the rows of one message."""
-        into, source = tensor_bytes(rows), message.source
+        into, source = self._bytes(number, rows), message.source
         deadline = deadline_in(self._timeout_s)
         while True:
             if number in self._early:
@@ -131,6 +133,13 @@ class TcpExchange:
         """Close all connections."""
         for sock in self._peers.values():
             sock.close()
+
+    def _bytes(self, number: int, rows: Tensor) -> memoryview:
+        """Return the memory of `rows`; looked up, because making the view costs microseconds."""
+        known = self._views.get(number)
+        if known is None or known[0] is not rows:
+            known = self._views[number] = rows, tensor_bytes(rows)
+        return known[1]
 
     def _fill(self, source: int, into: memoryview, deadline: float) -> None:
         sock, done = self._peers[source], 0
@@ -267,7 +276,8 @@ class GlooExchange:
     def send(self, number: int, message: Message, rows: Tensor) -> None:
         """Start to send rows."""
         try:
-            self._pending.append(self._dist.isend(rows, message.target, tag=number))
+            # A copy: gloo reads the rows later, when the buffer may serve another feature map.
+            self._pending.append(self._dist.isend(rows.clone(), message.target, tag=number))
         except RuntimeError as error:
             raise _gone(message.target, f"could not be sent its rows ({_first(error)})") from error
 

@@ -215,12 +215,10 @@ class Worker:
             job.exchange.begin(meta["image"] + repeat, meta["timeout_s"] * 0.8)
             runner.run()
             job.exchange.end()
-            times.append(runner.times.copy())
+            times.append(runner.times)
         return np.stack(times), [_flat(block) for block in runner.results()]
 
-    def _whole(
-        self, job: _Job, x: Tensor, repeats: int
-    ) -> tuple[Any, list[memoryview]]:
+    def _whole(self, job: _Job, x: Tensor, repeats: int) -> tuple[Any, list[memoryview]]:
         """Run the network's own calls, one after the other: the baseline."""
         layers, sinks = job.program.layers, [t for t, _ in job.program.sinks]
         x = x.clone(memory_format=job.layout)  # not a view into a padded buffer
