@@ -55,10 +55,14 @@ class WorkerSpec:
         Cores it is pinned to; empty for no pinning.
     threads : int
         Compute threads.
+    slowdown : float
+        1 or more: makes every layer take this many times as long, to stand in for a slower
+        device in a cluster of unequal ones.
     """
 
     cores: tuple[int, ...] = ()
     threads: int = 1
+    slowdown: float = 1.0
 
 
 def available_cores() -> list[int]:
@@ -342,7 +346,7 @@ class WorkerPool:
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = os.environ | ALLOCATOR | {"PYTHONPATH": path}
         environment |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        log = tempfile.TemporaryFile()
+        log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "calibration.workloads.split_inference.worker"],
             stdin=subprocess.PIPE,
@@ -358,6 +362,7 @@ class WorkerPool:
             "halo_port": halo_port,
             "cores": list(spec.cores),
             "threads": spec.threads,
+            "slowdown": spec.slowdown,
             "timeout_s": self.timeout_s,
             "spin_s": self._spin_s,
         }
@@ -396,6 +401,7 @@ class WorkerPool:
             channel.close()
             return
         if "error" in hello.meta:
+            channel.close()
             raise WorkerError(f"worker {hello.meta['rank']}: {hello.meta['error']}")
         member = self._members[hello.meta["rank"]]
         member.channel, member.halo_port = channel, hello.meta["halo_port"]

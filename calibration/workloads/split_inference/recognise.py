@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - the name that torch itself uses
 from torch import Tensor, fx, nn
 
 from calibration.workloads.split_inference.kernels import json_scalars

@@ -55,6 +55,8 @@ class PartRunner:
     memory_format : torch.memory_format
         Layout of every feature map.
     dtype : torch.dtype
+    slowdown : float
+        Makes every layer take this many times as long, to stand in for a slower device.
     """
 
     def __init__(
@@ -66,8 +68,10 @@ class PartRunner:
         batch: int = 1,
         memory_format: torch.memory_format = torch.contiguous_format,
         dtype: torch.dtype = torch.float32,
+        slowdown: float = 1.0,
     ) -> None:
         self.program = program
+        self._slowdown = slowdown
         self._weights = weights
         self._exchange = exchange
         self._format = memory_format
@@ -201,7 +205,8 @@ class PartRunner:
     def _prepare(self, step: Step) -> Callable[[], object]:
         """Return a step with everything looked up: what the loop executes."""
         if step.action == "compute":
-            return self._computation(step)
+            run = self._computation(step)
+            return run if self._slowdown == 1.0 else _slowed(run, self._slowdown)
         message = self.program.messages[step.message]
         if step.action == "send":
             return self._sending(step.message, message)
@@ -284,6 +289,17 @@ class PartRunner:
             [t for t, stage in last.items() if stage == i and t not in self._buffers]
             for i in range(len(self.program.stages))
         ]
+
+
+def _slowed(run: Callable[[], object], factor: float) -> Callable[[], None]:
+    def slow() -> None:
+        start = perf_counter_ns()
+        run()
+        end = start + factor * (perf_counter_ns() - start)
+        while perf_counter_ns() < end:  # keep the core as busy as the slow device would be
+            pass
+
+    return slow
 
 
 # --- all parts in one process -----------------------------------------------------------------

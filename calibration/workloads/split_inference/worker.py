@@ -48,7 +48,10 @@ _IDLE_S = 3600.0  # a wait for the next command; the master's death closes the c
 class _Job:
     """One program with its weights, ready to run for any batch size."""
 
-    def __init__(self, meta: dict[str, Any], weights: dict[str, Tensor], exchange: Any) -> None:
+    def __init__(
+        self, meta: dict[str, Any], weights: dict[str, Tensor], exchange: Any, slowdown: float
+    ) -> None:
+        self.slowdown = slowdown
         self.program = Program.from_json(meta["program"])
         self.whole = bool(meta["whole"])
         self.weights = weights
@@ -66,6 +69,7 @@ class _Job:
                 batch=batch,
                 memory_format=self.layout,
                 dtype=self.dtype,
+                slowdown=self.slowdown,
             )
         return self._runners[batch]
 
@@ -77,7 +81,7 @@ class Worker:
     ----------
     settings : dict
         ``rank``, ``host``, ``port`` (of the master), ``token`` (hex), ``halo_port``,
-        ``threads``, ``timeout_s``.
+        ``threads``, ``slowdown``, ``timeout_s``, ``spin_s``.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -86,6 +90,7 @@ class Worker:
         self.token = bytes.fromhex(settings["token"])
         self.timeout_s: float = settings["timeout_s"]
         self.spin_s: float = settings["spin_s"]
+        self.slowdown: float = settings["slowdown"]
         self.jobs: dict[int, _Job] = {}
         self.exchanges: dict[str, Any] = {"none": NoExchange()}
         torch.set_num_threads(settings["threads"])
@@ -156,7 +161,9 @@ class Worker:
 
     def _job(self, meta: dict[str, Any], size: int) -> None:
         weights = unpack_tensors(meta["weights"], self._payload(size))
-        self.jobs[meta["job"]] = _Job(meta, weights, self.exchanges[meta["exchange"]])
+        self.jobs[meta["job"]] = _Job(
+            meta, weights, self.exchanges[meta["exchange"]], self.slowdown
+        )
         self._answer("ready", {})
 
     def _weights(self, meta: dict[str, Any], size: int) -> None:
