@@ -337,6 +337,34 @@ class SplitModel:
         """Copy the network's present weights to the workers."""
         self._job.refresh()
 
+    def tune(self, *, modes: str | Sequence[str] | None = None) -> Plan:
+        """Measure the workers as they are now and change to the plan that suits them best.
+
+        Parameters
+        ----------
+        modes : str or sequence of str, optional
+            Keeps these modes and changes only the row shares.
+
+        Returns
+        -------
+        Plan
+            The plan now in use.
+        """
+        from calibration.workloads.split_inference import cost  # which itself needs Job
+
+        parts = self.plan.parts
+        costs = cost.measure(self.pool, self.graph, parts, transport=self._transport)
+        chosen = cost.choose(
+            self.graph, parts, costs, modes=modes, itemsize=self._dtype.itemsize
+        )
+        self._job.forget()
+        self._job = Job(self.pool, chosen, transport=self._transport, dtype=self._dtype)
+        return chosen
+
+    def rebalance(self) -> Plan:
+        """Keep the modes and share the rows anew by the speed that the workers now have."""
+        return self.tune(modes=self.plan.modes)
+
     def close(self) -> None:
         """End the workers; closing twice does no harm."""
         if self._own:
