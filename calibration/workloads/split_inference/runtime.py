@@ -90,7 +90,6 @@ class Job:
         The first worker runs the network's own calls: the baseline.
     exchange : bool
         False drops every message: wrong results at the borders, the bound in time.
-    ranks : how many of the pool's workers take part follows from the plan.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class Job:
         if talks:
             pool.connect(transport)
         self.number = pool.new_job()
-        self._whole = whole
+        self.is_whole = whole
         described, payload = pack_tensors(dict(self.graph.weights))
         shared = {
             "job": self.number,
@@ -181,7 +180,7 @@ class Job:
         def take(
             rank: int, answer: dict[str, Any], size: int, channel: Channel, deadline: float
         ) -> None:
-            count = len(self.graph.layers) if self._whole else len(self.programs[rank].steps)
+            count = len(self.graph.layers) if self.is_whole else len(self.programs[rank].steps)
             marks = np.zeros((repeats, count, 2), dtype=np.int64)
             recv_exactly(channel.sock, memoryview(marks).cast("B"), deadline)
             steps[rank] = marks
@@ -354,9 +353,7 @@ class SplitModel:
 
         parts = self.plan.parts
         costs = cost.measure(self.pool, self.graph, parts, transport=self._transport)
-        chosen = cost.choose(
-            self.graph, parts, costs, modes=modes, itemsize=self._dtype.itemsize
-        )
+        chosen = cost.choose(self.graph, parts, costs, modes=modes, itemsize=self._dtype.itemsize)
         self._job.forget()
         self._job = Job(self.pool, chosen, transport=self._transport, dtype=self._dtype)
         return chosen
