@@ -253,11 +253,11 @@ class WorkerPool:
         deadline = deadline_in(seconds)
         waiting: dict[int, int] = {}
         for rank, meta in enumerate(metas):
-            channel = self._channel(rank)
+            channel = self.channel(rank)
             try:
                 channel.send(kind, meta, payloads[rank] if payloads else (), deadline=deadline)
             except (ClosedError, LateError) as error:
-                raise self._fail([rank], seconds) from error
+                raise self.fail([rank], seconds) from error
             waiting[channel.sock.fileno()] = rank
         answers: list[Frame | None] = [None] * len(metas)
         poller = select.poll()
@@ -266,7 +266,7 @@ class WorkerPool:
         while waiting:
             events = poller.poll(max(0.0, deadline - time.monotonic()) * 1e3)
             if not events:
-                raise self._fail(list(waiting.values()), seconds)
+                raise self.fail(list(waiting.values()), seconds)
             for fd, _ in events:
                 rank = waiting[fd]
                 answers[rank] = self._answer(rank, deadline, seconds, take)
@@ -275,11 +275,11 @@ class WorkerPool:
         return answers
 
     def _answer(self, rank: int, deadline: float, seconds: float, take: Any) -> Frame | None:
-        channel = self._channel(rank)
+        channel = self.channel(rank)
         try:
             kind, meta, size = channel.recv_header(deadline)
             if kind == "error":
-                raise self._fail([rank], seconds, meta["message"])
+                raise self.fail([rank], seconds, meta["message"])
             if take is not None:
                 take(rank, meta, size, channel, deadline)
                 return None
@@ -287,9 +287,10 @@ class WorkerPool:
             recv_exactly(channel.sock, payload, deadline)
             return Frame(kind, meta, payload)
         except (ClosedError, LateError) as error:
-            raise self._fail([rank], seconds) from error
+            raise self.fail([rank], seconds) from error
 
-    def _channel(self, rank: int) -> Channel:
+    def channel(self, rank: int) -> Channel:
+        """Return the connection to a worker."""
         channel = self._members[rank].channel
         if channel is None:
             raise WorkerError(f"worker {rank} never connected")
@@ -297,7 +298,7 @@ class WorkerPool:
 
     # --- faults -------------------------------------------------------------------------------
 
-    def _fail(self, ranks: Sequence[int], seconds: float, message: str = "") -> WorkerError:
+    def fail(self, ranks: Sequence[int], seconds: float, message: str = "") -> WorkerError:
         """Find out what happened, end all workers, return the error to raise."""
         # A killed process closes its sockets a moment before it can be reaped.
         grace = deadline_in(0.5)

@@ -28,6 +28,9 @@ from calibration.workloads.split_inference.program import (
 from calibration.workloads.split_inference.runner import wire
 from calibration.workloads.split_inference.wire import (
     Channel,
+    ClosedError,
+    LateError,
+    deadline_in,
     pack_tensors,
     recv_exactly,
     tensor_bytes,
@@ -90,6 +93,9 @@ class Job:
         The first worker runs the network's own calls: the baseline.
     exchange : bool
         False drops every message: wrong results at the borders, the bound in time.
+    dtype : torch.dtype
+    programs : sequence of Program, optional
+        What each worker executes; compiled from the plan by default.
     """
 
     def __init__(
@@ -101,12 +107,14 @@ class Job:
         whole: bool = False,
         exchange: bool = True,
         dtype: torch.dtype = torch.float32,
+        programs: Sequence[Program] | None = None,
     ) -> None:
-        if split.parts > len(pool):
-            raise WorkerError(f"the plan has {split.parts} parts, the pool {len(pool)} workers")
         self.pool, self.plan, self.dtype = pool, split, dtype
         self.graph = split.graph
-        programs = [compile_part(split, p) for p in range(split.parts)]
+        if programs is None:
+            programs = [compile_part(split, p) for p in range(split.parts)]
+        if len(programs) > len(pool):
+            raise WorkerError(f"{len(programs)} workers are needed, the pool has {len(pool)}")
         self.programs = tuple(programs if exchange else map(without_exchange, programs))
         talks = any(program.messages for program in self.programs)
         if talks:
@@ -123,18 +131,19 @@ class Job:
             "dtype": str(dtype).removeprefix("torch."),
         }
         metas = [shared | {"program": program.to_json()} for program in self.programs]
-        pool.ask("job", metas, [payload] * split.parts)
+        pool.ask("job", metas, [payload] * len(metas))
         self._image = 0
 
     def refresh(self) -> None:
         """Send the present weights to the workers again."""
         described, payload = pack_tensors(dict(self.graph.weights))
         meta = {"job": self.number, "weights": described}
-        self.pool.ask("weights", [meta] * self.plan.parts, [payload] * self.plan.parts)
+        count = len(self.programs)
+        self.pool.ask("weights", [meta] * count, [payload] * count)
 
     def forget(self) -> None:
         """Let the workers drop the job."""
-        self.pool.ask("forget", [{"job": self.number}] * self.plan.parts)
+        self.pool.ask("forget", [{"job": self.number}] * len(self.programs))
 
     def run(
         self, x: Tensor, *, repeats: int = 1, timeout_s: float | None = None
@@ -170,10 +179,7 @@ class Job:
             block = x[:, :, program.input_rows.lo : program.input_rows.hi]
             rows = wire(block)
             payloads.append([tensor_bytes(block.contiguous() if rows is None else rows)])
-        sinks = [
-            torch.empty((x.shape[0], *self.graph.shapes[t]), dtype=x.dtype, memory_format=layout)
-            for t in self.graph.sinks
-        ]
+        sinks = self._empty_sinks(x.shape[0])
         steps: list[Any] = [None] * len(self.programs)
         scattered = 0
 
@@ -184,17 +190,68 @@ class Job:
             marks = np.zeros((repeats, count, 2), dtype=np.int64)
             recv_exactly(channel.sock, memoryview(marks).cast("B"), deadline)
             steps[rank] = marks
-            for sink, (_, rows) in zip(sinks, self.programs[rank].sinks, strict=True):
-                block = sink[:, :, rows.lo : rows.hi]
-                direct = wire(block)
-                into = torch.empty(block.shape, dtype=x.dtype) if direct is None else direct
-                recv_exactly(channel.sock, tensor_bytes(into), deadline)
-                if direct is None:
-                    block.copy_(into)
+            self._read_sinks(rank, sinks, channel, deadline)
 
         self.pool.ask("run", [meta] * len(self.programs), payloads, timeout_s=seconds, take=take)
         gathered = perf_counter_ns()
         return sinks, Timing(called, scattered, gathered, gathered, self.programs, tuple(steps))
+
+    # --- streams ------------------------------------------------------------------------------
+
+    def start_stream(self, count: int, timeout_s: float) -> None:
+        """Tell all workers that `count` images will come, one after the other."""
+        meta = {"job": self.number, "count": count, "image": self._image, "timeout_s": timeout_s}
+        self._image += count
+        for rank in range(len(self.programs)):
+            try:
+                self.pool.channel(rank).send("stream", meta, deadline=deadline_in(timeout_s))
+            except (ClosedError, LateError) as error:
+                raise self.pool.fail([rank], timeout_s) from error
+
+    def take_streamed(self, timeout_s: float) -> list[Tensor]:
+        """Wait for the sinks of the next image of a stream."""
+        sinks, deadline = self._empty_sinks(1), deadline_in(timeout_s)
+        for rank, program in enumerate(self.programs):
+            if program.sinks:
+                self._expect(rank, "image", sinks, deadline, timeout_s)
+        return sinks
+
+    def end_stream(self, timeout_s: float) -> None:
+        """Wait until every worker has finished the stream."""
+        deadline = deadline_in(timeout_s)
+        for rank in range(len(self.programs)):
+            self._expect(rank, "done", [], deadline, timeout_s)
+
+    def _expect(
+        self, rank: int, kind: str, sinks: list[Tensor], deadline: float, timeout_s: float
+    ) -> None:
+        channel = self.pool.channel(rank)
+        try:
+            found, meta, _ = channel.recv_header(deadline)
+            if found != kind:
+                raise self.pool.fail([rank], timeout_s, str(meta.get("message", found)))
+            if sinks:
+                self._read_sinks(rank, sinks, channel, deadline)
+        except (ClosedError, LateError) as error:
+            raise self.pool.fail([rank], timeout_s) from error
+
+    def _empty_sinks(self, batch: int) -> list[Tensor]:
+        layout = self.graph.memory_format
+        return [
+            torch.empty((batch, *self.graph.shapes[t]), dtype=self.dtype, memory_format=layout)
+            for t in self.graph.sinks
+        ]
+
+    def _read_sinks(
+        self, rank: int, sinks: list[Tensor], channel: Channel, deadline: float
+    ) -> None:
+        for t, rows in self.programs[rank].sinks:
+            block = sinks[self.graph.sinks.index(t)][:, :, rows.lo : rows.hi]
+            direct = wire(block)
+            into = torch.empty(block.shape, dtype=self.dtype) if direct is None else direct
+            recv_exactly(channel.sock, tensor_bytes(into), deadline)
+            if direct is None:
+                block.copy_(into)
 
 
 class SplitModel:

@@ -46,7 +46,8 @@ class Method:
         ``whole``, ``openmp``, ``bound`` or ``mode/transport``.
     plan : Plan
     rounds_s : (rounds,) float array
-        Median seconds of the trunk in each round.
+        Median seconds of the trunk in each round: of the slowest part, from its first step to its
+        last, waiting included.
     layers_s : (parts, layers, 3) float array
         Median seconds of each layer: computing, waiting for rows, and sending the rows that it
         reads to other parts.
@@ -209,9 +210,10 @@ def _method(name: str, job: Job, timings: list[Timing]) -> Method:
     rounds_s, layers_s = [], []
     for timing in timings:
         steps = [s[1:] * 1e-9 for s in timing.steps]  # without the first image
-        start = np.min([s[:, 0, 0] for s in steps], axis=0)
-        end = np.max([s[:, -1, 1] for s in steps], axis=0)
-        rounds_s.append(np.median(end - start))
+        # Each part's own time, waits included. From the first start to the last end would add
+        # up what parts that exchange nothing drift apart over several images.
+        own = [s[:, -1, 1] - s[:, 0, 0] for s in steps]  # (images,) of each part
+        rounds_s.append(np.median(np.max(own, axis=0)))
         layers_s.append([_by_layer(job, part, s) for part, s in enumerate(steps)])
     return Method(
         name, job.plan, np.array(rounds_s), np.median(np.array(layers_s), axis=0), timings[-1]

@@ -44,7 +44,7 @@ class TcpExchange:
     peers : dict of int to socket
         Connected sockets by rank; owned by the exchange.
     watch : socket
-        The connection to the master: when it speaks during a wait, the wait ends.
+        The connection to the master: when it closes during a wait, the wait ends.
     timeout_s : float
         Longest wait for one message.
     spin_s : float
@@ -68,6 +68,7 @@ class TcpExchange:
         self._timeout_s = timeout_s
         self._spin_s = spin_s
         self._image = 0
+        self._master_waits = False  # its next image lies in the socket already
         self._unsent: dict[int, deque[memoryview]] = {rank: deque() for rank in peers}
         self._early: dict[int, bytes] = {}
         self._header = memoryview(bytearray(_ROWS.size))
@@ -76,6 +77,7 @@ class TcpExchange:
     def begin(self, image: int, timeout_s: float) -> None:
         """Start an image: whatever is left of the one before would be stale."""
         self._image, self._timeout_s = image, timeout_s
+        self._master_waits = False
         self._early.clear()
 
     def send(self, number: int, message: Message, rows: Tensor) -> None:
@@ -162,7 +164,8 @@ class TcpExchange:
         poller = select.poll()
         if source is not None:
             poller.register(self._peers[source], select.POLLIN)
-        poller.register(self._watch, select.POLLIN)
+        if not self._master_waits:
+            poller.register(self._watch, select.POLLIN)
         for rank, queue in self._unsent.items():
             if queue:
                 mask = select.POLLOUT | (select.POLLIN if rank == source else 0)
@@ -173,8 +176,20 @@ class TcpExchange:
             who = "a worker" if source is None else f"worker {source}"
             raise WorkerError(f"{who} sent or took no rows within {self._timeout_s:g} s")
         if any(fd == self._watch.fileno() for fd, _ in events):
-            raise WorkerError("the master gave up on this image")
+            self._check_master()
         self._flush()
+
+    def _check_master(self) -> None:
+        """Tell a master that has gone from one that has sent the next image already."""
+        try:
+            gone = not self._watch.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            gone = True
+        if gone:
+            raise WorkerError("the master gave up on this image")
+        self._master_waits = True
 
     def _flush(self) -> None:
         for rank, queue in self._unsent.items():

@@ -113,6 +113,7 @@ class Worker:
             "weights": self._weights,
             "forget": self._forget,
             "run": self._run,
+            "stream": self._stream,
             "ping": self._ping,
         }
         while True:
@@ -200,19 +201,37 @@ class Worker:
 
     def _run(self, meta: dict[str, Any], size: int) -> None:
         job, batch = self.jobs[meta["job"]], meta["batch"]
-        runner, deadline = job.runner(batch), deadline_in(meta["timeout_s"])
-        block = runner.input_block
-        direct = wire(block)
-        staging = torch.empty(block.shape, dtype=job.dtype) if direct is None else direct
-        recv_exactly(self.channel.sock, tensor_bytes(staging), deadline)
-        if direct is None:
-            block.copy_(staging)
+        runner = job.runner(batch)
+        block = self._read_input(job, runner, deadline_in(meta["timeout_s"]))
         repeats = meta.get("repeats", 1)
         if job.whole:
             times, results = self._whole(job, block, repeats)
         else:
             times, results = self._part(job, runner, meta, repeats)
         self._answer("done", {"repeats": repeats}, [memoryview(times).cast("B"), *results])
+
+    def _stream(self, meta: dict[str, Any], size: int) -> None:
+        """Run images one after the other; each result leaves as soon as it is there."""
+        job, seconds = self.jobs[meta["job"]], meta["timeout_s"]
+        runner = job.runner(1)
+        for k in range(meta["count"]):
+            # The first worker waits for the master's images, the others for rows.
+            self._read_input(job, runner, deadline_in(_IDLE_S))
+            job.exchange.begin(meta["image"] + k, seconds)
+            runner.run()
+            job.exchange.end()
+            if job.program.sinks:
+                self._answer("image", {}, [_flat(block) for block in runner.results()])
+        self._answer("done", {})
+
+    def _read_input(self, job: _Job, runner: PartRunner, deadline: float) -> Tensor:
+        block = runner.input_block
+        direct = wire(block)
+        staging = torch.empty(block.shape, dtype=job.dtype) if direct is None else direct
+        recv_exactly(self.channel.sock, tensor_bytes(staging), deadline)
+        if direct is None:
+            block.copy_(staging)
+        return block
 
     def _part(
         self, job: _Job, runner: PartRunner, meta: dict[str, Any], repeats: int
