@@ -84,13 +84,13 @@ def _amdahl(p: FloatArray, v: Mapping[str, float]) -> FloatArray:
 
 
 def _usl(p: FloatArray, v: Mapping[str, float]) -> FloatArray:
-    return v["rate1"] * p / (1.0 + v["sigma"] * (p - 1.0) + v["kappa"] * p * (p - 1.0))
+    return np.asarray(v["rate1"] * p / (1.0 + v["sigma"] * (p - 1.0) + v["kappa"] * p * (p - 1.0)))
 
 
 def _roofline(p: FloatArray, v: Mapping[str, float]) -> FloatArray:
     # A smooth minimum: rate1*p while cores limit, `limit` (e.g. the link) beyond.
     k = v["sharpness"]
-    return ((v["rate1"] * p) ** -k + v["limit"] ** -k) ** (-1.0 / k)
+    return np.asarray(((v["rate1"] * p) ** -k + v["limit"] ** -k) ** (-1.0 / k))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +134,8 @@ def table_rates(cores: Sequence[float], rates: Sequence[float], p: FloatArray) -
     """
     knots, values = np.asarray(cores, float), np.asarray(rates, float)
     if np.isin(p, knots).all():
-        return values[np.searchsorted(knots, p)]
-    below = values[0] * np.minimum(p / knots[0], 1.0)
+        return np.asarray(values[np.searchsorted(knots, p)])
+    below: FloatArray = values[0] * np.minimum(p / knots[0], 1.0)
     if knots.size == 1:
         return below
     from scipy.interpolate import PchipInterpolator  # only tables that interpolate need scipy
@@ -171,9 +171,9 @@ def paper_compute_rates(a1: float, a2: float, c_total: int, reference_cores: int
         If a parameter is out of range or the curve has a pole at a feasible core count.
     """
     if not a1 > 0:
-        raise ScenarioError(f"compute.a1 must be positive, got {a1:g}")
+        raise ScenarioError(f"must be positive (got {a1:g})", field="compute.a1")
     if not a2 >= 0:
-        raise ScenarioError(f"compute.a2 must be zero or positive, got {a2:g}")
+        raise ScenarioError(f"must be zero or positive (got {a2:g})", field="compute.a2")
     s1, s2 = scale_compute(a1, a2, reference_cores, c_total)
     c = np.arange(c_total + 1, dtype=float)
     speed = 1.0 - s2 * c
@@ -181,8 +181,9 @@ def paper_compute_rates(a1: float, a2: float, c_total: int, reference_cores: int
     if broken.size:
         scaled = "" if reference_cores == c_total else f" (a2 scaled to {c_total} cores: {s2:g})"
         raise ScenarioError(
-            f"compute.a2: 1 - a2*c must stay positive, but is {speed[broken[0]]:g} at "
-            f"c = {broken[0]} communication cores of {c_total}{scaled}; got a2 = {a2:g}"
+            f"1 - a2*c must stay positive, but is {speed[broken[0]]:g} at c = {broken[0]} "
+            f"communication cores of {c_total}{scaled} (got {a2:g})",
+            field="compute.a2",
         )
     rates = speed / s1
     rates[-1] = 0.0
@@ -197,24 +198,30 @@ def paper_communication_rates(b1: float, b2: float, b3: float, c_total: int) -> 
     (c_total + 1,) float array
         Data a second; the first entry is 0 (no communication core).
 
+    Notes
+    -----
+    Where a legal curve falls as cores are added (b1 or b2 negative), the cores that would slow
+    communication down stay idle: the rate is that of the best count up to c. Else "all cores to
+    Comm" (eq. 13) could be slower than some of them, and no policy could mend it.
+
     Raises
     ------
     ScenarioError
         If the rate is not positive at some feasible core count.
     """
     if not b3 > 0:
-        raise ScenarioError(f"communication.b3 must be positive, got {b3:g}")
+        raise ScenarioError(f"must be positive (got {b3:g})", field="communication.b3")
     c = np.arange(1, c_total + 1, dtype=float)
     rate = b1 * c + b2 * np.log(b3 * c)
     broken = np.flatnonzero(~(rate > 0))
     if broken.size:
         k = int(broken[0])
         raise ScenarioError(
-            f"communication.b1, b2, b3: b1*c + b2*ln(b3*c) must be positive for every c from 1 to "
-            f"{c_total}, but is {rate[k]:g} at c = {k + 1}; got b1 = {b1:g}, b2 = {b2:g}, "
-            f"b3 = {b3:g}"
+            f"b1*c + b2*ln(b3*c) must be positive for every c from 1 to {c_total}, but is "
+            f"{rate[k]:g} at c = {k + 1} (got b1 = {b1:g}, b2 = {b2:g}, b3 = {b3:g})",
+            field="communication",
         )
-    return np.concatenate([[0.0], rate])
+    return np.concatenate([[0.0], np.maximum.accumulate(rate)])
 
 
 def own_core_rates(
@@ -246,9 +253,10 @@ def own_core_rates(
     spec = MODELS[model]
     for name, low, high in zip(spec.parameters, spec.lower, spec.upper, strict=True):
         if not low <= parameters[name] <= high:
-            bounds = f"[{low if low != _TINY else '> 0'}, {high:g}]"
+            bounds = f"(0, {high:g}]" if low == _TINY else f"[{low:g}, {high:g}]"
             raise ScenarioError(
-                f"{side}.{name} of model {model} must lie in {bounds}, got {parameters[name]:g}"
+                f"must lie in {bounds} for model {model} (got {parameters[name]:g})",
+                field=f"{side}.{name}",
             )
     return _by_comm_cores(spec.rate(np.arange(1, c_total + 1, dtype=float), parameters), side)
 
@@ -265,10 +273,16 @@ def _by_comm_cores(own: FloatArray, side: str) -> FloatArray:
     if bad.size:
         k = int(bad[0])
         raise ScenarioError(
-            f"{side}: the rate on {k + 1} cores must be positive and finite, got {own[k]:g}"
+            f"the rate on {k + 1} cores must be positive and finite (got {own[k]:g})", field=side
         )
-    padded = np.concatenate([[0.0], own])
+    # As with the paper's curve, cores that would slow a side down (retrograde scaling) stay idle.
+    padded = np.concatenate([[0.0], np.maximum.accumulate(own)])
     return padded[::-1].copy() if side == "compute" else padded
+
+
+def unit_times(rates: FloatArray) -> FloatArray:
+    """Return seconds a unit of work for rates in work a second; infinite where a rate is 0."""
+    return np.asarray(np.divide(1.0, rates, out=np.full(rates.shape, np.inf), where=rates > 0))
 
 
 # --- the rate region ---------------------------------------------------------------------------

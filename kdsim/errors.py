@@ -14,7 +14,20 @@ class KdsimError(Exception):
 
 
 class ScenarioError(KdsimError, ValueError):
-    """A scenario, or a part of one, is not legal."""
+    """A scenario, or a part of one, is not legal.
+
+    Parameters
+    ----------
+    reason : str
+        What is wrong, what was got and what would be right.
+    field : str, optional
+        Dotted path of the offending field, e.g. ``"compute.a2"``; put before the reason.
+    """
+
+    def __init__(self, reason: str, *, field: str | None = None) -> None:
+        self.reason = reason
+        self.field = field
+        super().__init__(f"{field}: {reason}" if field else reason)
 
 
 class PolicyError(KdsimError):

@@ -99,7 +99,9 @@ def mean_interval(
     return Interval(mean, mean - half, mean + half, n, level, "t", sd)
 
 
-def paired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Interval:
+def paired_difference(
+    a: ArrayLike, b: ArrayLike, *, level: float = 0.95, deterministic: bool = False
+) -> Interval:
     """Give the mean of ``a - b`` over pairs that share their randomness, with its t interval.
 
     Parameters
@@ -109,6 +111,8 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Int
         of one value stands for a deterministic quantity and is paired with every entry.
     level : float
         Nominal coverage in (0, 1).
+    deterministic : bool
+        Neither quantity has any randomness.
 
     Returns
     -------
@@ -122,7 +126,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Int
     x, y = np.asarray(a, dtype=float).ravel(), np.asarray(b, dtype=float).ravel()
     if x.size != y.size and 1 not in (x.size, y.size):
         raise ValueError(f"paired_difference needs equal lengths, got {x.size} and {y.size}")
-    return mean_interval(x - y, level=level)
+    return mean_interval(x - y, level=level, deterministic=deterministic)
 
 
 def student_t_quantile(p: float, dof: int) -> float:

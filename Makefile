@@ -1,0 +1,47 @@
+# Two commands, each complete on a fresh machine with Python >= 3.11: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint types coverage clean
+
+# The core without torch, then the main job on a really measured device.
+demo: $(VENV)/.core
+	mkdir -p out
+	$(BIN)/kdsim compare measured -o out/measured.png
+	@echo "The figure is out/measured.png; next: kdsim --help"
+
+# Everything the tests need, torch included, then the tests.
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+coverage: $(VENV)/.dev
+	$(BIN)/coverage run -m pytest -m "not slow"
+	$(BIN)/coverage report
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: $(BIN)/python setup.cfg constraints.txt
+	$(PIP) -e .
+	touch $@
+
+# torch first and alone: its pinned version may come from another place than the rest.
+$(VENV)/.dev: $(BIN)/python setup.cfg constraints.txt
+	$(PIP) "torch==2.13.0"
+	$(PIP) -e ".[dev]"
+	touch $@ $(VENV)/.core
+
+# Also after a change in kdsim/rules.py or kdsim/optimum.py: numba's cache does not see it.
+clean:
+	rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +

@@ -1,0 +1,119 @@
+"""Check the paper's claims about policies beyond one set of constants.
+
+The paper publishes no numeric curve parameters. Here its device is drawn anew many times: legal
+curves from nearly flat to perfectly scaling, fast and slow links, 6 to 12 cores, both workload
+ratios. For each draw every policy is simulated (random allocation with 200 replications) and set
+against the proven optimum.
+
+    python benchmarks/paper_claims.py      # about a minute; prints a table, writes JSON
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+
+import numpy as np
+
+import kdsim
+from kdsim import batch
+
+RESULTS = Path(__file__).parent / "results" / "paper_claims"
+DRAWS, REPLICATIONS, CYCLES, SEED = 2000, 200, 50, 0
+POLICIES = ("random", "comm-priority", "comp-priority", "greedy", "greedy-full", "optimal")
+#: Ties count as "not slower"; a difference smaller than this share is rounding.
+ROUNDING = 1e-9
+
+
+def draw_scenario(generator, number):
+    """Draw one legal device and workload of the paper's kind."""
+    cores = int(generator.choice([6, 8, 10, 12]))
+    comp, comm = [(1.0, 1.0), (2.0, 1.0)][generator.integers(2)]
+    scaling = generator.uniform(0.3, 1.0)  # a2*c_total: 1 is perfect scaling
+    linear = generator.uniform(0.0, 1.0)  # share of the linear term in the communication rate
+    b3 = generator.uniform(1.1, 10.0)
+    speed = 2.0 ** generator.uniform(-2.0, 2.0)  # r(c_total) over q(0)
+    log_part = np.log(b3 * cores)
+    scenario = kdsim.Scenario(
+        name=f"draw-{number}",
+        device={
+            "cores": cores,
+            "compute": {"a1": 1.0, "a2": scaling / cores},
+            "communication": {
+                "b1": speed * linear / cores,
+                "b2": speed * (1.0 - linear) / log_part,
+                "b3": b3,
+            },
+        },
+        workload={"cycles": CYCLES, "comm": comm, "forward": comp, "backward": comp},
+        seed=SEED,
+    )
+    facts = {"cores": cores, "ratio": f"{comp:g}:{comm:g}", "scaling": scaling, "linear": linear}
+    return scenario, {**facts, "b3": b3, "speed": speed}
+
+
+def main():
+    """Draw, simulate, judge each claim, print and write."""
+    generator = np.random.default_rng(SEED)
+    times = {policy: np.empty(DRAWS) for policy in POLICIES}
+    bound, half = np.empty(DRAWS), np.empty(DRAWS)
+    facts = []
+    for k in range(DRAWS):
+        scenario, drawn = draw_scenario(generator, k)
+        facts.append(drawn)
+        bound[k] = kdsim.minimal_makespan(scenario).makespan
+        for policy in POLICIES:
+            runs = REPLICATIONS if policy == "random" else 1
+            sample, _ = batch.makespans(scenario, policy, 0, runs)
+            times[policy][k] = sample.mean()
+            if policy == "random":
+                half[k] = 1.972 * sample.std(ddof=1) / np.sqrt(runs)  # t, 199 degrees of freedom
+    gaps = {policy: times[policy] / bound - 1 for policy in POLICIES}
+    table = {
+        policy: {
+            "median": float(np.median(gap)),
+            "p95": float(np.quantile(gap, 0.95)),
+            "max": float(gap.max()),
+        }
+        for policy, gap in gaps.items()
+    }
+
+    def slower(a, b, margin=0.0):
+        return times[a] > times[b] * (1 + ROUNDING) + margin
+
+    claims = {
+        "optimal is never slower than any other policy": sum(
+            int(slower("optimal", p).sum()) for p in POLICIES
+        ),
+        "comm-priority equals comp-priority": int(
+            (np.abs(times["comm-priority"] / times["comp-priority"] - 1) > 1e-12).sum()
+        ),
+        "random beats priority": int(slower("random", "comm-priority", -half).sum()),
+        "Algorithm 1 (remaining work) beats priority": int(slower("greedy", "comm-priority").sum()),
+        "Algorithm 1 (remaining work) beats random": int(slower("greedy", "random", half).sum()),
+        "Algorithm 1 (full work) beats priority": int(slower("greedy-full", "comm-priority").sum()),
+        "Algorithm 1 (full work) beats random": int(slower("greedy-full", "random", half).sum()),
+        "the full-work reading is not slower than the remaining-work one": int(
+            slower("greedy-full", "greedy").sum()
+        ),
+    }
+    result = {
+        "date": datetime.date.today().isoformat(),
+        "command": "python benchmarks/paper_claims.py",
+        "kdsim": kdsim.__version__,
+        "draws": DRAWS,
+        "replications_of_random": REPLICATIONS,
+        "seed": SEED,
+        "gap_to_the_optimum": table,
+        "draws_in_which_a_claim_fails": claims,
+        "worst_draw_of_greedy": {**facts[int(gaps["greedy"].argmax())]},
+        "worst_draw_of_greedy_full": {**facts[int(gaps["greedy-full"].argmax())]},
+    }
+    print(json.dumps(result, indent=2))
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "paper_claims.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

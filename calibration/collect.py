@@ -1,0 +1,589 @@
+"""Measure f and g on this device: which points, in which order, under which guard.
+
+A *point* is a core split in one of four conditions (see `calibration.trace.CONDITIONS`). Every
+round visits all points in a new random order, each in fresh processes; a trial that others'
+processes disturbed is repeated, a point that keeps varying is marked, and nothing is thrown
+away. What runs is in ``calibration.bench``, the file format in ``calibration.trace``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from calibration.bench import Bench, BenchSettings, Event, Teacher, TeacherProcess
+from calibration.device import (
+    MEASUREMENT_ENVIRONMENT,
+    device_name,
+    fingerprint,
+    foreign_share,
+    read_cpu,
+    take_cores,
+    wait_for_calm,
+)
+from calibration.trace import COLUMNS, Trace, noisy_points, read_trace, write_trace
+from calibration.transport import KnowledgeStream, Tls
+from kdsim.errors import TraceError, WorkloadError
+
+#: A task's time in a fresh process settles within its first few batches (allocator, OpenMP team).
+_WARM_UP_BATCHES = 6
+_WARM_UP_MB = 12.8
+_MOST_REPEATS_OF_A_TRIAL = 3
+#: Spells of a window whose split alternates: even, so that both splits last equally long.
+_SPELLS = 16
+
+#: (done, all, what is being measured)
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectSettings:
+    """How a device is measured.
+
+    Attributes
+    ----------
+    rounds : int
+        Trials of each point.
+    extra_rounds : int
+        Further trials of points that vary too much, before they are marked noisy.
+    window_s : float
+        Length of a trial.
+    batches, mb : tuple of float
+        Workloads, taken in turn within a trial.
+    full : bool
+        Measure each side alone at every split as well, not only where the other has no core.
+    guard : float
+        Foreign CPU share above which a trial is repeated.
+    patience_s : float
+        How long to wait, before each trial, for others to leave the CPU alone.
+    noisy_cv : float
+        Trial-to-trial coefficient of variation above which a point is marked.
+    cores, virtual_cores : int or None
+        Cores to use; fractional shares that stand in for cores.
+    device : str or None
+        Name in the trace; the processor's by default.
+    seed : int
+        Of the order of the points.
+    """
+
+    rounds: int = 5
+    extra_rounds: int = 2
+    window_s: float = 0.7
+    batches: tuple[int, ...] = (2, 4, 8)
+    mb: tuple[float, ...] = (6.4, 12.8, 25.6)
+    full: bool = False
+    guard: float = 0.12
+    patience_s: float = 10.0
+    noisy_cv: float = 0.05
+    cores: int | None = None
+    virtual_cores: int | None = None
+    prefer_cgroup: bool = True
+    device: str | None = None
+    seed: int = 0
+
+
+def quick_settings(**changes: Any) -> CollectSettings:
+    """About a minute on two cores."""
+    settings = CollectSettings(**changes)
+    if settings.virtual_cores:
+        # Shares show in throughput only, so windows are longer and workloads smaller.
+        settings = replace(settings, rounds=3, window_s=1.2, batches=(1, 2), mb=(2.56, 5.12))
+    return settings
+
+
+def full_settings(**changes: Any) -> CollectSettings:
+    """Under four minutes on two cores: every condition, more trials."""
+    settings = replace(quick_settings(**changes), full=True)
+    if settings.virtual_cores:
+        return replace(settings, rounds=4)
+    return replace(settings, rounds=10, window_s=1.0, batches=(2, 4, 8, 12))
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A condition at a core split; `sides` are the tasks that run.
+
+    For ``switching`` the split alternates between `comm_cores` and one core more; for ``shared``
+    there is no split, and `comm_cores` is None.
+    """
+
+    condition: str
+    comm_cores: int | None
+    sides: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """What a progress bar says."""
+        split = "" if self.comm_cores is None else f", c = {self.comm_cores}"
+        return f"{' + '.join(self.sides)} {self.condition}{split}"
+
+    def recorded_cores(self, task: str, total: int) -> int:
+        """Return the `comm_cores` that a row of this point carries."""
+        if self.comm_cores is not None:
+            return self.comm_cores
+        return total if task == "comm" else 0
+
+
+def plan_points(total_cores: int, *, full: bool) -> list[Point]:
+    """List the points of a device.
+
+    Parameters
+    ----------
+    total_cores : int
+    full : bool
+        Also each side alone at the splits where the other side runs too.
+
+    Returns
+    -------
+    list of Point
+        Computation is feasible at 0..total-1 communication cores, communication at 1..total.
+
+    Examples
+    --------
+    >>> [p.label for p in plan_points(2, full=False)][:3]
+    ['compute alone, c = 0', 'comm alone, c = 2', 'compute + comm contended, c = 1']
+    """
+    points = [
+        Point("alone", 0, ("compute",)),
+        Point("alone", total_cores, ("comm",)),
+    ]
+    inner = range(1, total_cores)
+    points += [Point("contended", c, ("compute", "comm")) for c in inner]
+    if full or total_cores == 2:
+        points += [Point("alone", c, (side,)) for c in inner for side in ("compute", "comm")]
+    points.append(Point("shared", None, ("compute", "comm")))
+    if total_cores >= 2:
+        middle = total_cores // 2
+        points.append(Point("switching", middle - 1, ("compute",)))
+        points.append(Point("switching", middle, ("comm",)))
+    return points
+
+
+# --- one trial ------------------------------------------------------------------------------------
+
+
+def measure_point(
+    bench: Bench, point: Point, settings: CollectSettings, *, trial: int, t_zero: float
+) -> list[dict[str, Any]]:
+    """Measure one trial of a point on a fresh bench.
+
+    Returns
+    -------
+    list of dict
+        Rows of a trace, without the device's name.
+    """
+    _set_point(bench, point)
+    _warm_up(bench, point)
+    cpu_before = read_cpu(bench.device_pids)
+    sender_before = bench.sender_cpu_s()
+    events, changes, done_mb = _window(bench, point, settings)
+    sender_per_mb = (bench.sender_cpu_s() - sender_before) / done_mb if done_mb else math.nan
+    cpu_after = read_cpu(bench.device_pids)
+    foreign = foreign_share(cpu_before, cpu_after, len(bench.settings.cores))
+    total = bench.total_cores
+    common = {
+        "total_cores": total,
+        "condition": point.condition,
+        "trial": trial,
+        "changes": changes,
+        "status": "ok" if foreign <= settings.guard else "foreign",
+        "foreign_cpu": round(foreign, 4),
+    }
+    windowed = bench.settings.virtual_cores is not None or point.condition == "switching"
+    rows = []
+    for side in point.sides:
+        mine = [e for e in events if (e.task == "comm") == (side == "comm")]
+        described = _throughput(mine) if windowed else _single_tasks(mine)
+        for repeat, phase, work, start, seconds in described:
+            rows.append(
+                {
+                    **common,
+                    "task": side,
+                    "comm_cores": point.recorded_cores(side, total),
+                    "work": work,
+                    "unit": "MB" if side == "comm" else "batch",
+                    "repeat": repeat,
+                    "seconds": seconds,
+                    "t_start": start - t_zero,
+                    "phase": phase,
+                    "streams": point.recorded_cores("comm", total) if "comm" in point.sides else 0,
+                    "sender_cpu_s": sender_per_mb * work if side == "comm" else math.nan,
+                }
+            )
+    return rows
+
+
+def _set_point(bench: Bench, point: Point) -> None:
+    if point.comm_cores is None:
+        bench.set_shared()
+    elif point.sides == ("compute",):
+        bench.set_split(0, bench.total_cores - point.comm_cores)
+    elif point.sides == ("comm",):
+        bench.set_split(point.comm_cores, 0)
+    else:
+        bench.set_split(point.comm_cores)
+
+
+def _warm_up(bench: Bench, point: Point) -> None:
+    if "compute" in point.sides:
+        batches = 2 if bench.settings.virtual_cores else _WARM_UP_BATCHES
+        bench.start_forward(batches)
+        bench.next_event()
+        bench.start_backward(batches)
+        bench.next_event()
+    if "comm" in point.sides:
+        bench.start_comm(_WARM_UP_MB / (4 if bench.settings.virtual_cores else 1))
+        bench.next_event()
+
+
+def _window(
+    bench: Bench, point: Point, settings: CollectSettings
+) -> tuple[list[Event], int, float]:
+    """Keep the point's sides busy for a window.
+
+    Returns
+    -------
+    (list of Event, int, float)
+        Tasks that ended inside (and each side's first when none did), changes of the split, and
+        MB received in all.
+    """
+    feed = {side: _feed(bench, side, settings) for side in point.sides}
+    end = time.perf_counter() + settings.window_s
+    for side in point.sides:
+        next(feed[side])
+    running, changes, done_mb = set(point.sides), 0, 0.0
+    kept: list[Event] = []
+    seen: set[str] = set()
+    spell_s = settings.window_s / _SPELLS
+    next_change = time.perf_counter() + spell_s
+    while running:
+        patience = None
+        if point.condition == "switching":
+            patience = max(next_change - time.perf_counter(), 0.0)
+        event = bench.next_event(patience)
+        now = time.perf_counter()
+        if point.condition == "switching" and now >= next_change:
+            changes += 1
+            _switch(bench, point, changes % 2)
+            next_change += spell_s
+        if event is None:
+            continue
+        side = "comm" if event.task == "comm" else "compute"
+        done_mb += event.work if side == "comm" else 0.0
+        if event.end <= end or side not in seen or event.task == "backward":
+            kept.append(event)
+        # A cycle ends with its Backward; one that overran the window beside a side that has
+        # stopped is dropped below.
+        whole = event.task != "forward"
+        if whole:
+            seen.add(side)
+        if whole and now >= end:
+            running.discard(side)
+        else:
+            next(feed[side])
+    return _within(kept, end), changes, done_mb
+
+
+def _within(events: list[Event], end: float) -> list[Event]:
+    """Keep tasks (and whole cycles) that ended in time, and at least one of each side."""
+    units: list[tuple[Event, ...]] = [(e,) for e in events if e.task == "comm"]
+    comp = [e for e in events if e.task != "comm"]
+    units += list(zip(comp[::2], comp[1::2], strict=False))
+    kept: list[Event] = []
+    for is_comm in (True, False):
+        side = [unit for unit in units if (unit[0].task == "comm") == is_comm]
+        inside = [unit for unit in side if unit[-1].end <= end]
+        kept += [event for unit in inside or side[:1] for event in unit]
+    return kept
+
+
+def _switch(bench: Bench, point: Point, more: int) -> None:
+    comm_cores = (point.comm_cores or 0) + more
+    if point.sides == ("compute",):
+        bench.set_split(0, bench.total_cores - comm_cores)
+    else:
+        bench.set_split(comm_cores, 0)
+
+
+def _feed(bench: Bench, side: str, settings: CollectSettings) -> Iterator[None]:
+    """Start the side's next task at each `next`, going through the workloads in turn."""
+    while True:
+        if side == "comm":
+            for mb in settings.mb:
+                bench.start_comm(mb)
+                yield
+        else:
+            for batches in settings.batches:
+                bench.start_forward(batches)
+                yield
+                bench.start_backward(batches)
+                yield
+
+
+def _single_tasks(events: Sequence[Event]) -> Iterator[tuple[int, str, float, float, float]]:
+    """Describe each task; a cycle's Forward and Backward carry the same repeat."""
+    for number, event in enumerate(events):
+        if event.task == "comm":
+            yield number, "", event.work, event.start, event.end - event.start
+        else:
+            yield number // 2, event.task, event.work, event.start, event.end - event.start
+
+
+def _throughput(events: Sequence[Event]) -> Iterator[tuple[int, str, float, float, float]]:
+    """Describe all tasks as one measurement from the first start to the last end."""
+    if events:
+        comm = events[0].task == "comm"
+        work = sum(e.work for e in events) / (1 if comm else 2)
+        start = events[0].start
+        yield 0, "" if comm else "step", work, start, events[-1].end - start
+
+
+# --- a collection ---------------------------------------------------------------------------------
+
+
+def collect(
+    path: str | Path,
+    settings: CollectSettings | None = None,
+    *,
+    teacher_address: tuple[str, int] | None = None,
+    tls: Tls | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    student_spec: Mapping[str, Any] | None = None,
+) -> Trace:
+    """Measure this device into a trace file.
+
+    The file is complete after every trial; on Ctrl-C it keeps what is there.
+
+    Parameters
+    ----------
+    path : path-like
+        The trace to write.
+    settings : CollectSettings, optional
+        :func:`quick_settings` by default.
+    teacher_address : (str, int), optional
+        A teacher elsewhere; a process on this machine by default.
+    tls : Tls, optional
+        For streams to a teacher elsewhere.
+    resume : bool
+        Go on with the trace that is there.
+    progress : callable, optional
+        Told ``(done, all, what)`` before each trial and at the end.
+    student_spec : mapping, optional
+        Changes to the measured student (`calibration.bench_student.DEFAULT_SPEC`).
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    TraceError
+        If the file cannot be written, or cannot be resumed with these settings.
+    WorkloadError, TransportError
+        If the device lacks the cores, or a process or the teacher fails.
+    """
+    settings, path = settings or quick_settings(), Path(path)
+    cores = take_cores(settings.cores)
+    total = settings.virtual_cores or len(cores)
+    if total < 2 and not settings.virtual_cores:
+        raise WorkloadError(
+            "a single core cannot be split between communication and computation; give "
+            "--virtual-cores N to measure fractional shares of it"
+        )
+    header = {
+        "host": fingerprint(),
+        "settings": {**asdict(settings), "student": dict(student_spec or {})},
+        "environment": MEASUREMENT_ENVIRONMENT,
+        "cores": list(cores),
+    }
+    name = settings.device or device_name(len(cores))
+    if settings.virtual_cores and not settings.device:
+        name = f"{name}-{settings.virtual_cores}virtual"
+    rows = _resumable(path, header) if resume else []
+    # Before minutes of measuring: is there a place for the result?
+    _save(path, name, rows, header)
+    bench_settings = BenchSettings(
+        cores=cores,
+        virtual_cores=settings.virtual_cores,
+        prefer_cgroup=settings.prefer_cgroup,
+        tls=tls,
+        student_spec=dict(student_spec or {}),
+    )
+    with _teacher(teacher_address, tls) as teacher:
+        header["teacher"] = {
+            "where": "elsewhere" if teacher.pid is None else "this machine, communication cores",
+            "chunk_mb": teacher.chunk_mb,
+            "tls": tls is not None,
+        }
+        _run_rounds(path, rows, header, settings, bench_settings, teacher, name, progress)
+    return read_trace(path)
+
+
+def _teacher(address: tuple[str, int] | None, tls: Tls | None) -> Any:
+    if address is None:
+        return TeacherProcess()
+    return _RemoteTeacher(address, tls)
+
+
+class _RemoteTeacher:
+    """A teacher elsewhere, greeted once to learn what it serves."""
+
+    def __init__(self, address: tuple[str, int], tls: Tls | None) -> None:
+        with KnowledgeStream(address, tls=tls) as stream:
+            greeting = stream.greeting
+        if not {"columns", "chunk_rows"} <= set(greeting):
+            raise WorkloadError(
+                f"teacher {address[0]}:{address[1]} does not say columns and chunk_rows, got "
+                f"{sorted(greeting)}"
+            )
+        self._teacher = Teacher(address, greeting)
+
+    def __enter__(self) -> Teacher:
+        return self._teacher
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _run_rounds(
+    path: Path,
+    rows: list[dict[str, Any]],
+    header: dict[str, Any],
+    settings: CollectSettings,
+    bench_settings: BenchSettings,
+    teacher: Teacher,
+    name: str,
+    progress: Progress | None,
+) -> None:
+    points = plan_points(bench_settings.total_cores, full=settings.full)
+    t_zero = time.perf_counter() - max((r["t_start"] + r["seconds"] for r in rows), default=0.0)
+    have = {_key(r) for r in rows if r["status"] != "foreign"}
+    todo = [
+        (trial, point)
+        for trial in range(settings.rounds)
+        for point in _shuffled(points, settings.seed, trial)
+        if (point, trial) not in _covered(points, have, bench_settings.total_cores)
+    ]
+    last = settings.rounds + settings.extra_rounds
+    while todo:
+        for done, (trial, point) in enumerate(todo):
+            if progress is not None:
+                progress(done, len(todo), point.label)
+            rows += _guarded_trial(bench_settings, teacher, point, settings, trial, t_zero, header)
+            _save(path, name, rows, header)
+        if progress is not None:
+            progress(len(todo), len(todo), "done")
+        trial = max(r["trial"] for r in rows) + 1
+        noisy = noisy_points(pd.DataFrame(rows), settings.noisy_cv)
+        todo = []
+        if trial < last:
+            again = [p for p in points if _point_keys(p, bench_settings.total_cores) & noisy]
+            todo = [(trial, point) for point in _shuffled(again, settings.seed, trial)]
+    _mark(rows, noisy_points(pd.DataFrame(rows), settings.noisy_cv))
+    _save(path, name, rows, header)
+
+
+def _guarded_trial(
+    bench_settings: BenchSettings,
+    teacher: Teacher,
+    point: Point,
+    settings: CollectSettings,
+    trial: int,
+    t_zero: float,
+    header: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """Measure a trial, again while others disturb it; disturbed ones stay in the trace."""
+    rows: list[dict[str, Any]] = []
+    for _ in range(_MOST_REPEATS_OF_A_TRIAL):
+        wait_for_calm(len(bench_settings.cores), settings.guard / 2, settings.patience_s)
+        with Bench(bench_settings, teacher) as bench:
+            header["cores_given_by"] = bench.share_method
+            measured = measure_point(bench, point, settings, trial=trial, t_zero=t_zero)
+        rows += measured
+        if all(row["status"] == "ok" for row in measured):
+            break
+    return rows
+
+
+def _shuffled(points: Sequence[Point], seed: int, trial: int) -> list[Point]:
+    order = np.random.default_rng([seed, trial]).permutation(len(points))
+    return [points[i] for i in order]
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str, int, int]:
+    return row["condition"], row["task"], int(row["comm_cores"]), int(row["trial"])
+
+
+def _point_keys(point: Point, total: int) -> set[tuple[str, str, int]]:
+    return {(point.condition, side, point.recorded_cores(side, total)) for side in point.sides}
+
+
+def _covered(
+    points: Sequence[Point], have: set[tuple[str, str, int, int]], total: int
+) -> set[tuple[Point, int]]:
+    trials = {key[3] for key in have}
+    return {
+        (point, trial)
+        for point in points
+        for trial in trials
+        if all((*key, trial) in have for key in _point_keys(point, total))
+    }
+
+
+def _mark(rows: list[dict[str, Any]], noisy: set[tuple[str, str, int]]) -> None:
+    for row in rows:
+        if row["status"] != "foreign":
+            row["status"] = "noisy" if _key(row)[:3] in noisy else "ok"
+
+
+def _save(path: Path, name: str, rows: list[dict[str, Any]], header: Mapping[str, Any]) -> None:
+    frame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS))
+    frame["device"] = name
+    write_trace(path, frame, header)
+
+
+def _resumable(path: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
+    """Read the rows of a trace to go on with.
+
+    Raises
+    ------
+    TraceError
+        If it was collected on another device or with other settings.
+    """
+    if not path.exists():
+        return []
+    try:
+        before = read_trace(path)
+    except TraceError as error:
+        if "no measurement" in str(error):
+            return []  # Interrupted before its first trial ended.
+        raise
+    differing = [
+        f"{key} (the trace has {old.get(key)!r}, asked for {new.get(key)!r})"
+        for old, new in [
+            (before.header.get("settings", {}), _as_json(header["settings"])),
+            (before.header.get("host", {}), header["host"]),
+        ]
+        for key in sorted({*old, *new} - {"date", "memory_gib"})
+        if old.get(key) != new.get(key)
+    ]
+    if differing:
+        raise TraceError(
+            f"{path}: cannot be resumed: {'; '.join(differing)}; give the same settings, or "
+            "collect into another file"
+        )
+    header.update(before.header)
+    records = before.rows.drop(columns="device").to_dict("records")
+    return [{str(k): v for k, v in record.items()} for record in records]
+
+
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}

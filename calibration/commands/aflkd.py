@@ -1,0 +1,291 @@
+"""``kdsim workload aflkd``: run an AFLKD study and show its tables."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kdsim.errors import WorkloadError
+
+if TYPE_CHECKING:
+    from calibration.workloads.aflkd_config import StudyConfig
+    from calibration.workloads.aflkd_study import Watcher
+    from calibration.workloads.methods import EpochRecord
+
+_EXAMPLE = """\b
+Examples:
+  kdsim workload aflkd
+  kdsim workload aflkd --data fashion-mnist --nets 1,2 --sizes 500,1000 --seeds 5 -o results/
+  kdsim workload aflkd --methods sslf,aflkd-reverse --label-noise 0.4 --safeguard -o noisy/
+"""
+
+
+@click.command(epilog=_EXAMPLE)
+@click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    help="digits, fashion-mnist, cifar10, cifar10-jpeg or cifar100.",
+)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data sets.")
+@click.option("--nets", help="Edge networks, e.g. 1,2.  [default: 1,2]")
+@click.option("--sizes", help="Images after the initial training and each update.")
+@click.option("--seeds", type=int, help="Paired repetitions.")
+@click.option(
+    "--methods",
+    help="Of baseline, sslf, aflkd-reverse, aflkd-descend, aflkd-fixed, aflkd-schedule.  "
+    "[default: the first four]",
+)
+@click.option(
+    "--update",
+    type=click.Choice(["new", "cumulative"]),
+    help="Train each update on its new images or on all so far.  [default: new]",
+)
+@click.option("--epochs", type=int, help="Epochs of each training of an edge network.")
+@click.option("--teacher-epochs", type=int, help="Epochs of the cloud network.")
+@click.option("--teacher-images", type=int, help="Training images of the cloud network.")
+@click.option("--batch-size", type=int, help="Images a step.  [default: 32]")
+@click.option("--learning-rate", type=float, help="Of the edge networks.  [default: 0.01]")
+@click.option("--augment", is_flag=True, help="Flip and shift the edge's images.")
+@click.option("--weight", type=float, help="Weight lambda of the distillation.  [default: 1]")
+@click.option("--t-initial", type=float, help="Temperature at the start.  [default: random]")
+@click.option("--t-final", type=float, help="Where aflkd-schedule ends.  [default: 10]")
+@click.option("--t-rate", type=float, help="Learning rate of the temperature.  [default: 0.01]")
+@click.option(
+    "--refreeze",
+    type=click.Choice(["cloud", "keep"]),
+    help="A layer that freezes again takes the cloud's weights or keeps its own.  [default: cloud]",
+)
+@click.option("--confidence-weighting", is_flag=True, help="Distil more where the cloud is sure.")
+@click.option("--safeguard", is_flag=True, help="Lower lambda if the cloud contradicts labels.")
+@click.option("--holdout", type=float, help="Share of labelled images the safeguard checks with.")
+@click.option("--label-noise", type=float, help="Share of the initial labels made wrong.")
+@click.option("--teacher-noise", type=float, help="Share of the cloud's answers made wrong.")
+@click.option("--curve", is_flag=True, help="Report test accuracy after every epoch.")
+@click.option("--no-cache", is_flag=True, help="Recompute the frozen layers' outputs every epoch.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU cores.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the study; asked again, it goes on.  [default: out/aflkd-DATA]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("-v", "--verbose", is_flag=True, help="Report T and n after every epoch.")
+def command(**options: Any) -> None:
+    """Compare a baseline, SSLF and AFLKD on edge networks taught by a cloud network.
+
+    Trains the cloud network, then every method on every edge network over paired seeds: an initial
+    training on labelled images and, for each further size, an update on images that only the cloud
+    has labelled. Writes tables, figures, a JSON result and cost profiles for the simulator.
+    Without options: digits, which need no download, in about half a minute.
+    """
+    # Here, not above: `kdsim --help` must not wait for torch.
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(options["threads"])
+    try:
+        _run(options)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(options: dict[str, Any]) -> None:
+    from calibration.workloads.aflkd_report import build_result, tables, write_report
+    from calibration.workloads.aflkd_study import (
+        finished_runs,
+        run_study,
+        teacher_accuracy,
+        write_depth_profiles,
+    )
+    from calibration.workloads.datasets import load
+
+    config = study_config(options)
+    folder = options["out"] or Path("out") / f"aflkd-{config.data}"
+    dataset = load(config.data, options["data_dir"])
+    try:
+        with _progress(config, folder, verbose=options["verbose"]) as watcher:
+            runs = run_study(config, dataset, folder, watcher=watcher)
+    except KeyboardInterrupt:
+        total = len(config.nets) * len(config.methods) * config.seeds
+        click.echo(
+            f"stopped with {finished_runs(config, folder)} of {total} runs done in {folder}; the "
+            "same command goes on from there",
+            err=True,
+        )
+        raise click.exceptions.Exit(130) from None
+    result = build_result(config, dataset, runs, teacher_accuracy(folder))
+    written = write_report(result, folder)
+    write_depth_profiles(config, dataset, folder)
+    if options["as_json"]:
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        return
+    _show(tables(result))
+    click.echo("\nwritten: " + ", ".join(str(path) for path in written))
+    click.echo(f"cost profiles, of seed 0 and of every frozen depth: {folder / 'profiles'}")
+
+
+def study_config(options: dict[str, Any]) -> StudyConfig:
+    """Turn the options of the command line into a study.
+
+    Raises
+    ------
+    KdsimError
+        If an option is out of its range.
+    """
+    from calibration.workloads.aflkd_config import PRESETS
+    from calibration.workloads.datasets import DATASETS
+
+    if options["data"] not in PRESETS:
+        raise WorkloadError(f"--data must be one of {', '.join(DATASETS)}; got {options['data']!r}")
+    preset = PRESETS[options["data"]]
+
+    def given(**names: str) -> dict[str, Any]:
+        """Map fields to those options that were given: 0 is a value, an absent flag is not."""
+        found = {field: options[option] for field, option in names.items()}
+        return {f: value for f, value in found.items() if value is not None and value is not False}
+
+    temperature = replace(
+        preset.student.temperature,
+        **given(initial="t_initial", final="t_final", learning_rate="t_rate"),
+    )
+    training = replace(
+        preset.student.training,
+        **given(
+            epochs="epochs",
+            batch_size="batch_size",
+            learning_rate="learning_rate",
+            augment="augment",
+        ),
+    )
+    student = replace(
+        preset.student,
+        training=training,
+        temperature=temperature,
+        cache=not options["no_cache"],
+        **given(
+            distillation_weight="weight",
+            refreeze="refreeze",
+            confidence_weighting="confidence_weighting",
+            safeguard="safeguard",
+            curve="curve",
+        ),
+    )
+    changes = given(
+        seeds="seeds",
+        teacher_images="teacher_images",
+        update="update",
+        holdout="holdout",
+        label_noise="label_noise",
+        teacher_noise="teacher_noise",
+    )
+    if options["safeguard"] and options["holdout"] is None:
+        changes["holdout"] = 0.1
+    if options["nets"] is not None:
+        changes["nets"] = tuple(_edge_name(n) for n in _listed(options["nets"]))
+    if options["methods"] is not None:
+        changes["methods"] = tuple(_listed(options["methods"]))
+    if options["sizes"] is not None:
+        changes["sizes"] = tuple(_whole("--sizes", n) for n in _listed(options["sizes"]))
+    teacher = replace(preset.teacher, **given(epochs="teacher_epochs"))
+    return replace(preset, student=student, teacher=teacher, **changes)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _edge_name(text: str) -> str:
+    return f"edge-{text}" if text.isdigit() else text
+
+
+def _whole(option: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise WorkloadError(
+            f"{option} must be whole numbers separated by commas, got {text!r}"
+        ) from None
+
+
+@contextmanager
+def _progress(config: StudyConfig, folder: Path, *, verbose: bool) -> Iterator[Watcher]:
+    """Show a bar with the time left on standard error, and the course of T and n."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from calibration.workloads.aflkd_study import Watcher, finished_runs
+
+    epochs_a_run = len(config.sizes) * config.student.training.epochs
+    total = len(config.nets) * len(config.methods) * config.seeds
+    done = finished_runs(config, folder)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        cloud = bar.add_task("cloud network", total=config.teacher.epochs, visible=False)
+        edge = bar.add_task("edge networks", total=total * epochs_a_run, start=False)
+        bar.update(edge, completed=done * epochs_a_run)
+
+        def teacher_epoch(epoch: int, epochs: int, measure: Any) -> None:
+            bar.update(cloud, visible=True, completed=epoch)
+            if verbose:
+                bar.console.print(
+                    f"cloud: epoch {epoch}/{epochs}, loss {measure.loss:.4f}, training accuracy "
+                    f"{100 * measure.accuracy:.1f} %",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+
+        def run_started(label: str) -> None:
+            bar.start_task(edge)
+            bar.update(edge, description=label)
+
+        def student_epoch(label: str, record: EpochRecord) -> None:
+            state = _state(record)
+            bar.update(edge, advance=1, description=f"{label} {state}")
+            if verbose:
+                bar.console.print(
+                    f"{label}: {record.size} images, epoch {record.epoch}, {state}, loss "
+                    f"{record.loss:.4f}, training accuracy {100 * record.train_accuracy:.1f} %"
+                    + _test(record),
+                    highlight=False,
+                    soft_wrap=True,
+                )
+
+        yield Watcher(teacher_epoch, run_started, student_epoch)
+        bar.update(edge, completed=total * epochs_a_run, description="edge networks")
+
+
+def _state(record: EpochRecord) -> str:
+    n = f"n = {record.frozen_layers}"
+    return n if record.temperature is None else f"T = {record.temperature:.2f}, {n}"
+
+
+def _test(record: EpochRecord) -> str:
+    if record.test_accuracy is None or math.isnan(record.test_accuracy):
+        return ""
+    return f", test accuracy {100 * record.test_accuracy:.1f} %"
+
+
+def _show(markdown: str) -> None:
+    """Print the Markdown tables as tables in a terminal, as they are elsewhere."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console()
+    if console.is_terminal:
+        console.print(Markdown(markdown))
+    else:
+        click.echo(markdown, nl=False)

@@ -1,0 +1,375 @@
+"""``kdsim calibrate``: measure a device, fit its curves, check what they predict."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from calibration.collect import Progress
+
+# Heavy imports are inside the commands: `kdsim calibrate --help` must not wait for torch.
+
+
+@click.group(name="calibrate")
+def command() -> None:
+    r"""Measure this device, fit its curves, and check what they predict.
+
+    \b
+    Example:
+        kdsim calibrate collect --quick -o mine.csv
+        kdsim calibrate fit mine.csv -o mine.curves.yaml --plot mine.png
+        kdsim calibrate validate mine.csv
+    """
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
+    """Show a bar with the time left on stderr (nothing when stderr is no terminal)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+
+        def update(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=f"{title}: {what}")
+
+        yield update
+
+
+def _tls(ca: str | None, certificate: str | None = None, key: str | None = None) -> Any:
+    from calibration.transport import Tls, readable_file
+
+    files = [None if name is None else readable_file(name) for name in (certificate, key, ca)]
+    return Tls(*files) if any(files) else None
+
+
+@command.command()
+@click.option("-o", "--output", default="trace.csv", show_default=True, help="Trace to write.")
+@click.option("--quick/--full", default=True, help="About a minute, or every point in about four.")
+@click.option("--cores", type=int, help="Cores to use (all available ones by default).")
+@click.option(
+    "--virtual-cores", type=click.IntRange(2, 64),
+    help="Fractional shares of the cores stand in for this many.",
+)  # fmt: skip
+@click.option("--teacher", metavar="HOST:PORT", help="A teacher elsewhere (kdsim calibrate serve).")
+@click.option("--tls-ca", type=click.Path(), help="PEM file that the teacher's certificate is of.")
+@click.option("--rounds", type=click.IntRange(1), help="Trials of each point.")
+@click.option(
+    "--guard", type=click.FloatRange(0, 1), default=0.12, show_default=True,
+    help="Share of the CPU used by others above which a trial is repeated.",
+)  # fmt: skip
+@click.option("--device", help="The device's name in the trace.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the points' order.")
+@click.option("--resume", is_flag=True, help="Go on with the trace that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary for machines.")
+def collect(
+    output: str, quick: bool, cores: int | None, virtual_cores: int | None, teacher: str | None,
+    tls_ca: str | None, rounds: int | None, guard: float, device: str | None, seed: int,
+    resume: bool, as_json: bool,
+) -> None:  # fmt: skip
+    r"""Measure training and receiving at every core split of this device.
+
+    Let the machine do nothing else meanwhile: trials that others disturb are repeated. Ctrl-C
+    keeps what is measured; --resume goes on with it.
+
+    \b
+    Example:
+        kdsim calibrate collect --full -o mine.csv
+    """
+    from dataclasses import replace
+
+    from calibration.collect import collect as run
+    from calibration.collect import full_settings, quick_settings
+    from calibration.transport import parse_address
+
+    settings = (quick_settings if quick else full_settings)(
+        cores=cores, virtual_cores=virtual_cores, device=device, seed=seed, guard=guard
+    )
+    if rounds is not None:
+        settings = replace(settings, rounds=rounds)
+    if not resume and Path(output).exists():
+        click.echo(f"{output} is replaced", err=True)
+    try:
+        with progress_bar("measuring") as progress:
+            trace = run(
+                output, settings, resume=resume, progress=progress, tls=_tls(tls_ca),
+                teacher_address=parse_address(teacher) if teacher else None,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        click.echo(f"\nstopped; {output} keeps what was measured (go on with --resume)", err=True)
+        sys.exit(1)
+    counts = trace.rows["status"].value_counts().to_dict()
+    if as_json:
+        summary = {"trace": output, "device": trace.device, "total_cores": trace.total_cores}
+        click.echo(json.dumps({**summary, "measurements": counts}, sort_keys=True))
+        return
+    listed = ", ".join(f"{number} {status}" for status, number in counts.items())
+    click.echo(f"{output}: {trace.device}, {trace.total_cores} cores; measurements: {listed}")
+    click.echo(f"Next: kdsim calibrate fit {output} -o {Path(output).stem}.curves.yaml")
+
+
+_MODELS = click.Choice(["auto", "paper", "amdahl", "usl", "roofline", "table"])
+
+
+@command.command()
+@click.argument("trace")
+@click.option("-o", "--output", help="Curve file to write (YAML), for device: {curves: ..}.")
+@click.option("--plot", help="Figure to write (png, svg or pdf).")
+@click.option("--compute-model", type=_MODELS, default="auto", show_default=True)
+@click.option("--communication-model", type=_MODELS, default="auto", show_default=True)
+@click.option(
+    "--condition", type=click.Choice(["auto", "alone", "contended"]), default="auto",
+    show_default=True, help="Which measurements count; auto: contended ones where both sides run.",
+)  # fmt: skip
+@click.option("--include-noisy", is_flag=True, help="Fit to points marked noisy too.")
+@click.option("--bootstrap", type=click.IntRange(0, 20000), default=400, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--json", "as_json", is_flag=True, help="Print the fit for machines.")
+def fit(
+    trace: str, output: str | None, plot: str | None, compute_model: str,
+    communication_model: str, condition: str, include_noisy: bool, bootstrap: int, seed: int,
+    as_json: bool,
+) -> None:  # fmt: skip
+    r"""Fit curves to a trace, compare models, and say what the data can and cannot tell.
+
+    \b
+    Example:
+        kdsim calibrate fit mine.csv -o mine.curves.yaml --plot mine.png
+    """
+    from calibration.curve_file import curve_document, write_curves
+    from calibration.fit import fit_trace
+
+    started = time.perf_counter()
+    fitted = fit_trace(
+        trace, compute_model=compute_model, communication_model=communication_model,
+        condition=condition, include_noisy=include_noisy, bootstrap=bootstrap, seed=seed,
+    )  # fmt: skip
+    if output:
+        write_curves(fitted, output)
+    if plot:
+        save_figure(_fit_figure(fitted), plot)
+    if as_json:
+        click.echo(json.dumps(curve_document(fitted), sort_keys=True))
+        return
+    _print_fit(fitted)
+    for path in filter(None, (output, plot)):
+        click.echo(f"wrote {path}")
+    click.echo(f"({time.perf_counter() - started:.1f} s)", err=True)
+
+
+def _fit_figure(fitted: Any) -> Any:
+    from calibration.plots import fit_figure
+
+    return fit_figure(fitted)
+
+
+def save_figure(figure: Any, path: str) -> None:
+    """Save a figure under any of matplotlib's formats.
+
+    Raises
+    ------
+    PlotError
+        If the format is unknown or the file cannot be written.
+    """
+    from kdsim.errors import PlotError
+
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise PlotError(f"{path}: cannot save the figure: {error}") from error
+
+
+def _print_fit(fitted: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for curve, unit in ((fitted.compute, "batch"), (fitted.communication, "MB")):
+        table = Table(title=f"{curve.side}: {curve.model} form, ms a {unit}", title_justify="left")
+        for heading in ("c", "time", f"{100 * fitted.level:g} % interval", "measured", "trials"):
+            table.add_column(heading, justify="right")
+        points = fitted.points[fitted.points["side"] == curve.side].set_index("comm_cores")
+        for c in range(curve.total_cores + 1):
+            if curve.rates[c] <= 0:
+                continue
+            times = [1e3 / r for r in (curve.rates[c], curve.high[c], curve.low[c])]
+            seen = c in points.index
+            table.add_row(
+                str(c), f"{times[0]:.4g}", f"{times[1]:.4g} .. {times[2]:.4g}",
+                f"{1e3 * points.loc[c, 'median_s']:.4g} ({points.loc[c, 'condition']})"
+                if seen else "not measured",
+                str(points.loc[c, "trials"]) if seen else "",
+            )  # fmt: skip
+        console.print(table)
+    models = Table(title="models", title_justify="left")
+    for heading in ("side", "model", "k", "AICc - least", "held-out error", "verdict"):
+        models.add_column(heading)
+    for row in fitted.model_table.itertuples():
+        models.add_row(
+            row.side, f"{row.model}{' *' if row.chosen else ''}", str(row.k),
+            _number(row.delta_aicc, "{:.1f}"), _number(row.held_out_error, "{:.1%}"), row.verdict,
+        )  # fmt: skip
+    console.print(models)
+    for sentence in fitted.verdicts:
+        console.print(f"- {sentence}", highlight=False)
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if value != value else form.format(value)
+
+
+@command.command()
+@click.argument("trace")
+@click.option(
+    "--policies", help="Comma-separated: built-in names, static:c or module:Class [all built in]."
+)
+@click.option(
+    "--workloads", default="1:1,2:1", show_default=True,
+    help="Comma-separated ratios of compute to communication time, each with every core.",
+)  # fmt: skip
+@click.option("--cycles", type=click.IntRange(1, 1000), default=8, show_default=True)
+@click.option("--batches", type=click.IntRange(1, 1000), default=6, show_default=True,
+              help="Batches of a cycle.")  # fmt: skip
+@click.option("--runs", type=click.IntRange(2), default=4, show_default=True,
+              help="Real runs of each policy and workload.")  # fmt: skip
+@click.option(
+    "--guard", type=click.FloatRange(0, 1), default=0.12, show_default=True,
+    help="Share of the CPU used by others above which a run is repeated.",
+)  # fmt: skip
+@click.option("--include-noisy", is_flag=True, help="Fit to points marked noisy too.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("-o", "--output", help="CSV of the table.")
+@click.option("--plot", help="Measured against predicted (png, svg or pdf).")
+@click.option("--timelines", help="Timelines above each other (png, svg or pdf).")
+@click.option("--json", "as_json", is_flag=True, help="Print the result for machines.")
+def validate(
+    trace: str, policies: str | None, workloads: str, cycles: int, batches: int, runs: int,
+    guard: float, include_noisy: bool, seed: int, output: str | None, plot: str | None,
+    timelines: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    r"""Run the real loop under each policy and compare it with the simulation.
+
+    The curves come from the trace alone; every run made here is new to them. Give the machine
+    nothing else to do meanwhile.
+
+    \b
+    Example:
+        kdsim calibrate validate mine.csv --plot validation.png
+    """
+    from calibration.fit import fit_trace
+    from calibration.validate import ValidationSettings, Workload
+    from calibration.validate import validate as run
+
+    fitted = fit_trace(trace, include_noisy=include_noisy)
+    settings = ValidationSettings(
+        workloads=tuple(Workload(_ratio(text), cycles, batches) for text in workloads.split(",")),
+        runs=runs, guard=guard, seed=seed,
+    )  # fmt: skip
+    if policies:
+        from dataclasses import replace
+
+        settings = replace(settings, policies=tuple(policies.split(",")))
+    with progress_bar("running") as progress:
+        result = run(fitted, settings, progress=progress)
+    if output:
+        from calibration.trace import replace_file
+
+        replace_file(Path(output), result.table.to_csv(index=False, float_format="%.6g"))
+    for path, draw in ((plot, "validation_figure"), (timelines, "timeline_figure")):
+        if path:
+            from calibration import validation_plots
+
+            save_figure(getattr(validation_plots, draw)(result), path)
+    if as_json:
+        rows = json.loads(result.table.to_json(orient="records"))
+        click.echo(json.dumps({"rows": rows, "summary": result.summary}, sort_keys=True))
+        return
+    _print_validation(result)
+    for path in filter(None, (output, plot, timelines)):
+        click.echo(f"wrote {path}")
+
+
+def _ratio(text: str) -> str:
+    from kdsim.errors import WorkloadError
+
+    parts = text.strip().split(":")
+    try:
+        legal = len(parts) == 2 and all(0 < float(p) < 1e6 for p in parts)
+    except ValueError:
+        legal = False
+    if not legal:
+        raise WorkloadError(f"a workload must be a ratio like 2:1, got {text!r}")
+    return text.strip()
+
+
+def _print_validation(result: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(title="measured and predicted makespan (s)", title_justify="left")
+    table.add_column("workload")
+    table.add_column("policy")
+    for heading in ("measured", "95 % CI", "predicted", "95 % CI", "error", "95 % CI", "n"):
+        table.add_column(heading, justify="right")
+    for row in result.table.itertuples():
+        table.add_row(
+            row.workload, row.policy, f"{row.measured:.3f}",
+            f"{row.measured_low:.3f} .. {row.measured_high:.3f}", f"{row.predicted:.3f}",
+            f"{row.predicted_low:.3f} .. {row.predicted_high:.3f}", f"{row.error:+.1%}",
+            f"{row.error_low:+.1%} .. {row.error_high:+.1%}", str(row.runs),
+        )  # fmt: skip
+    console.print(table)
+    s = result.summary
+    console.print(
+        f"absolute error: median {s['median_absolute_error']:.1%}, 95th percentile "
+        f"{s['p95_absolute_error']:.1%}, worst {s['worst_absolute_error']:.1%}"
+    )
+    taus = ", ".join(f"{tau:+.2f} ({ratio})" for ratio, tau in s["kendall_tau"].items())
+    console.print(
+        f"ranking: Kendall tau {taus}; of {s['pairs_separated']} pairs of policies whose measured "
+        f"intervals separate, {s['pairs_in_order']} are predicted in that order"
+    )
+
+
+@command.command()
+@click.option("--bind", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=7070, show_default=True)
+@click.option("--tls-cert", type=click.Path(), help="PEM certificate, for TLS.")
+@click.option("--tls-key", type=click.Path(), help="PEM key, for TLS.")
+def serve(bind: str, port: int, tls_cert: str | None, tls_key: str | None) -> None:
+    r"""Serve a teacher's logits, for `collect --teacher` on another device.
+
+    \b
+    Example:
+        kdsim calibrate serve --bind 0.0.0.0 --port 7070
+    """
+    from calibration.bench_student import logit_bank
+    from calibration.transport import KnowledgeServer
+
+    tls = _tls(None, tls_cert, tls_key)
+    source, greeting = logit_bank({})
+    with KnowledgeServer(source, greeting, host=bind, port=port, tls=tls) as server:
+        click.echo(f"serving on {server.address[0]}:{server.address[1]}; Ctrl-C ends", err=True)
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            return

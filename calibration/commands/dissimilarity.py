@@ -1,0 +1,288 @@
+"""``kdsim workload dissimilarity``: decentralised distillation under five measures.
+
+What is *not* here: the study (``calibration.workloads.dissimilarity``) and its verdicts
+(``calibration.workloads.dissimilarity_report``); this module parses, shows progress and prints.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from calibration.workloads.dissimilarity import Study
+
+#: Seeds, alphas and cases of a first look: digits then takes well under a minute.
+_DEFAULT_SEEDS, _DEFAULT_ALPHAS, _DEFAULT_CASES = "0,1,2", ".5,1", "average"
+
+_EXAMPLE = """\b
+Examples:
+  kdsim workload dissimilarity
+  kdsim workload dissimilarity --data fashion-mnist --alpha 0,.2,.5,.8,1 \\
+      --measures all --cases sum,average --split iid,skew --seeds 0,1,2
+"""
+
+
+@click.command(name="dissimilarity", epilog=_EXAMPLE)
+@click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    help="digits, fashion-mnist, cifar10, cifar10-jpeg or cifar100.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder of the data sets "
+    "[default: $KDSIM_DATA, else a cache folder; absent files are fetched].",
+)
+@click.option(
+    "--alpha",
+    "alphas",
+    default=_DEFAULT_ALPHAS,
+    show_default=True,
+    help="Weights of the labels: 0 distils only, 1 never exchanges.",
+)
+@click.option(
+    "--measures", default="all", show_default=True, help="Of ce, kl, js, sed, td; or all."
+)
+@click.option(
+    "--cases",
+    default=_DEFAULT_CASES,
+    show_default=True,
+    help="sum: a loss for each remote client; average: one against their mean.",
+)
+@click.option(
+    "--split",
+    "splits",
+    default="iid,skew",
+    show_default=True,
+    help="How the data are spread over the clients.",
+)
+@click.option("--gamma", default=15.0, show_default=True, help="Skewness of the split skew.")
+@click.option(
+    "--primary",
+    "primary_per_client",
+    type=int,
+    help="Primary labels a client [default: each label is primary for one client].",
+)
+@click.option("--sizes", help="Relative data sizes of the clients, e.g. 3,1,1 [default: equal].")
+@click.option("--clients", default=3, show_default=True, help="Number of clients.")
+@click.option("--seeds", default=_DEFAULT_SEEDS, show_default=True, help="One repetition each.")
+@click.option(
+    "--rounds",
+    type=int,
+    help="Exchanges, each with one SGD step a client [default: 60 on digits, 120 on other data].",
+)
+@click.option(
+    "--samples",
+    "private_samples",
+    type=int,
+    help="Labelled samples over all clients [default: by data set].",
+)
+@click.option("--network", default="small-cnn", show_default=True, help="Model of each client.")
+@click.option("--learning-rate", type=float, help="Of SGD, momentum 0.9 [default: by data set].")
+@click.option("--temperature", default=1.0, show_default=True, help="Of the soft predictions.")
+@click.option(
+    "--scale",
+    type=click.Choice(["none", "curvature"]),
+    default="none",
+    show_default=True,
+    help="curvature brings all measures to one strength near p = q.",
+)
+@click.option(
+    "--distil-on",
+    type=click.Choice(["public", "private"]),
+    default="public",
+    show_default=True,
+    help="Compare predictions on unlabelled public samples, or on the learner's own batch.",
+)
+@click.option(
+    "--graph",
+    default="complete",
+    show_default=True,
+    help="complete, ring, star, or a file with one edge 'teacher learner' a line.",
+)
+@click.option(
+    "--refresh-every",
+    default=0,
+    show_default=True,
+    help="Learn from a rolling pool of stale checkpoints, one fetched every so many "
+    "rounds; 0 exchanges predictions each round.",
+)
+@click.option("--processes", is_flag=True, help="One operating-system process a client (gloo).")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("results/dissimilarity"),
+    show_default=True,
+    help="Folder of results; finished runs in it are kept.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on stdout.")
+def command(
+    data: str, data_dir: Path | None, processes: bool, out: Path, as_json: bool, **options: Any
+) -> None:
+    """Compare dissimilarity measures in decentralised distillation.
+
+    Clients with their own models and data learn from their labels and from one another's soft
+    predictions. Every measure, case, alpha and split is run for each seed; a study that was
+    interrupted goes on where it stopped. Written to --out: runs.jsonl, results.json (rows, summary,
+    verdicts, manifest), accuracy.png and cost profiles for the simulator.
+    """
+    import torch
+
+    from calibration.workloads.datasets import load
+    from calibration.workloads.dissimilarity import run_study
+    from calibration.workloads.results import RunLedger
+
+    dataset = load(data, data_dir)
+    study = _study(data, options)
+    ledger = RunLedger(out / "runs.jsonl")
+    threads = torch.get_num_threads()
+    # Batches are small: a second thread costs more in waiting than it computes.
+    torch.set_num_threads(1)
+    try:
+        with _progress_bar() as progress:
+            rows = run_study(
+                study, dataset, ledger, processes=processes, profiles=out, progress=progress
+            )
+    finally:
+        torch.set_num_threads(threads)
+    content = _write(study, dataset, rows, out)
+    if as_json:
+        click.echo(json.dumps(content, indent=2))
+        return
+    _print(content, out)
+
+
+def _study(data: str, options: dict[str, Any]) -> Study:
+    """Turn the options into a study; list options are comma separated."""
+    from calibration.workloads.dissimilarity import PRESETS, Study
+    from calibration.workloads.losses import MEASURES
+
+    preset = PRESETS[data]
+    given = dict(options)
+    given["alphas"] = tuple(_numbers("--alpha", options["alphas"]))
+    given["seeds"] = tuple(int(x) for x in _numbers("--seeds", options["seeds"], whole=True))
+    given["measures"] = MEASURES if options["measures"] == "all" else _words(options["measures"])
+    given["cases"], given["splits"] = _words(options["cases"]), _words(options["splits"])
+    given["sizes"] = tuple(_numbers("--sizes", options["sizes"])) if options["sizes"] else None
+    for name in ("rounds", "learning_rate"):
+        given[name] = getattr(preset, name) if options[name] is None else options[name]
+    given["private_samples"] = options["private_samples"] or preset.private
+    given["public_samples"], given["test_samples"] = preset.public, preset.test
+    unknown = set(given) - {f.name for f in fields(Study)}
+    return Study(**{k: v for k, v in given.items() if k not in unknown})
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _numbers(option: str, text: str, *, whole: bool = False) -> Iterator[float]:
+    from kdsim.errors import WorkloadError
+
+    for word in _words(text):
+        try:
+            yield int(word) if whole else float(word)
+        except ValueError:
+            kind = "whole numbers" if whole else "numbers"
+            raise WorkloadError(
+                f"{option} takes {kind} separated by commas, got {word!r} in {text!r}"
+            ) from None
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[int, int], None]]:
+    """Show rounds done and the time left on stderr."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rounds"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("dissimilarity", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _write(study: Study, dataset: Any, rows: Sequence[Any], out: Path) -> dict[str, Any]:
+    """Write results.json and accuracy.png; return what the former holds."""
+    from calibration.workloads.dissimilarity import study_manifest
+    from calibration.workloads.dissimilarity_report import plot_study, summary, verdicts
+    from calibration.workloads.results import write_json
+
+    content = {
+        "manifest": study_manifest(study, dataset),
+        "summary": summary(rows),
+        "verdicts": {
+            value: [v.row() for v in verdicts(rows, value=value)] for value in ("shared", "private")
+        },
+        "rows": list(rows),
+    }
+    write_json(out / "results.json", content)
+    plot_study(rows).savefig(out / "accuracy.png", dpi=120)
+    return content
+
+
+def _print(content: dict[str, Any], out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    grid = content["manifest"]["config"]
+    cells = {
+        (r["split"], r["case"], r["measure"], r["alpha"], r["quantity"]): r
+        for r in content["summary"]
+    }
+    traffic: dict[tuple[str, str], float] = {}
+    for row in content["rows"]:
+        key = (row["split"], row["case"])
+        traffic[key] = max(traffic.get(key, 0.0), row["bytes_per_round"])
+    for which in grid["splits"]:
+        for case in grid["cases"]:
+            table = Table(
+                title=f"{which}, case {case}: accuracy in %, mean over {grid['clients']} clients "
+                f"(private = own label mix); {traffic[which, case] / 1000:.1f} kB a round"
+            )
+            table.add_column("measure")
+            for alpha in grid["alphas"]:
+                table.add_column(f"alpha {alpha:g}", justify="right")
+            for measure in grid["measures"]:
+                table.add_row(
+                    measure.upper(),
+                    *(_cell(cells, which, case, measure, alpha) for alpha in grid["alphas"]),
+                )
+            console.print(table)
+    console.print(
+        f"shared ± half of the 95 % interval over n = {len(grid['seeds'])} seeds (Student t); "
+        "private in brackets"
+    )
+    console.print(f"Written: {out}/results.json, accuracy.png, runs.jsonl, profile-*.csv")
+
+
+def _cell(cells: dict[Any, Any], which: str, case: str, measure: str, alpha: float) -> str:
+    shared = cells[which, case, measure, alpha, "shared"]
+    private = cells[which, case, measure, alpha, "private"]
+    half = (
+        "" if shared["ci_high"] is None else f" ± {100 * (shared['ci_high'] - shared['mean']):.1f}"
+    )
+    return f"{100 * shared['mean']:.1f}{half} ({100 * private['mean']:.1f})"

@@ -1,0 +1,135 @@
+"""``kdsim workload edge-kd``: distil from a teacher process over TCP, for real."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command(name="edge-kd")
+@click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    help="digits, fashion-mnist, cifar10, cifar100 (files under --data-dir).",
+)
+@click.option("--data-dir", type=click.Path(), help="Folder of the data sets.")
+@click.option(
+    "--methods",
+    default="none,response,feature,relation",
+    show_default=True,
+    help="Comma-separated kinds of knowledge; none is training without a teacher.",
+)
+@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
+@click.option(
+    "--epochs", type=int, default=12, show_default=True, help="Passes over the public images."
+)
+@click.option(
+    "--private",
+    "private_images",
+    type=int,
+    default=60,
+    show_default=True,
+    help="Labelled images of the edge.",
+)
+@click.option(
+    "--public",
+    "public_images",
+    type=int,
+    default=512,
+    show_default=True,
+    help="Unlabelled images that cloud and edge share.",
+)
+@click.option("--teacher-images", type=int, default=800, show_default=True)
+@click.option("--teacher-epochs", type=int, default=30, show_default=True)
+@click.option(
+    "--student", default="edge-1", show_default=True, help="edge-1, edge-2, edge-3 or small-cnn."
+)
+@click.option(
+    "--alpha", type=float, default=0.5, show_default=True, help="Weight of the prediction loss."
+)
+@click.option("--temperature", type=float, default=4.0, show_default=True)
+@click.option("--measure", default="kl", show_default=True, help="kl, ce, js, sed or td.")
+@click.option("--rate", type=float, default=0.02, show_default=True, help="Learning rate.")
+@click.option(
+    "--policy",
+    default="comm-priority",
+    show_default=True,
+    help="Who gets the cores; any policy of the simulator.",
+)
+@click.option("-o", "--output", default="edge-kd", show_default=True, help="Folder for results.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result for machines.")
+def command(
+    methods: str, seeds: int, policy: str, output: str, as_json: bool, **values: Any
+) -> None:
+    r"""Distil from a teacher process over TCP while a policy shares the cores.
+
+    Compares each kind of knowledge with training without a teacher over paired seeds, and writes
+    a cost profile of every run, which a scenario takes as its workload. A study that was stopped
+    goes on where it was.
+
+    \b
+    Example:
+        kdsim workload edge-kd --methods none,response --seeds 5 -o study
+    """
+    from calibration.commands.calibrate import progress_bar
+    from calibration.workloads.edge_kd import EdgeConfig
+    from calibration.workloads.edge_kd_study import run_study
+
+    config = EdgeConfig(**values)
+    try:
+        with progress_bar("edge-kd") as progress:
+            result = run_study(
+                config,
+                Path(output),
+                methods=tuple(methods.split(",")),
+                seeds=range(seeds),
+                policy=policy,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nstopped; {output} keeps the finished runs (the same command goes on)", err=True
+        )
+        raise SystemExit(1) from None
+    if as_json:
+        click.echo(json.dumps(result, sort_keys=True))
+        return
+    _print(result, output)
+
+
+def _print(result: dict[str, Any], output: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(
+        title=f"test accuracy, {result['manifest']['data']['name']}", title_justify="left"
+    )
+    for heading in ("knowledge", "accuracy", "sd", "95 % CI", "against none", "95 % CI", "n"):
+        table.add_column(heading, justify="left" if heading == "knowledge" else "right")
+    paired = {row["difference"].split(" - ")[0]: row for row in result["differences"]}
+    for row in result["accuracy"]:
+        other = paired.get(row["method"])
+        table.add_row(
+            row["method"],
+            f"{row['mean']:.1%}",
+            _share(row["sd"]),
+            _interval(row),
+            f"{other['mean']:+.1%}" if other else "",
+            _interval(other) if other else "",
+            str(row["n"]),
+        )
+    console.print(table)
+    console.print(f"teacher: {result['teacher_accuracy']:.1%}; results in {output}")
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return f"{_share(row['ci_low'])} .. {_share(row['ci_high'])}"

@@ -1,0 +1,239 @@
+"""The edge-KD study: methods against no distillation over paired seeds, and a run's cost profile.
+
+Every run is the real loop of ``calibration.workloads.edge_kd``; the student computes on one
+thread, so that the same seed gives the same weights whatever the policy's timing was. Finished
+runs are kept in a ledger: a study that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibration.bench import Bench, BenchSettings, Teacher, TeacherProcess
+from calibration.device import take_cores
+from calibration.replay import LiveRun, replay
+from calibration.transport import KnowledgeStream, Tls
+from calibration.workloads.datasets import load
+from calibration.workloads.edge_kd import EdgeConfig, prepare_teacher, spec_of
+from calibration.workloads.profile import CycleCost, write_profile
+from calibration.workloads.results import (
+    RunLedger,
+    compare_pairs,
+    manifest,
+    summarise,
+    write_json,
+)
+from kdsim.plan import Plan
+
+#: Header and shape of a knowledge frame on the wire.
+_FRAME_OVERHEAD_BYTES = 24 + 8
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRun:
+    """A finished run.
+
+    Attributes
+    ----------
+    accuracy : float
+        On the test images, 0 to 1.
+    live : LiveRun
+        What ran when.
+    comm_bytes : int
+        Received in each cycle.
+    """
+
+    accuracy: float
+    live: LiveRun
+    comm_bytes: int
+
+
+def run_once(
+    config: EdgeConfig,
+    method: str,
+    seed: int,
+    folder: Path,
+    *,
+    policy: str = "comm-priority",
+    rates: tuple[np.ndarray, np.ndarray] | None = None,
+    teacher_address: tuple[str, int] | None = None,
+    tls: Tls | None = None,
+) -> EdgeRun:
+    """Run the real loop once.
+
+    Parameters
+    ----------
+    config : EdgeConfig
+    method : str
+        One of `METHODS`.
+    seed : int
+    folder : path
+        Holds the teacher's checkpoint.
+    policy : str
+        Who gets the cores.
+    rates : (array, array), optional
+        Fitted r(c) and q(c), for policies that plan; proportional to the cores by default.
+    teacher_address : (str, int), optional
+        A teacher elsewhere, serving this very configuration.
+    tls : Tls, optional
+        For a teacher elsewhere.
+
+    Returns
+    -------
+    EdgeRun
+
+    Raises
+    ------
+    WorkloadError, TransportError
+        If the loop cannot be carried through.
+    """
+    spec = spec_of(config, method, seed, folder)
+    if teacher_address is not None:
+        with KnowledgeStream(teacher_address, tls=tls) as stream:
+            teacher = Teacher(teacher_address, stream.greeting)
+        return _loop(config, spec, teacher, policy, rates, tls)
+    with TeacherProcess("calibration.workloads.edge_kd:build_source", spec) as teacher:
+        return _loop(config, spec, teacher, policy, rates, None)
+
+
+def _loop(
+    config: EdgeConfig, spec: dict[str, Any], teacher: Teacher, policy: str,
+    rates: tuple[np.ndarray, np.ndarray] | None, tls: Tls | None,
+) -> EdgeRun:  # fmt: skip
+    cores = take_cores(None)
+    total, n = len(cores), config.cycles
+    settings = BenchSettings(
+        cores=cores,
+        student="calibration.workloads.edge_kd:build_student",
+        student_spec=spec,
+        decode="raw",
+        most_threads=1,
+        capacity_mb=(n + 1) * teacher.chunk_mb,  # nothing is overwritten before it is used
+        tls=tls,
+        timeout_s=120.0,
+    )
+    comm = 0.0 if spec["method"] == "none" else teacher.chunk_mb
+    if rates is None:
+        rates = (np.arange(total + 1.0), np.arange(total, -1.0, -1.0))
+    plan = Plan(
+        comm=np.full(n, comm), forward=np.full(n, 0.5), backward=np.full(n, 0.5),
+        comm_rates=rates[0], comp_rates=rates[1],
+    )  # fmt: skip
+    with Bench(settings, teacher) as bench:
+        live = replay(bench, plan, [1] * n, policy, seed=spec["seed"])
+        accuracy = float(bench.ask_student("accuracy")["accuracy"])
+    received = round(comm * 1e6) + _FRAME_OVERHEAD_BYTES if comm else 0
+    return EdgeRun(accuracy, live, received)
+
+
+def save_profile(run: EdgeRun, config: EdgeConfig, method: str, seed: int, path: Path) -> None:
+    """Write a run's cost profile, for a scenario to read.
+
+    Raises
+    ------
+    ResultError
+        If the file cannot be written.
+    """
+    forward, backward = (
+        [task.end - task.start for task in run.live.tasks if task.kind == kind]
+        for kind in ("forward", "backward")
+    )
+    last = len(forward) - 1
+    cycles = [
+        CycleCost(
+            cycle=i + 1,
+            epoch=i // config.cycles_per_epoch + 1,
+            comm_bytes=run.comm_bytes,
+            forward_s=f,
+            backward_s=b,
+            cores=1,
+            accuracy=run.accuracy if i == last else None,
+        )
+        for i, (f, b) in enumerate(zip(forward, backward, strict=True))
+    ]
+    write_profile(
+        path, cycles, workload="edge-kd", method=method, seed=seed,
+        notes={"policy": run.live.policy, "data": config.data},
+    )  # fmt: skip
+
+
+def run_study(
+    config: EdgeConfig,
+    folder: Path,
+    *,
+    methods: Sequence[str] = ("none", "response", "feature", "relation"),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    policy: str = "comm-priority",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run every method over the seeds and compare each with no distillation.
+
+    Parameters
+    ----------
+    config : EdgeConfig
+    folder : path
+        Takes the teacher, the ledger of runs, the cost profiles and ``result.json``.
+    methods : sequence of str
+    seeds : sequence of int
+    policy : str
+    progress : callable, optional
+        Told ``(done, all, what)``.
+
+    Returns
+    -------
+    dict
+        ``manifest``, ``rows`` (method, seed, accuracy), ``accuracy`` (mean and interval by
+        method), ``differences`` (each method minus none, paired by seed), ``teacher_accuracy``.
+
+    Raises
+    ------
+    WorkloadError, TransportError, ResultError
+        If a run fails or a result cannot be written.
+    """
+    from calibration.workloads.training import accuracy, predict
+
+    dataset = load(config.data, config.data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    teacher = prepare_teacher(config, folder)
+    teacher_accuracy = accuracy(predict(teacher, dataset.images("test")), dataset.labels("test"))
+    plan = [(method, seed) for seed in seeds for method in methods]
+    ledger = RunLedger(folder / f"runs-{_config_key(config)}.jsonl")
+    for done, (method, seed) in enumerate(plan):
+        key = f"{method}/{seed}"
+        if progress is not None:
+            progress(done, len(plan), key)
+        if key in ledger:
+            continue
+        run = run_once(config, method, seed, folder, policy=policy)
+        save_profile(run, config, method, seed, folder / f"profile-{method}-{seed}.csv")
+        ledger.add(key, {"method": method, "seed": seed, "accuracy": run.accuracy})
+    if progress is not None:
+        progress(len(plan), len(plan), "done")
+    rows = [ledger.runs[f"{method}/{seed}"] for method, seed in plan]
+    others = [(method, "none") for method in methods if method != "none" and "none" in methods]
+    result = {
+        "manifest": manifest({**asdict(config), "data_dir": None}, seeds=list(seeds),
+                             dataset=dataset),
+        "teacher_accuracy": teacher_accuracy,
+        "rows": rows,
+        "accuracy": summarise(rows, "accuracy", ["method"]),
+        "differences": compare_pairs(rows, "accuracy", [], treatment="method", pairs=others),
+    }  # fmt: skip
+    write_json(folder / "result.json", result)
+    return result
+
+
+def _config_key(config: EdgeConfig) -> str:
+    """Name a configuration, so that a changed one does not go on with the other's runs."""
+    import hashlib
+    import json
+
+    text = json.dumps(asdict(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

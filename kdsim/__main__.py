@@ -1,0 +1,5 @@
+"""``python -m kdsim`` is the command line."""
+
+from kdsim.cli import main
+
+main()

@@ -1,0 +1,148 @@
+"""Where tasks run: in this process, in worker processes, on a cluster.
+
+The seam is `concurrent.futures.Executor`: whatever has ``submit`` will do. A `Team` is such an
+executor with what a sweep needs to know of it: how many tasks it takes at once, whose fault a
+dead worker is, and whether there is anybody left to work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Executor, Future
+from typing import Any, Protocol
+
+from kdsim.errors import SweepError
+
+
+class WorkerLostError(Exception):
+    """The worker that ran a task is gone; the task may or may not be to blame.
+
+    Parameters
+    ----------
+    reason : str
+    workers : int
+        How many workers the task has cost.
+    """
+
+    def __init__(self, reason: str, workers: int = 1) -> None:
+        super().__init__(reason)
+        self.workers = workers
+
+
+class TookTooLongError(WorkerLostError):
+    """A task was ended because it ran longer than allowed."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"took longer than {limit_s:g} s (task timeout)")
+
+
+class Team(Protocol):
+    """What a sweep asks of an executor.
+
+    Attributes
+    ----------
+    exact_blame : bool
+        Whether a lost worker ran one task only, so that no other can be to blame.
+    threads : int or None
+        Threads of the compiled engine in each task; None for all cores.
+    """
+
+    exact_blame: bool
+    threads: int | None
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """Start a task; a lost worker shows as `WorkerLostError` in its future."""
+        ...
+
+    def capacity(self) -> int:
+        """Return how many tasks may be under way at once."""
+        ...
+
+    def check(self) -> None:
+        """Raise `SweepError` if nobody is left to work."""
+        ...
+
+    def expire(self, limit_s: float) -> None:
+        """End tasks that have run for longer; their futures show `TookTooLongError`."""
+        ...
+
+    def close(self) -> None:
+        """Stop at once; what is under way is lost."""
+        ...
+
+
+# --- in this process, or on whatever executor the caller has ----------------------------------
+
+
+class InProcess:
+    """Run each task at once, in this process; the compiled engine uses all cores."""
+
+    exact_blame = True
+    threads: int | None = None
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """Run a task now."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:  # noqa: BLE001 - handed on in the future, as executors do
+            future.set_exception(error)
+        return future
+
+    def capacity(self) -> int:
+        """Take one task at a time."""
+        return 1
+
+    def check(self) -> None:
+        """Find nothing: this process is there."""
+
+    def expire(self, limit_s: float) -> None:
+        """Do nothing: a task in this process is over before anybody could ask."""
+
+    def close(self) -> None:
+        """Have nothing to stop."""
+
+
+class Borrowed:
+    """Any executor of the caller's, e.g. a thread pool or one over MPI; it is not shut down.
+
+    Parameters
+    ----------
+    executor : Executor
+    capacity : int, optional
+        Tasks under way at once; twice the cores by default.
+    """
+
+    exact_blame = False
+    threads: int | None = 1
+
+    def __init__(self, executor: Executor, capacity: int | None = None) -> None:
+        self._executor = executor
+        self._capacity = capacity or 2 * (os.cpu_count() or 1)
+        self._futures: set[Future[Any]] = set()
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """Hand a task on."""
+        try:
+            future = self._executor.submit(function, *arguments)
+        except (BrokenExecutor, RuntimeError) as error:
+            raise SweepError(f"the executor takes no more tasks: {error}") from error
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        return future
+
+    def capacity(self) -> int:
+        """Return what was given."""
+        return self._capacity
+
+    def check(self) -> None:
+        """Find nothing: only its owner knows."""
+
+    def expire(self, limit_s: float) -> None:
+        """Do nothing: a borrowed executor offers no way to end a running task."""
+
+    def close(self) -> None:
+        """Cancel what has not begun."""
+        for future in list(self._futures):
+            future.cancel()

@@ -1,0 +1,413 @@
+"""Who gets the cores: what a policy sees, what it answers, and the built-in rules.
+
+The decisions themselves are the plain functions of ``rules``; the classes here wrap them for the
+engine. A user's own policy is such a class too.
+
+The engine asks a policy only in the contended case. When Comm has ended or is blocked all cores
+go to computation, when computation is blocked all go to communication (eq. 13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from kdsim.errors import PolicyError, UnknownPolicyError
+from kdsim.faults import did_you_mean
+from kdsim.optimum import corridor, path_heights, taut_string
+from kdsim.plan import Plan
+from kdsim.rules import greedy_cores, random_cores, split_direction, string_slope
+from kdsim.scenario import POLICY_NAMES
+
+
+@dataclass(slots=True)
+class State:
+    """What a policy sees when it is asked.
+
+    Attributes
+    ----------
+    comm_done, forward_done, backward_done : int
+        Completed Comm, Forward and Backward tasks (i, j, k of the paper).
+    remaining_comm, remaining_comp : float
+        Planned work left of the running Comm and of the running Forward or Backward. Under noise
+        this is the planned work times the fraction not yet done: a policy cannot see the noise.
+    now : float
+        Simulated seconds.
+    plan : Plan
+        The planned workload and the rates.
+    rng_draw : callable
+        Returns the next uniform draw on [0, 1) of this replication; the only legal randomness.
+    """
+
+    comm_done: int
+    forward_done: int
+    backward_done: int
+    remaining_comm: float
+    remaining_comp: float
+    now: float
+    plan: Plan
+    rng_draw: Callable[[], float]
+
+    @property
+    def total_cores(self) -> int:
+        """Cores of the device, c_total."""
+        return self.plan.c_total
+
+    @property
+    def comm_rates(self) -> Any:
+        """r(0..c_total), data units a second by communication cores."""
+        return self.plan.comm_rates
+
+    @property
+    def comp_rates(self) -> Any:
+        """q(0..c_total), compute work a second by communication cores."""
+        return self.plan.comp_rates
+
+
+class Decision(NamedTuple):
+    """A policy's answer.
+
+    Attributes
+    ----------
+    comm_cores : int
+        Cores for communication, 0..c_total; computation gets the others.
+    hold : float, optional
+        Seconds of work after which the answer changes; without it, it stands until the next
+        completion.
+    then : int, optional
+        Communication cores from the end of `hold` to the next completion. Without it the policy
+        is asked again when `hold` is over.
+    """
+
+    comm_cores: int
+    hold: float | None = None
+    then: int | None = None
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """A rule that shares the cores; subclass it and give it a name.
+
+    One instance serves one run. `start` is called once before it, `decide` in every contended
+    state.
+
+    Examples
+    --------
+    >>> class Half(Policy):
+    ...     name = "half"
+    ...     def decide(self, state):
+    ...         return Decision(state.total_cores // 2)
+    """
+
+    name: str
+
+    def start(self, plan: Plan) -> None:
+        """Look at the planned work before a run; nothing by default."""
+
+    def decide(self, state: State) -> Decision:
+        """Answer one contended state."""
+        ...
+
+
+# --- the built-in policies ------------------------------------------------------------------------
+
+
+class Random(Policy):
+    """`random`: a uniform core count, drawn anew at each decision."""
+
+    name = "random"
+
+    def start(self, plan: Plan) -> None:
+        """Make the answers once: there are few, and they are given often."""
+        self._c_total = plan.c_total
+        self._answers = [Decision(c) for c in range(plan.c_total + 1)]
+
+    def decide(self, state: State) -> Decision:
+        """Draw once."""
+        return self._answers[random_cores(state.rng_draw(), self._c_total)]
+
+
+class Static(Policy):
+    """`static:c`, and with c = c_total or 0 the two priorities."""
+
+    def __init__(self, name: str, comm_cores: int | None) -> None:
+        self.name = name
+        self._comm_cores = comm_cores
+        self._answer = Decision(comm_cores or 0)
+
+    def start(self, plan: Plan) -> None:
+        """Take all cores where no count was given; refuse more than there are."""
+        wanted = plan.c_total if self._comm_cores is None else self._comm_cores
+        if wanted > plan.c_total:
+            raise UnknownPolicyError(
+                f"policy {self.name} asks for {wanted} communication cores, "
+                f"the device has {plan.c_total}"
+            )
+        self._answer = Decision(wanted)
+
+    @property
+    def comm_cores(self) -> int:
+        """The core count that is always answered."""
+        return self._answer.comm_cores
+
+    def decide(self, state: State) -> Decision:
+        """Answer always the same."""
+        return self._answer
+
+
+class Greedy(Policy):
+    """`greedy` and `greedy-full`: Algorithm 1 on remaining or, read literally, on full work."""
+
+    def __init__(self, name: str, *, full: bool) -> None:
+        self.name = name
+        self._full = full
+
+    def start(self, plan: Plan) -> None:
+        """Take the unit times as lists: plain floats are faster one by one."""
+        self._unit_times = (plan.comm_unit_times.tolist(), plan.comp_unit_times.tolist())
+        self._answers = [Decision(c) for c in range(plan.c_total + 1)]
+
+    def decide(self, state: State) -> Decision:
+        """Minimise the later of the two completion times."""
+        comm, comp = state.remaining_comm, state.remaining_comp
+        if self._full:
+            plan, k = state.plan, state.backward_done
+            comm = float(plan.comm[state.comm_done])
+            comp = float((plan.backward if state.forward_done > k else plan.forward)[k])
+        return self._answers[greedy_cores(comm, comp, *self._unit_times)]
+
+
+@dataclass(frozen=True, eq=False)
+class StringGuide:
+    """What the optimal policy prepares before a run; shared with the compiled engine.
+
+    Attributes
+    ----------
+    heights : (N,) float array
+        Compute work done when Comm_i ends on the planned optimum.
+    gate_of : (N,) int array
+        The gate at which each Comm task ends.
+    V, upper, lower : (n,) float array
+        The gates of the corridor.
+    following : (n,) int array
+        Next gate on the ceiling's minorant, see `string_slope`; empty unless `replan`.
+    done : (2N + 1,) float array
+        Compute work of the first k tasks, Forward and Backward in turn.
+    cores : (m,) int array
+        Core counts at the rate region's vertices; `vr`, `vq` are the rates there.
+    replan : bool
+        Whether the state can leave the planned path (noise, release, reallocation cost), so that
+        the string is pulled anew at each decision.
+    """
+
+    heights: Any
+    gate_of: Any
+    V: Any
+    upper: Any
+    lower: Any
+    following: Any
+    done: Any
+    cores: Any
+    vr: Any
+    vq: Any
+    replan: bool
+    bounded: bool
+
+
+def string_guide(plan: Plan, *, replan: bool) -> StringGuide:
+    """Prepare the optimal policy for a plan."""
+    gates = corridor(plan)
+    tasks = np.column_stack([plan.forward, plan.backward]).ravel()
+    vertices = plan.region.vertices
+    return StringGuide(
+        heights=path_heights(taut_string(gates), gates.Q),
+        gate_of=np.searchsorted(gates.V, gates.Q),
+        V=gates.V,
+        upper=gates.upper,
+        lower=gates.lower,
+        following=_following(gates.V, gates.upper) if replan else np.zeros(0, np.int64),
+        done=np.concatenate([[0.0], np.cumsum(tasks)]),
+        cores=vertices,
+        vr=plan.comm_rates[vertices],
+        vq=plan.comp_rates[vertices],
+        replan=replan,
+        bounded=plan.prefetch > 0,
+    )
+
+
+def _following(V: Any, upper: Any) -> Any:
+    """For each gate the next vertex of the minorant of the ceiling from it on."""
+    q, u = V.tolist(), upper.tolist()
+    following = [-1] * len(q)
+    for m in range(len(q) - 2, -1, -1):
+        k = m + 1
+        while following[k] >= 0:
+            after = following[k]
+            if (u[k] - u[m]) * (q[after] - q[m]) < (u[after] - u[m]) * (q[k] - q[m]):
+                break
+            k = after
+        following[m] = k
+    return np.array(following, dtype=np.int64)
+
+
+class Optimal(Policy):
+    """`optimal`: follow the taut string, provably the fastest without noise."""
+
+    name = "optimal"
+
+    def __init__(self, *, replan: bool = False) -> None:
+        self._replan = replan
+
+    def start(self, plan: Plan) -> None:
+        """Pull the string."""
+        guide = string_guide(plan, replan=self._replan or _leaves_the_path(plan))
+        self._heights = guide.heights.tolist()
+        self._gates = (guide.V.tolist(), guide.upper.tolist(), guide.lower.tolist())
+        self._gate_of = guide.gate_of.tolist()
+        self._following = guide.following.tolist()
+        self._done = guide.done.tolist()
+        self._cores = guide.cores.tolist()
+        self._rates = (guide.vr.tolist(), guide.vq.tolist())
+        self._guide = guide
+
+    def decide(self, state: State) -> Decision:
+        """Aim at the point where the string leaves the present cell."""
+        i, dv = state.comm_done, state.remaining_comm
+        w = self._done[state.forward_done + state.backward_done + 1] - state.remaining_comp
+        if self._guide.replan:
+            gate = self._gate_of[i]
+            v = self._gates[0][gate] - dv
+            slope = string_slope(v, w, gate, *self._gates, self._following, self._guide.bounded)
+            dw = slope * dv
+        else:
+            dw = self._heights[i] - w
+        heavy, heavy_s, light, light_s = split_direction(dv, dw, *self._rates)
+        if light_s == 0.0:
+            return Decision(self._cores[heavy])
+        if heavy_s == 0.0:
+            return Decision(self._cores[light])
+        return Decision(self._cores[heavy], heavy_s, self._cores[light])
+
+
+def _leaves_the_path(plan: Plan) -> bool:
+    return plan.release > 0 or plan.reallocation_cost > 0
+
+
+# --- the registry ---------------------------------------------------------------------------------
+
+_BUILT_IN: dict[str, Callable[[], Policy]] = {
+    "random": Random,
+    "comm-priority": lambda: Static("comm-priority", None),
+    "comp-priority": lambda: Static("comp-priority", 0),
+    "greedy": lambda: Greedy("greedy", full=False),
+    "greedy-full": lambda: Greedy("greedy-full", full=True),
+    "optimal": Optimal,
+}
+
+
+def is_built_in(name: str) -> bool:
+    """Tell whether a policy name needs no user code."""
+    return name in _BUILT_IN or name.startswith("static:")
+
+
+def is_random(name: str) -> bool:
+    """Tell whether a policy may draw random numbers: `random`, and any user's own."""
+    return name == "random" or not is_built_in(name)
+
+
+def make_policy(policy: str | Policy | type[Policy], *, noisy: bool = False) -> Policy:
+    """Make the policy for one run.
+
+    Parameters
+    ----------
+    policy : str, Policy or class
+        A built-in name, ``"static:c"``, ``"module:Class"``, a class (called without arguments)
+        or an instance.
+    noisy : bool
+        Whether the run's work departs from the plan, so that `optimal` has to replan.
+
+    Returns
+    -------
+    Policy
+
+    Raises
+    ------
+    UnknownPolicyError
+        If the name is unknown (with "did you mean") or cannot be imported.
+    PolicyError
+        If it has no usable ``decide`` or its constructor raises.
+    """
+    if isinstance(policy, str):
+        if policy == "optimal":
+            return Optimal(replan=noisy)
+        if policy in _BUILT_IN:
+            return _BUILT_IN[policy]()
+        if policy.startswith("static:") and policy[7:].isdecimal():
+            return Static(policy, int(policy[7:]))
+        if ":" not in policy:
+            known = ", ".join(POLICY_NAMES)
+            raise UnknownPolicyError(
+                f"unknown policy {policy!r}{did_you_mean(policy, POLICY_NAMES)}; "
+                f"known: {known}, static:c, module:Class"
+            )
+        policy = _import_policy(policy)
+    made = policy
+    if isinstance(policy, type):
+        try:
+            made = policy()
+        except Exception as error:
+            raise PolicyError(
+                f"policy {policy.__name__} cannot be made: {type(error).__name__}: {error}"
+            ) from error
+    return checked_shape(made)
+
+
+def policy_name(policy: str | Policy | type[Policy]) -> str:
+    """Return the name under which results list a policy."""
+    if isinstance(policy, str):
+        return policy
+    return str(getattr(policy, "name", None) or getattr(policy, "__name__", "policy"))
+
+
+def checked_shape(policy: Any) -> Policy:
+    """Return the object if it can serve as a policy, else say what it lacks."""
+    if not callable(getattr(policy, "decide", None)):
+        raise PolicyError(
+            f"{type(policy).__name__} is no policy: it needs a method decide(state) -> Decision"
+        )
+    if not isinstance(getattr(policy, "name", None), str):
+        raise PolicyError(f"policy {type(policy).__name__} needs a name, e.g. name = 'mine'")
+    if not hasattr(policy, "start"):
+        raise PolicyError(f"policy {policy.name} needs a method start(plan); subclass kdsim.Policy")
+    return policy  # type: ignore[no-any-return]
+
+
+def _import_policy(reference: str) -> Any:
+    import importlib
+    import sys
+    from pathlib import Path
+
+    module_name, _, attribute = reference.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # a policy is usually written beside the scenario
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise UnknownPolicyError(
+            f"policy {reference!r}: no module named {error.name!r} (looked in {here} as well)"
+        ) from None
+    except Exception as error:
+        raise UnknownPolicyError(
+            f"policy {reference!r}: importing {module_name} raised {type(error).__name__}: {error}"
+        ) from error
+    if not hasattr(module, attribute):
+        names: Sequence[str] = [n for n in vars(module) if not n.startswith("_")]
+        raise UnknownPolicyError(
+            f"policy {reference!r}: {module_name} has no {attribute!r}"
+            f"{did_you_mean(attribute, names)}"
+        )
+    return getattr(module, attribute)

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch.nn import functional
+
+from calibration.bench_processes import Shared
+from calibration.commands.edge_kd import command
+from calibration.transport import payload_matrix
+from calibration.workloads import edge_kd
+from calibration.workloads.datasets import load
+from calibration.workloads.edge_kd import EdgeConfig, EdgeStudent, build_source, spec_of
+from calibration.workloads.edge_kd_study import run_once, run_study, save_profile
+from calibration.workloads.networks import build_network
+from calibration.workloads.profile import read_profile
+from calibration.workloads.training import derive_seed, own_random_state, predict
+from kdsim.errors import WorkloadError
+
+CONFIG = EdgeConfig(
+    teacher_images=200, private_images=40, public_images=64, teacher_epochs=1, epochs=2, batch=16
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.set_num_threads(1)
+    path = tmp_path_factory.mktemp("edge")
+    edge_kd.prepare_teacher(CONFIG, path)
+    return path
+
+
+def shared_with(rows: np.ndarray) -> Shared:
+    store = np.ascontiguousarray(rows, dtype=np.float32)
+    return Shared(
+        lock=None, control=None, grant_end=[1] * 8, done=None, store=store, slots=1,
+        columns=store.shape[1], chunk_rows=len(store),
+    )  # fmt: skip
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def test_both_sides_agree_on_the_public_batches_and_each_image_comes_once_an_epoch():
+    for seed in (0, 1):
+        epoch = [edge_kd.public_rows(CONFIG, seed, cycle) for cycle in range(4)]
+        assert sorted(np.concatenate(epoch).tolist()) == list(range(64))
+    first = edge_kd.public_rows(CONFIG, 0, 0)
+    assert (first == edge_kd.public_rows(CONFIG, 0, 0)).all()
+    assert (first != edge_kd.public_rows(CONFIG, 0, 4)).any()  # the next epoch's order
+
+
+def test_teacher_private_and_public_images_are_disjoint():
+    parts = edge_kd.parts_of(CONFIG, load("digits"), seed=3)
+    sizes = len(parts.teacher) + len(parts.student) + len(parts.stream)
+    joined = np.concatenate([parts.teacher, parts.student, parts.stream])
+    assert len(np.unique(joined)) == sizes == 304
+
+
+# --- the cloud ------------------------------------------------------------------------------------
+
+
+def test_the_teacher_sends_its_own_logits_for_the_images_asked_for(folder):
+    source, greeting = build_source(spec_of(CONFIG, "response", 0, folder))
+    assert greeting == {"columns": 10, "chunk_rows": 16, "knowledge": "response"}
+    dataset = load("digits")
+    images = dataset.images("train", edge_kd.parts_of(CONFIG, dataset, 0).stream)
+    teacher = edge_kd.prepare_teacher(CONFIG, folder)
+    payload, _ = source(0, 5, 0)
+    expected = predict(teacher, images[edge_kd.public_rows(CONFIG, 0, 5)])
+    np.testing.assert_allclose(payload_matrix(memoryview(payload)), expected, atol=1e-5)
+    assert source(0, CONFIG.cycles, 0) is None
+    assert source(0, 0, 1) is None
+    assert source(1, 0, 0) is None
+
+
+@pytest.mark.parametrize(("method", "columns"), [("feature", 32 * 4 * 4), ("relation", 128)])
+def test_features_and_relations_have_their_own_width(folder, method, columns):
+    _, greeting = build_source(spec_of(CONFIG, method, 0, folder))
+    assert greeting["columns"] == columns
+
+
+# --- the edge -------------------------------------------------------------------------------------
+
+
+def test_the_loss_is_alpha_ce_plus_the_rest_of_the_tempered_divergence(folder):
+    spec = spec_of(CONFIG, "response", 0, folder)
+    known = np.random.default_rng(0).normal(size=(16, 10)).astype(np.float32)
+    student = EdgeStudent(spec, shared_with(known))
+    student.forward(0, 0, 1)
+    student.backward(0, 0, 1)
+    dataset = load("digits")
+    parts = edge_kd.parts_of(CONFIG, dataset, 0)
+    net = build_network("edge-1", dataset.input_shape, 10, seed=derive_seed(0, "student")).double()
+    rows = student._private_rows(0)
+    public = dataset.images("train", parts.stream)[edge_kd.public_rows(CONFIG, 0, 0)].double()
+    with own_random_state(0, "dropout", 0):
+        # Dropout masks are drawn in float32 in the run; without dropout layers both agree.
+        private_logits = net(dataset.images("train", parts.student)[rows].double())
+        public_logits = net(public)
+    labels = dataset.labels("train", parts.student)[rows]
+    T = CONFIG.temperature
+    p = torch.softmax(torch.from_numpy(known).double() / T, 1)
+    divergence = (p * (p.log() - functional.log_softmax(public_logits / T, 1))).sum(1).mean()
+    expected = 0.5 * functional.cross_entropy(private_logits, labels) + 0.5 * T**2 * divergence
+    has_dropout = any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in net.modules())
+    tolerance = 0.35 if has_dropout else 1e-4
+    assert student.report()["loss"] == pytest.approx(float(expected), rel=tolerance)
+
+
+@pytest.mark.parametrize("method", edge_kd.METHODS)
+def test_training_lowers_the_loss_for_every_kind_of_knowledge(folder, method):
+    source, _ = build_source(spec_of(CONFIG, method, 0, folder))
+    known = payload_matrix(memoryview(source(0, 0, 0)[0])).copy()
+    student = EdgeStudent(spec_of(CONFIG, method, 0, folder), shared_with(known))
+    losses = []
+    for _ in range(25):
+        student.forward(0, 0, 1)
+        student.backward(0, 0, 1)
+        losses.append(student.report()["loss"])
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"alpha": 1.5}, "alpha must lie"),
+        ({"temperature": 0.0}, "temperature must be positive"),
+        ({"batch": 2}, "at least 3 images"),
+        ({"public_images": 8}, "at least one public batch"),
+        ({"epochs": 0}, "epochs and rate"),
+    ],
+)
+def test_an_impossible_configuration_is_refused(change, said):
+    from dataclasses import replace
+
+    with pytest.raises(WorkloadError, match=said):
+        replace(CONFIG, **change)
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(WorkloadError, match="one of none, response"):
+        spec_of(CONFIG, "telepathy", 0, Path())
+
+
+# --- the real loop --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_real_loop_gives_the_same_weights_whatever_the_policy(folder, tmp_path):
+    first = run_once(CONFIG, "response", 0, folder, policy="comm-priority")
+    second = run_once(CONFIG, "response", 0, folder, policy="random")
+    assert [r["loss"] for r in first.live.reports] == [r["loss"] for r in second.live.reports]
+    assert first.accuracy == second.accuracy
+    assert len(first.live.task_ends("comm")) == CONFIG.cycles
+    assert first.comm_bytes == 16 * 10 * 4 + 32
+    path = tmp_path / "profile.csv"
+    save_profile(first, CONFIG, "response", 0, path)
+    profile = read_profile(path)
+    assert len(profile.cycles) == CONFIG.cycles
+    assert profile.cycles[-1].accuracy == pytest.approx(first.accuracy, rel=1e-5)
+    assert all(cycle.forward_s > 0 and cycle.backward_s > 0 for cycle in profile.cycles)
+
+
+@pytest.mark.slow
+def test_a_study_is_resumed_and_reports_differences_with_intervals(folder):
+    arguments = {"methods": ("none", "response"), "seeds": (0, 1)}
+    first = run_study(CONFIG, folder, **arguments)
+    again = run_study(CONFIG, folder, **arguments)
+    assert first == again == json.loads((folder / "result.json").read_text())
+    assert {row["method"] for row in first["accuracy"]} == {"none", "response"}
+    (difference,) = first["differences"]
+    assert difference["difference"] == "response - none"
+    assert difference["n"] == 2
+    assert (folder / "profile-response-1.csv").exists()
+
+
+def test_the_command_explains_itself_and_refuses_nonsense(tmp_path):
+    result = CliRunner().invoke(command, ["--help"])
+    assert "kdsim workload edge-kd" in result.output
+    result = CliRunner().invoke(command, ["--alpha", "7", "-o", str(tmp_path)])
+    assert isinstance(result.exception, WorkloadError)

@@ -1,0 +1,138 @@
+"""Multi-headed distillation."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from calibration.workloads.decentralized import Material
+from calibration.workloads.multihead import (
+    MultiHeadNet,
+    MultiHeadPlan,
+    chain_loss,
+    embedding_loss,
+    most_confident,
+    run_multihead,
+)
+from calibration.workloads.networks import build_network
+from kdsim.errors import DataError, WorkloadError
+
+PLAN = MultiHeadPlan(rounds=4, heads=2, batch=8, refresh_every=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def labelled(count, seed):
+    """Images whose class lights up one quadrant."""
+    labels = torch.arange(count) % 4
+    images = torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+    for image, label in zip(images, labels, strict=True):
+        row, column = divmod(int(label), 2)
+        image[0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 2.0
+    return images, labels
+
+
+def disjoint_material(samples=64):
+    """Two clients: one sees classes 0 and 1 alone, the other 2 and 3."""
+    shares = []
+    for index in range(2):
+        images, labels = labelled(samples, index)
+        kept = labels // 2 == index
+        shares.append((images[kept], labels[kept]))
+    return Material(shares=shares, public=labelled(80, 5)[0], test=labelled(80, 6), classes=4)
+
+
+def random_logits(seed, *shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_most_confident_model_wins_sample_by_sample():
+    sure, unsure = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    first, second = torch.cat([sure, unsure]), torch.cat([unsure, sure])
+    assert torch.equal(most_confident([first, second]), torch.cat([sure, sure]))
+
+
+def test_confidence_is_still_ordered_where_probabilities_round_to_one():
+
+    clear, vague = torch.tensor([[0.0, 15.0]]), torch.tensor([[14.0, 0.0]])
+    assert torch.equal(most_confident([vague, clear]), clear)
+
+
+def test_each_auxiliary_head_learns_from_the_head_before_it():
+    own = [random_logits(n, 5, 3).requires_grad_() for n in range(3)]
+    teacher = [1e4 * random_logits(n + 10, 5, 3) for n in range(3)]  # always the more confident
+    loss = chain_loss(own, [teacher])
+    expected = sum(
+        functional.cross_entropy(own[n], functional.softmax(teacher[n - 1], dim=1)) for n in (1, 2)
+    )
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert own[0].grad is None  # the main head is a target, never a learner here
+    assert own[1].grad is not None
+
+
+def test_embedding_loss_ignores_length_and_vanishes_on_equal_directions():
+    embedding = random_logits(1, 6, 4)
+    assert embedding_loss(embedding, [3 * embedding]).item() == pytest.approx(0.0, abs=1e-12)
+    assert embedding_loss(embedding, [-embedding]).item() == pytest.approx(4.0, rel=1e-5)
+
+
+def test_the_network_has_a_main_and_different_auxiliary_heads():
+    base = build_network("small-cnn", (1, 8, 8), 4, seed=0)
+    images = random_logits(2, 3, 1, 8, 8)
+    base.eval()
+    expected = base(images)
+    network = MultiHeadNet(base, 2, torch.Generator().manual_seed(0)).eval()
+    embedding, logits = network(images)
+    assert embedding.shape == (3, 64)
+    assert torch.equal(logits[0], expected)
+    assert len(logits) == 3
+    assert not torch.equal(logits[1], logits[2])
+
+
+def test_later_heads_learn_classes_that_a_clients_labels_lack():
+    """The main head keeps to its own classes; the last head knows the other client's as well."""
+    result = run_multihead(
+        disjoint_material(), MultiHeadPlan(rounds=60, heads=2, batch=16, refresh_every=2)
+    )
+    for client in range(2):
+        main, last = result.heads[0][client], result.heads[-1][client]
+        assert main.private > 0.9
+        assert main.shared < 0.55  # half of the classes are unknown to it
+        assert last.shared > main.shared + 0.15
+
+
+def test_equal_seeds_give_equal_results_and_bytes_are_counted():
+    material = disjoint_material()
+    first, again = run_multihead(material, PLAN), run_multihead(material, PLAN)
+    assert first.heads == again.heads
+    network = MultiHeadNet(build_network("small-cnn", (1, 8, 8), 4), 2, torch.Generator())
+    size = sum(t.numel() * t.element_size() for t in network.state_dict().values())
+    assert first.traffic.checkpoints == 2 * 2 * size  # two refreshes of two clients
+
+
+def test_without_teachers_the_auxiliary_heads_do_not_move_the_main_one():
+    alone = replace(disjoint_material(), shares=disjoint_material().shares[:1])
+    with_heads = run_multihead(alone, PLAN)
+    without = run_multihead(alone, replace(PLAN, heads=0))
+    assert with_heads.heads[0] == without.heads[0]
+    assert with_heads.traffic.total == 0
+
+
+def test_faults_are_told_in_words():
+    material = disjoint_material()
+    with pytest.raises(DataError, match="at least as many public"):
+        run_multihead(replace(material, public=material.public[:2]), PLAN)
+    with pytest.raises(WorkloadError, match="heads must be at least 0"):
+        replace(PLAN, heads=-1)
+    with pytest.raises(WorkloadError, match="no longer finite"):
+        run_multihead(material, replace(PLAN, learning_rate=1e30))
+    assert np.isfinite(run_multihead(material, PLAN).heads[0][0].shared)

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calibration.trace import noisy_points, read_trace, trial_times, write_trace
+from kdsim.errors import TraceError
+
+HEADER = "# kdsim-trace: 1\n"
+NAMES = "device,task,total_cores,comm_cores,work,unit,repeat,seconds,t_start\n"
+GOOD = "pi,compute,4,1,2,batch,0,0.5,0.0\n"
+
+
+def write(tmp_path, text):
+    path = tmp_path / "trace.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_a_minimal_trace_is_read_with_defaults(tmp_path):
+    path = write(tmp_path, HEADER + '# host: {"cpu": "A72"}\n' + NAMES + GOOD)
+    trace = read_trace(path)
+    assert trace.device == "pi"
+    assert trace.total_cores == 4
+    assert trace.header == {"host": {"cpu": "A72"}}
+    assert trace.rows.loc[0, "status"] == "ok"
+    assert trace.rows.loc[0, "condition"] == "alone"
+    assert len(trace.sha256) == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "header: must begin with '# kdsim-trace: 1'"),
+        (NAMES + GOOD, ":1: header"),
+        ("# kdsim-trace: 9\n" + NAMES + GOOD, "version 9"),
+        (HEADER + "# host {}\n" + NAMES + GOOD, ":2: header: must be '# key: <JSON value>'"),
+        (HEADER + "# host: {oops\n" + NAMES + GOOD, ":2: header: host: must be a JSON value"),
+        (HEADER, "no column names"),
+        (HEADER + NAMES, "no data row"),
+        (HEADER + NAMES.replace("seconds", "second") + GOOD, "did you mean 'seconds'"),
+        (HEADER + NAMES.replace("t_start", "unit") + GOOD, "unit: duplicate column"),
+        (HEADER + NAMES.replace(",repeat", "") + GOOD, "repeat: missing column"),
+        (HEADER + NAMES + "pi,compute,4,1\n", ":3: must have 9 fields (got 4)"),
+        (HEADER + NAMES + GOOD.replace("compute", "fly"), ":3: task: must be one of"),
+        (HEADER + NAMES + GOOD.replace(",4,", ",0,"), "total_cores: must be at least 1"),
+        (HEADER + NAMES + GOOD.replace(",4,1,", ",4,4,"), "comm_cores: must lie in 0..3"),
+        (HEADER + NAMES + GOOD.replace("batch", "MB"), "unit: must be 'batch'"),
+        (HEADER + NAMES + GOOD.replace(",2,b", ",-2,b"), "work: must be positive (got '-2')"),
+        (HEADER + NAMES + GOOD.replace("0.5", "nan"), "seconds: must be finite"),
+        (HEADER + NAMES + GOOD.replace("0.5", "0"), "seconds: must be positive"),
+        (HEADER + NAMES + GOOD.replace("0.5", "1e999"), "seconds: must be finite"),
+        (HEADER + NAMES + GOOD + GOOD.replace("pi", "jetson"), "one device"),
+        (HEADER + NAMES + GOOD + GOOD.replace(",4,", ",8,"), "total_cores: a trace describes"),
+        (HEADER + NAMES + GOOD.replace(",0,0.5", ",-1,0.5"), "repeat: must be at least 0"),
+        (b"\xff\xfe\x00binary", "not UTF-8"),
+        (HEADER + NAMES + GOOD.replace("pi", "p\0i"), "NUL"),
+        (HEADER + NAMES + "x" * 200_000 + GOOD, "not CSV"),
+    ],
+)  # fmt: skip
+def test_each_fault_is_named_with_its_place(tmp_path, text, said):
+    path = write(tmp_path, text)
+    with pytest.raises(TraceError) as caught:
+        read_trace(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_all_faults_of_a_file_come_at_once(tmp_path):
+    broken = GOOD.replace("0.5", "nan") + "\n" + GOOD + GOOD.replace("batch", "MB")
+    with pytest.raises(TraceError) as caught:
+        read_trace(write(tmp_path, HEADER + NAMES + broken))
+    message = str(caught.value)
+    assert "trace.csv:3: seconds" in message
+    assert "trace.csv:6: unit" in message
+
+
+def test_a_flood_of_faults_is_cut_short(tmp_path):
+    with pytest.raises(TraceError, match="and 75 more faults"):
+        read_trace(write(tmp_path, HEADER + NAMES + "x\n" * 100))
+
+
+def test_a_folder_or_nothing_is_no_trace(tmp_path):
+    with pytest.raises(TraceError, match="got a directory"):
+        read_trace(tmp_path)
+    with pytest.raises(TraceError, match="No such file"):
+        read_trace(tmp_path / "absent.csv")
+
+
+def test_an_unwritable_place_is_an_error_that_names_it(tmp_path):
+    rows = pd.DataFrame([dict(zip(NAMES.strip().split(","), GOOD.strip().split(","), strict=True))])
+    with pytest.raises(TraceError, match="cannot be written"):
+        write_trace(tmp_path / "no" / "such" / "trace.csv", rows)
+
+
+def rows_of(values):
+    return pd.DataFrame(
+        [
+            {
+                "device": "pi", "task": "comm", "total_cores": 4, "comm_cores": c, "work": w,
+                "unit": "MB", "repeat": i, "seconds": s, "t_start": float(i), "condition": "alone",
+                "trial": i % 3, "status": "ok", "phase": "",
+            }
+            for i, (c, w, s) in enumerate(values)
+        ]
+    )  # fmt: skip
+
+
+positive = st.floats(1e-6, 1e6, allow_nan=False)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 4), positive, positive), min_size=1, max_size=20))
+def test_what_is_written_is_read_back(tmp_path_factory, values):
+    path = tmp_path_factory.mktemp("trace") / "t.csv"
+    rows = rows_of(values)
+    write_trace(path, rows, {"host": {"cpu": "ä # ,"}, "list": [1, 2]})
+    trace = read_trace(path)
+    assert trace.header == {"host": {"cpu": "ä # ,"}, "list": [1, 2]}
+    for name in rows.columns:
+        if rows[name].dtype == float:
+            np.testing.assert_allclose(trace.rows[name], rows[name], rtol=1e-8)
+        else:
+            assert trace.rows[name].tolist() == rows[name].tolist()
+
+
+def test_a_trial_is_reduced_to_its_median_and_a_cycle_to_its_sum():
+    rows = rows_of([(1, 2.0, 4.0)] * 3)
+    rows["trial"] = 0
+    rows["seconds"] = [4.0, 6.0, 100.0]
+    assert trial_times(rows)["seconds_per_work"].tolist() == [3.0]
+    rows["task"], rows["repeat"] = "compute", 0
+    assert trial_times(rows)["seconds_per_work"].tolist() == [55.0]
+
+
+def test_a_point_is_noisy_when_its_trials_disagree_and_one_odd_trial_is_not_enough():
+    rows = rows_of([(1, 1.0, 1.0)] * 9)
+    rows["trial"] = range(9)
+    rows.loc[0, "seconds"] = 3.0
+    assert noisy_points(rows, 0.05) == set()
+    rows["seconds"] = np.linspace(1.0, 2.0, 9)
+    assert noisy_points(rows, 0.05) == {("alone", "comm", 1)}
+
+
+def test_reading_and_fitting_need_no_torch():
+    code = (
+        "import sys, calibration.trace, calibration.fit, calibration.curve_file, calibration.plots;"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
