@@ -1,0 +1,133 @@
+"""Split inference at 224 x 224: every network, mode and transport against the whole, in one run.
+
+    python benchmarks/split_inference.py [--rounds 15] [--nets edge-3] [--out DIR]
+
+Needs two free cores; takes about three minutes. Writes for each network NET.json and NET.png, for
+edge-3 also the timeline of one image (Chrome trace), and a summary of all; then shares the rows
+anew for a worker of half the speed and reports what each worker idles before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from calibration.commands.split import draw
+from calibration.workloads.networks import build_network
+from calibration.workloads.split_inference import SplitModel, WorkerPool, WorkerSpec, trace
+from calibration.workloads.split_inference.pool import available_cores
+from calibration.workloads.split_inference.report import (
+    chrome_trace,
+    manifest,
+    to_json,
+    write_json,
+)
+from calibration.workloads.split_inference.study import Study, run_study
+from kdsim.statistics import mean_interval
+
+SHAPE = (3, 224, 224)
+
+
+def features(name: str) -> torch.nn.Module:
+    """Return a network's trunk in channels-last layout."""
+    net = build_network(name, (3, 32, 32), 10).features.eval()
+    return net.to(memory_format=torch.channels_last)
+
+
+def rebalance(rounds: int) -> dict[str, Any]:
+    """Give one of two workers half the speed, and measure idling before and after rebalancing."""
+    cores = available_cores()
+    specs = [WorkerSpec((cores[0],)), WorkerSpec((cores[1 % len(cores)],), slowdown=2.0)]
+    x = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(0))
+    result: dict[str, Any] = {"slowdown": [1.0, 2.0]}
+    with (
+        WorkerPool(specs, timeout_s=60) as pool,
+        SplitModel(features("edge-3"), SHAPE, parts=2, pool=pool, timeout_s=60) as split,
+    ):
+        for when in ("before", "after"):
+            if when == "after":
+                split.rebalance()
+            idle, trunk = [], []
+            for _ in range(rounds):
+                split(x)
+                timing = split.timing
+                if timing is None:
+                    raise RuntimeError("an inference left no timing")
+                idle.append([1 - timing.busy_s(p) / timing.trunk_s for p in (0, 1)])
+                trunk.append(timing.trunk_s)
+            result[when] = {
+                "shares": list(split.plan.shares),
+                "median_ms": float(np.median(trunk)) * 1e3,
+                "median_idle": np.median(idle, axis=0).tolist(),
+                "mean_idle": [mean_interval(np.array(idle)[:, p]).mean for p in (0, 1)],
+                "n": rounds,
+            }
+    return result
+
+
+def summary(name: str, study: Study) -> list[dict[str, Any]]:
+    """Return one row for each method of a network."""
+    rows = []
+    for method in study.methods:
+        ratio = study.ratio(method)
+        row = {
+            "net": name,
+            "method": method,
+            "median_ms": float(np.median(study.methods[method].rounds_s)) * 1e3,
+            "ratio": ratio.mean,
+            "ci_low": ratio.low,
+            "ci_high": ratio.high,
+            "n": ratio.n,
+            "median_ratio": study.median_ratio(method),
+        }
+        if method in study.predicted_s:
+            row["prediction_error"] = study.prediction_error(method)
+        if method not in ("whole", "openmp"):
+            for kind, (a, b) in study.kinds(method).items():
+                row[f"{kind}_ratio"] = b / a
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    """Run the benchmark and write its results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--nets", nargs="+", default=["edge-3", "edge-1", "edge-2", "cloud"])
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "split_inference"
+    )
+    options = parser.parse_args()
+    config = {"input": list(SHAPE), "parts": 2, "rounds": options.rounds, "seed": 0}
+    rows: list[dict[str, Any]] = []
+    for name in options.nets:
+        study = run_study(trace(features(name), SHAPE), parts=2, rounds=options.rounds)
+        write_json(to_json(study, config | {"net": name}), options.out / f"{name}.json")
+        draw(study, "layerwise/tcp", f"{name}, 224 x 224, 2 workers", options.out / f"{name}.png")
+        if name == "edge-3":
+            timeline = chrome_trace(study.methods["overlap/tcp"].timing)
+            write_json(timeline, options.out / "edge-3-overlap.trace.json")
+        rows += summary(name, study)
+        for row in rows[-len(study.methods) :]:
+            error = row.get("prediction_error")
+            shown = "" if error is None else f"  predicted {error:+.1%}"
+            print(
+                f"{name:7s} {row['method']:15s} {row['median_ms']:7.2f} ms  ratio "
+                f"{row['ratio']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+                f"  of medians {row['median_ratio']:.3f}{shown}",
+                flush=True,
+            )
+        print(name, {t: round(float(np.median(v)), 1) for t, v in study.halo_us.items()}, "us")
+    unequal = rebalance(options.rounds * 2)
+    print(json.dumps(unequal, indent=1))
+    result = {"manifest": manifest(config), "methods": rows, "unequal_workers": unequal}
+    write_json(result, options.out / "summary.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""``kdsim workload split``: feature maps over several workers, measured against the whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kdsim.errors import WorkloadError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from calibration.workloads.split_inference.study import Study
+
+NETWORKS = ("edge-1", "edge-2", "edge-3", "cloud")
+
+EXAMPLE = """\b
+Example:
+  kdsim workload split --net edge-3 --input 224 --parts 2 --plot layers.png
+"""
+
+
+@click.command("split", epilog=EXAMPLE)
+@click.option("--net", type=click.Choice(NETWORKS), default="edge-3", show_default=True)
+@click.option(
+    "--input",
+    "size",
+    type=click.IntRange(8, 2048),
+    default=224,
+    show_default=True,
+    help="Height and width of the image.",
+)
+@click.option("--channels", type=click.IntRange(1, 16), default=3, show_default=True)
+@click.option(
+    "--parts",
+    type=click.IntRange(2, 7),
+    default=2,
+    show_default=True,
+    help="Workers, one core each as far as there are cores.",
+)
+@click.option(
+    "--mode",
+    "modes",
+    multiple=True,
+    type=click.Choice(["layerwise", "overlap", "fused", "auto"]),
+    help="Ways of splitting to measure; may be repeated. Default: all.",
+)
+@click.option(
+    "--transport",
+    "transports",
+    multiple=True,
+    type=click.Choice(["tcp", "gloo"]),
+    help="How rows travel; may be repeated. Default: tcp.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["channels-last", "contiguous"]),
+    default="channels-last",
+    show_default=True,
+    help="Memory layout of whole and split alike; the first is the faster one on most CPUs.",
+)
+@click.option("--rounds", type=click.IntRange(2, 1000), default=15, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="A state dict of the network, written by torch.save.",
+)
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=60.0, show_default=True)
+@click.option("--plot", type=click.Path(path_type=Path), help="Write the figure here (PNG, PDF).")
+@click.option("--trace-out", type=click.Path(path_type=Path), help="Write a Chrome trace here.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the JSON result here.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(
+    net: str,
+    size: int,
+    channels: int,
+    parts: int,
+    modes: tuple[str, ...],
+    transports: tuple[str, ...],
+    layout: str,
+    rounds: int,
+    seed: int,
+    weights: Path | None,
+    timeout_s: float,
+    plot: Path | None,
+    trace_out: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure a network whole and split by rows over several workers.
+
+    The trunk (convolutions to the last pooling) is split; the fully connected head runs on the
+    master and is left out of the times, as in the AFLKD paper. Ratios are to the same network in
+    one worker with the same settings, measured in the same run.
+    """
+    from calibration.workloads.split_inference import report
+    from calibration.workloads.split_inference.graph import trace
+    from calibration.workloads.split_inference.study import run_study
+
+    config: dict[str, Any] = {
+        "net": net,
+        "input": [channels, size, size],
+        "parts": parts,
+        "modes": list(modes or ("layerwise", "overlap", "fused", "auto")),
+        "transports": list(transports or ("tcp",)),
+        "layout": layout,
+        "rounds": rounds,
+        "seed": seed,
+        "weights": weights.name if weights else None,
+    }
+    if "tcp" not in config["transports"]:
+        config["transports"].insert(0, "tcp")
+    features = _features(net, channels, size, layout, seed, weights)
+    graph = trace(features, (channels, size, size))
+    with _progress() as bar:
+        task = bar.add_task(f"{net}, {parts} parts", total=rounds)
+        study = run_study(
+            graph,
+            parts=parts,
+            modes=config["modes"],
+            transports=config["transports"],
+            rounds=rounds,
+            seed=seed,
+            timeout_s=timeout_s,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )
+    data = report.to_json(study, config)
+    shown = f"{config['modes'][0]}/tcp"
+    if out is not None:
+        report.write_json(data, out)
+    if trace_out is not None:
+        report.write_json(report.chrome_trace(study.methods[shown].timing), trace_out)
+    if plot is not None:
+        draw(study, shown, f"{net}, {size} x {size}", plot)
+    if as_json:
+        click.echo(json.dumps(data, indent=1))
+    else:
+        _print(study, shown)
+
+
+def _features(
+    name: str, channels: int, size: int, layout: str, seed: int, weights: Path | None
+) -> nn.Module:
+    import torch
+
+    from calibration.workloads.networks import build_network
+
+    # The trunk does not depend on the input's size; a head for 224 x 224 would take a gigabyte.
+    net = build_network(name, (channels, min(size, 32), min(size, 32)), 10, seed=seed)
+    features = net.features.eval()
+    if weights is not None:
+        _load(features, weights)
+    last = layout == "channels-last"
+    return features.to(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def _load(features: nn.Module, path: Path) -> None:
+    """Load the trunk's weights from the state dict of a network."""
+    import pickle
+
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise WorkloadError(f"{path}: cannot be read as a state dict: {error}") from error
+    if not isinstance(state, dict):
+        raise WorkloadError(f"{path}: holds {type(state).__name__}, not a state dict")
+    wanted = features.state_dict()
+    found = {k.removeprefix("features."): v for k, v in state.items() if not k.startswith("head.")}
+    missing = sorted(set(wanted) - set(found))
+    if missing:
+        raise WorkloadError(
+            f"{path}: does not match the network: {missing[0]} is missing "
+            f"({len(missing)} of {len(wanted)} entries are)"
+        )
+    for key, tensor in wanted.items():
+        if tuple(found[key].shape) != tuple(tensor.shape):
+            raise WorkloadError(
+                f"{path}: does not match the network: {key} has shape "
+                f"{tuple(found[key].shape)}, the network wants {tuple(tensor.shape)}"
+            )
+    extra = sorted(set(found) - set(wanted))
+    if extra:
+        raise WorkloadError(f"{path}: does not match the network: it has no {extra[0]}")
+    features.load_state_dict(found)
+
+
+def draw(study: Study, shown: str, title: str, path: Path) -> None:
+    """Write the figure: the layers whole and split above, all methods below."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from calibration.workloads.split_inference.plots import plot_layers, plot_methods
+
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(8, 7.5), layout="constrained")
+    plot_layers(study, shown, ax=top)
+    plot_methods(study, ax=bottom)
+    figure.suptitle(title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _print(study: Study, shown: str) -> None:
+    import numpy as np
+    from rich.console import Console
+
+    from calibration.workloads.split_inference import report
+
+    console = Console()
+    console.print(report.layers_table(study, shown))
+    console.print(report.methods_table(study))
+    for transport, times in study.halo_us.items():
+        console.print(
+            f"28 KB halo over {transport}: median {np.median(times):.0f} us, "
+            f"p95 {np.percentile(times, 95):.0f} us (n = {len(times)})"
+        )
+
+
+def _progress() -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

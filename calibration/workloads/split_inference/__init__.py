@@ -1,0 +1,30 @@
+"""Split inference: one network's feature maps over several workers, exact and faster.
+
+The way through: :func:`trace` reads a network into a :class:`Graph`, :func:`plan` divides its
+rows among parts, :class:`SplitModel` runs the plan on worker processes. ``cost`` predicts how
+fast a plan is and chooses among plans; ``pipeline`` splits layers over a stream of images.
+
+Source: the AFLKD paper, section 5 (Algorithm 3) and section 6.4.
+"""
+
+from calibration.workloads.split_inference.errors import PlanError, WorkerError
+from calibration.workloads.split_inference.graph import Graph, trace
+from calibration.workloads.split_inference.planner import Message, Plan, blocks, plan
+from calibration.workloads.split_inference.pool import WorkerPool, WorkerSpec
+from calibration.workloads.split_inference.runner import run_in_process
+from calibration.workloads.split_inference.runtime import SplitModel
+
+__all__ = [
+    "Graph",
+    "Message",
+    "Plan",
+    "PlanError",
+    "SplitModel",
+    "WorkerError",
+    "WorkerPool",
+    "WorkerSpec",
+    "blocks",
+    "plan",
+    "run_in_process",
+    "trace",
+]

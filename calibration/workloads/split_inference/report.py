@@ -1,0 +1,213 @@
+"""A study as tables, JSON with its manifest, and a timeline for chrome://tracing or Perfetto.
+
+What is not here: measuring (``study``), figures (``plots``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from calibration.workloads.split_inference.runtime import Timing
+from calibration.workloads.split_inference.study import IMAGES, Study
+from kdsim.statistics import Interval
+
+
+def manifest(config: dict[str, Any]) -> dict[str, Any]:
+    """Return everything that a timing depends on: settings, versions, host.
+
+    Parameters
+    ----------
+    config : dict
+        JSON values.
+    """
+    return {
+        "config": config,
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in ("numpy", "torch")},
+        "system": f"{platform.system()} {platform.release()}",
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+    }
+
+
+def cpu_model() -> str:
+    """Return the processor's name, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def to_json(study: Study, config: dict[str, Any]) -> dict[str, Any]:
+    """Return a study as JSON values.
+
+    Parameters
+    ----------
+    study : Study
+    config : dict
+        What the user asked for; goes into the manifest.
+    """
+    return {
+        "manifest": manifest(config),
+        "images_per_round": IMAGES - 1,
+        "methods": [_method(study, name) for name in study.methods],
+        "layers": _layers(study),
+        "kinds": {
+            name: {
+                kind: {"whole_ms": a * 1e3, "split_ms": b * 1e3, "ratio": b / a}
+                for kind, (a, b) in study.kinds(name).items()
+            }
+            for name in study.methods
+            if name not in ("whole", "openmp")
+        },
+        "halo_us": {
+            transport: {
+                "bytes": 28 * 1024,
+                "n": len(times),
+                "median": float(np.median(times)),
+                "p95": float(np.percentile(times, 95)),
+            }
+            for transport, times in study.halo_us.items()
+        },
+    }
+
+
+def _method(study: Study, name: str) -> dict[str, Any]:
+    method = study.methods[name]
+    row: dict[str, Any] = {
+        "method": name,
+        "ms": interval_json(study.seconds(name), 1e3),
+        "median_ms": float(np.median(method.rounds_s)) * 1e3,
+        "ratio": interval_json(study.ratio(name)),
+        "median_ratio": study.median_ratio(name),
+        "artefact": study.is_artefact(name),
+    }
+    if "/" in name:
+        row |= {
+            "modes": list(method.plan.modes),
+            "shares": list(method.plan.shares),
+            "halo_bytes": method.plan.halo_values * 4,
+            "messages": len(method.plan.messages),
+        }
+    if name in study.predicted_s:
+        row |= {
+            "predicted_ms": study.predicted_s[name] * 1e3,
+            "prediction_error": study.prediction_error(name),
+        }
+    return row
+
+
+def interval_json(interval: Interval, scale: float = 1.0) -> dict[str, Any]:
+    """Return an interval as JSON values."""
+    return {
+        "mean": interval.mean * scale,
+        "ci_low": interval.low * scale,
+        "ci_high": interval.high * scale,
+        "n": interval.n,
+        "method": interval.method,
+    }
+
+
+def _layers(study: Study) -> list[dict[str, Any]]:
+    columns = {name: method.layer_totals_s * 1e3 for name, method in study.methods.items()}
+    return [
+        {
+            "layer": layer.name,
+            "kind": layer.options.get("function", layer.kind),
+            "shape": list(study.graph.shapes[i + 1]),
+            "ms": {name: float(values[i]) for name, values in columns.items()},
+        }
+        for i, layer in enumerate(study.graph.layers)
+    ]
+
+
+def methods_table(study: Study) -> Table:
+    """Return whole, split, bound and OpenMP side by side."""
+    limit = f"limit {1 / study.parts:.2f}"
+    table = Table(title=f"Trunk, {study.parts} parts ({limit})", title_justify="left")
+    table.add_column("method")
+    for column in ("ms", "ratio [95 % CI]", "predicted", "error", "halo KB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, method in study.methods.items():
+        ratio = study.ratio(name)
+        mark = " artefact" if study.is_artefact(name) else ""
+        known = name in study.predicted_s
+        table.add_row(
+            name,
+            f"{study.seconds(name).mean * 1e3:.2f}",
+            f"{ratio.mean:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]{mark}",
+            f"{study.predicted_s[name] * 1e3:.2f}" if known else "",
+            f"{study.prediction_error(name):+.1%}" if known else "",
+            f"{method.plan.halo_values * 4 / 1024:.0f}" if "/" in name else "",
+        )
+    return table
+
+
+def layers_table(study: Study, name: str) -> Table:
+    """Return the time of every layer whole and split, and of every kind of layer."""
+    table = Table(title=f"Layers, whole against {name}", title_justify="left")
+    for column in ("layer", "kind"):
+        table.add_column(column)
+    for column in ("whole ms", "split ms", "ratio"):
+        table.add_column(column, justify="right")
+    whole, split = study.methods["whole"].layer_totals_s, study.methods[name].layer_totals_s
+    for layer, a, b in zip(study.graph.layers, whole, split, strict=True):
+        kind = layer.options.get("function", layer.kind)
+        table.add_row(layer.name, kind, f"{a * 1e3:.3f}", f"{b * 1e3:.3f}", f"{b / a:.3f}")
+    table.add_section()
+    for kind, (a, b) in study.kinds(name).items():
+        table.add_row("all", kind, f"{a * 1e3:.3f}", f"{b * 1e3:.3f}", f"{b / a:.3f}")
+    return table
+
+
+def chrome_trace(timing: Timing) -> dict[str, Any]:
+    """Return one inference in the Chrome trace format: a row for each part.
+
+    Parameters
+    ----------
+    timing : Timing
+        Of the last of its repeats.
+
+    Returns
+    -------
+    dict
+        Ready for ``json.dump``; opens in chrome://tracing and in Perfetto.
+    """
+    origin = min(int(steps[-1, 0, 0]) for steps in timing.steps)
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "pid": 0, "name": "process_name", "args": {"name": "split inference"}}
+    ]
+    for part, (program, steps) in enumerate(zip(timing.programs, timing.steps, strict=True)):
+        row = {"pid": 0, "tid": part}
+        events.append({"ph": "M", "name": "thread_name", "args": {"name": f"part {part}"}, **row})
+        for step, (start, end) in zip(program.steps, steps[-1], strict=True):
+            layer = program.layers[step.layer]
+            verb = {"compute": "", "send": "send ", "recv": "wait for "}[step.action]
+            events.append(
+                {
+                    "ph": "X",
+                    "name": f"{verb}{layer.name}",
+                    "cat": layer.kind if step.action == "compute" else step.action,
+                    "ts": (int(start) - origin) / 1e3,
+                    "dur": (int(end) - int(start)) / 1e3,
+                    "args": {"rows": list(step.rows)},
+                    **row,
+                }
+            )
+    return {"traceEvents": events, "displayTimeUnit": "ms"}
+
+
+def write_json(data: dict[str, Any], path: Path) -> None:
+    """Write JSON, making the folder where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=1) + "\n")

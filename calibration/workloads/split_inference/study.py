@@ -1,0 +1,248 @@
+"""Measure splitting against not splitting, honestly: one run, interleaved, same settings.
+
+The baseline makes the network's own calls in a worker with the same pinning, allocator, layout,
+type and threads. Every method runs in every round, in an order drawn anew; within a round each
+method runs a few images in a row and the first, which warms the caches, is left out. Beside every
+ratio stand the bound without communication and the same network on as many OpenMP threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from calibration.workloads.split_inference import cost
+from calibration.workloads.split_inference.graph import Graph
+from calibration.workloads.split_inference.planner import MODES, Plan, plan
+from calibration.workloads.split_inference.pool import (
+    WorkerPool,
+    WorkerSpec,
+    available_cores,
+    one_core_each,
+)
+from calibration.workloads.split_inference.runtime import Job, Timing
+from kdsim.statistics import Interval, mean_interval
+
+#: Images in a row; the first of them is not counted.
+IMAGES = 4
+#: The part of a fair share below which a ratio is an artefact of the measurement.
+ARTEFACT = 0.98
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """One way of running the network, and what was measured of it.
+
+    Attributes
+    ----------
+    name : str
+        ``whole``, ``openmp``, ``bound`` or ``mode/transport``.
+    plan : Plan
+    rounds_s : (rounds,) float array
+        Median seconds of the trunk in each round: of the slowest part, from its first step to its
+        last, waiting included.
+    layers_s : (parts, layers, 3) float array
+        Median seconds of each layer: computing, waiting for rows, and sending the rows that it
+        reads to other parts.
+    timing : Timing
+        The last inference, for the timeline.
+    """
+
+    name: str
+    plan: Plan
+    rounds_s: NDArray[np.float64]
+    layers_s: NDArray[np.float64]
+    timing: Timing
+
+    @property
+    def layer_totals_s(self) -> NDArray[np.float64]:
+        """Seconds of each layer: the slowest part's, with its waits and sends."""
+        return self.layers_s.sum(axis=2).max(axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """All methods of one network, with predictions.
+
+    Attributes
+    ----------
+    graph : Graph
+    parts : int
+    methods : dict of str to Method
+    predicted_s : dict of str to float
+        Latency that the cost model gives for each ``mode/tcp``; fitted before the rounds.
+    halo_us : dict of str to (n,) float array
+        One way of a 28 KB message over each transport, microseconds.
+    """
+
+    graph: Graph
+    parts: int
+    methods: dict[str, Method]
+    predicted_s: dict[str, float]
+    halo_us: dict[str, NDArray[np.float64]]
+
+    def ratio(self, name: str) -> Interval:
+        """Return a method's time over the baseline's, paired by round."""
+        return mean_interval(self.methods[name].rounds_s / self.methods["whole"].rounds_s)
+
+    def median_ratio(self, name: str) -> float:
+        """Return the ratio of the medians over the rounds."""
+        whole = float(np.median(self.methods["whole"].rounds_s))
+        return float(np.median(self.methods[name].rounds_s)) / whole
+
+    def seconds(self, name: str) -> Interval:
+        """Return a method's time."""
+        return mean_interval(self.methods[name].rounds_s)
+
+    def is_artefact(self, name: str) -> bool:
+        """Whether a split is faster than its number of workers can explain."""
+        return name not in ("whole", "openmp") and self.median_ratio(name) < ARTEFACT / self.parts
+
+    def prediction_error(self, name: str) -> float:
+        """Return predicted over measured median latency, less one."""
+        return self.predicted_s[name] / float(np.median(self.methods[name].rounds_s)) - 1.0
+
+    def kinds(self, name: str) -> dict[str, tuple[float, float]]:
+        """Return seconds (whole, split) summed over each kind of layer."""
+        whole = self.methods["whole"].layer_totals_s
+        split = self.methods[name].layer_totals_s
+        sums: dict[str, tuple[float, float]] = {}
+        for layer, a, b in zip(self.graph.layers, whole, split, strict=True):
+            kind = layer.options.get("function", layer.kind)
+            before = sums.get(kind, (0.0, 0.0))
+            sums[kind] = before[0] + float(a), before[1] + float(b)
+        return sums
+
+
+def run_study(
+    graph: Graph,
+    *,
+    parts: int = 2,
+    modes: Sequence[str] = (*MODES, "auto"),
+    transports: Sequence[str] = ("tcp", "gloo"),
+    rounds: int = 15,
+    seed: int = 0,
+    timeout_s: float = 60.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Study:
+    """Measure a network whole and split.
+
+    Parameters
+    ----------
+    graph : Graph
+    parts : int
+    modes : sequence of str
+        Of `MODES`, or ``"auto"``.
+    transports : sequence of str
+    rounds : int
+        Two or more, for an interval.
+    seed : int
+        Of the image and of the order within each round.
+    timeout_s : float
+    progress : callable, optional
+        Called with (rounds done, rounds in all).
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    PlanError, WorkerError
+    """
+    x = torch.randn(1, *graph.shapes[0], generator=torch.Generator().manual_seed(seed))
+    cores = tuple(available_cores()[:parts])
+    with ExitStack() as stack:
+        pool = stack.enter_context(WorkerPool(one_core_each(parts), timeout_s=timeout_s))
+        many = stack.enter_context(
+            WorkerPool([WorkerSpec(cores, threads=len(cores))], timeout_s=timeout_s)
+        )
+        one = plan(graph, 1)
+        jobs = {
+            "whole": Job(pool, one, whole=True),
+            "openmp": Job(many, one, whole=True),
+            "bound": Job(pool, plan(graph, parts), exchange=False),
+        }
+        costs = cost.measure(pool, graph, parts, x=x)
+        predicted = {}
+        for mode in modes:
+            chosen = (
+                cost.choose(graph, parts, costs)
+                if mode == "auto"
+                else plan(graph, parts, mode=mode)
+            )
+            for transport in transports:
+                jobs[f"{mode}/{transport}"] = Job(pool, chosen, transport=transport)
+            predicted[f"{mode}/tcp"] = cost.predict(chosen, costs).latency_s
+        samples = _rounds(jobs, x, rounds, np.random.default_rng(seed), progress)
+        halo = {t: _halo_us(pool, t) for t in transports} if parts == 2 else {}
+    methods = {name: _method(name, jobs[name], samples[name]) for name in jobs}
+    return Study(graph, parts, methods, predicted, halo)
+
+
+def _rounds(
+    jobs: dict[str, Job],
+    x: Tensor,
+    rounds: int,
+    rng: np.random.Generator,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, list[Timing]]:
+    names, samples = list(jobs), {name: [] for name in jobs}
+    for job in jobs.values():
+        job.run(x, repeats=2)
+    for done in range(rounds):
+        for k in rng.permutation(len(names)):
+            _, timing = jobs[names[k]].run(x, repeats=IMAGES)
+            samples[names[k]].append(timing)
+        if progress is not None:
+            progress(done + 1, rounds)
+    return samples
+
+
+def _method(name: str, job: Job, timings: list[Timing]) -> Method:
+    rounds_s, layers_s = [], []
+    for timing in timings:
+        steps = [s[1:] * 1e-9 for s in timing.steps]  # without the first image
+        # Each part's own time, waits included. From the first start to the last end would add
+        # up what parts that exchange nothing drift apart over several images.
+        own = [s[:, -1, 1] - s[:, 0, 0] for s in steps]  # (images,) of each part
+        rounds_s.append(np.median(np.max(own, axis=0)))
+        layers_s.append([_by_layer(job, part, s) for part, s in enumerate(steps)])
+    return Method(
+        name, job.plan, np.array(rounds_s), np.median(np.array(layers_s), axis=0), timings[-1]
+    )
+
+
+def _by_layer(job: Job, part: int, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (layers, 3) median seconds of computing, waiting and sending."""
+    program = job.programs[part]
+    seconds = np.median(steps[:, :, 1] - steps[:, :, 0], axis=0)
+    sums = np.zeros((len(program.layers), 3))
+    if job.is_whole:
+        sums[:, 0] = seconds
+        return sums
+    column = {"compute": 0, "recv": 1, "send": 2}
+    for step, value in zip(program.steps, seconds, strict=True):
+        layer = step.layer
+        if step.action == "send":
+            # Rows travel for the sake of the layer that reads them.
+            layer = min(job.graph.consumers(program.messages[step.message].tensor))
+        sums[layer, column[step.action]] += value
+    return sums
+
+
+def _halo_us(pool: WorkerPool, transport: str, count: int = 400) -> NDArray[np.float64]:
+    """Return one-way times of 28 KB (a row of 32 maps of width 224), after some to warm up."""
+    pool.connect(transport)
+    meta: dict[str, Any] = {"count": count, "values": 7 * 1024, "transport": transport}
+    first, *_ = pool.ask("ping", [meta, meta])
+    if first is None:
+        return np.empty(0)
+    return np.frombuffer(first.payload, dtype=np.int64)[count // 4 :] * 0.5e-3
