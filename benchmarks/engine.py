@@ -23,10 +23,11 @@ from numba import njit
 from scipy.optimize import linprog
 
 import kdsim
-from kdsim import batch, engine, optimum
+from kdsim import batch, engine, optimum, pool
 from kdsim.design import points
-from kdsim.policies import Decision, Policy, make_policy
+from kdsim.policies import Decision, Policy
 from kdsim.randomness import Draws
+from kdsim.registry import make_policy
 
 RESULTS = Path(__file__).parent / "results" / "engine"
 
@@ -159,13 +160,13 @@ def heap_after_reallocations():
 
     env = simpy.Environment()
     big = replace(paper_plan(1), comm=np.array([130.0]), forward=np.array([70.0]))
-    engine_limit, engine.MAX_QUESTIONS = engine.MAX_QUESTIONS, 10**9
+    limit, pool.MAX_QUESTIONS = pool.MAX_QUESTIONS, 10**9
     policy = Restless()
     try:
-        pool, _ = engine.run_processes(env, big, big, policy, Draws(0, 0))
+        played, _ = engine.run_processes(env, big, big, policy, Draws(0, 0))
     finally:
-        engine.MAX_QUESTIONS = engine_limit
-    return {"reallocations": pool.reallocations, "longest_heap": policy.longest}
+        pool.MAX_QUESTIONS = limit
+    return {"reallocations": played.reallocations, "longest_heap": policy.longest}
 
 
 # --- the optimum ----------------------------------------------------------------------------------

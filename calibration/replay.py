@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from calibration.bench import Bench, Event
-from kdsim.engine import check_decision
 from kdsim.plan import Plan
-from kdsim.policies import Decision, Policy, State, make_policy, policy_name
+from kdsim.policies import Decision, Policy, State
+from kdsim.pool import check_decision
 from kdsim.randomness import Draws
+from kdsim.registry import make_policy, policy_name
 
 #: A task whose end is still on its way to the controller has this share of its work left: no
 #: policy is asked about a task that has none.

@@ -23,8 +23,9 @@ from kdsim.errors import ScenarioError
 from kdsim.loading import load_scenario
 from kdsim.optimum import corridor, is_exact, minimal_makespan, release_bound
 from kdsim.plan import Plan
-from kdsim.policies import Policy, Static, is_built_in, is_random, make_policy, string_guide
+from kdsim.policies import Policy, Static, string_guide
 from kdsim.randomness import POLICY_STREAM, Draws, noise_factors, stream_keys
+from kdsim.registry import is_built_in, is_random, make_policy
 from kdsim.scenario import Scenario
 
 #: Simulated cycles above which loading the compiled engine (about half a second) pays.

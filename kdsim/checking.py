@@ -16,8 +16,9 @@ from kdsim.engine import run_processes
 from kdsim.errors import KdsimError
 from kdsim.optimum import minimal_makespan
 from kdsim.plan import Plan
-from kdsim.policies import Policy, make_policy, policy_name
+from kdsim.policies import Policy
 from kdsim.randomness import Draws
+from kdsim.registry import make_policy, policy_name
 from kdsim.scenario import Scenario
 
 _SLOW_DECISION_S = 0.01

@@ -153,8 +153,8 @@ def compare(
     """
     from kdsim import batch
     from kdsim.comparison import compare as compare_policies
-    from kdsim.policies import make_policy
     from kdsim.progress import ProgressBar
+    from kdsim.registry import make_policy
 
     check_outputs(output)
     loaded = load(scenario, changes, keep_sweep=True)

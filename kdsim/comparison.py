@@ -10,7 +10,8 @@ from kdsim import batch
 from kdsim.design import points
 from kdsim.errors import ScenarioError
 from kdsim.loading import load_scenario
-from kdsim.policies import Policy, policy_name
+from kdsim.policies import Policy
+from kdsim.registry import policy_name
 from kdsim.results import Comparison, Sample
 from kdsim.scenario import Scenario
 

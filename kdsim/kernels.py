@@ -14,8 +14,8 @@ from numba import njit
 
 from kdsim import rules
 from kdsim.compiled import compiled
-from kdsim.engine import DONE
 from kdsim.optimum import string_bends
+from kdsim.pool import DONE
 from kdsim.randomness import uniform
 
 #: Kinds of policy, as the loop knows them.

@@ -25,8 +25,8 @@ from kdsim.design import Point, iterate
 from kdsim.errors import KdsimError, ScenarioError, StoreError, UnknownPolicyError
 from kdsim.faults import shorten
 from kdsim.loading import find_scenario
-from kdsim.policies import make_policy
 from kdsim.reading import read_yaml
+from kdsim.registry import make_policy
 from kdsim.scenario import Scenario, with_fields
 from kdsim.store import Store
 from kdsim.tasks import ENGINE_VERSION, policy_source

@@ -23,7 +23,7 @@ from kdsim import batch
 from kdsim._version import __version__
 from kdsim.curves import FloatArray
 from kdsim.errors import KdsimError, SweepError, UnknownPolicyError
-from kdsim.policies import is_built_in
+from kdsim.registry import is_built_in
 from kdsim.scenario import Scenario, with_fields
 
 #: Raised whenever an engine's numbers change; part of every run's identity.

@@ -3,8 +3,9 @@
 import simpy
 
 from kdsim.engine import run_processes
-from kdsim.policies import Decision, Policy, make_policy
+from kdsim.policies import Decision, Policy
 from kdsim.randomness import Draws
+from kdsim.registry import make_policy
 from kdsim.results import Run
 
 

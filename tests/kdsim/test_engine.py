@@ -12,7 +12,7 @@ from playing import Sequence, play, play_run
 from strategies import amounts, plans
 
 import kdsim
-from kdsim import curves, engine
+from kdsim import curves, engine, pool
 from kdsim.optimum import minimal_makespan
 from kdsim.plan import Plan
 from kdsim.policies import Decision, Optimal, Policy, State
@@ -335,7 +335,7 @@ def test_a_policy_that_raises_ends_the_run_and_names_policy_and_state():
 
 
 def test_a_policy_that_never_progresses_ends_the_run(monkeypatch):
-    monkeypatch.setattr(engine, "MAX_QUESTIONS", 1000)
+    monkeypatch.setattr(pool, "MAX_QUESTIONS", 1000)
     with pytest.raises(kdsim.PolicyError, match="without any task completing"):
         play(constant_plan(), Sequence([(4, 1e-9)]))
 
@@ -349,7 +349,7 @@ def test_numpy_core_counts_are_legal():
         def decide(self, state):
             return Decision(np.int64(3))
 
-    assert engine.check_decision(Decision(np.int64(3)), Any(), state).comm_cores == 3
+    assert pool.check_decision(Decision(np.int64(3)), Any(), state).comm_cores == 3
 
 
 # --- mechanics ------------------------------------------------------------------------------------
