@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types coverage clean
+.PHONY: demo test endurance lint types coverage clean
 
 # The core without torch, then the main job on a really measured device.
 demo: $(VENV)/.core
@@ -16,6 +16,10 @@ demo: $(VENV)/.core
 # Everything the tests need, torch included, then the tests.
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# Twenty killed sweeps, twenty killed teams of workers: about ten minutes.
+endurance: $(VENV)/.dev
+	$(BIN)/python -m pytest -m endurance
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

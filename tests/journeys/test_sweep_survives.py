@@ -123,7 +123,8 @@ def done(folder: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))]
+    "seed",
+    [0, *(pytest.param(n, marks=[pytest.mark.slow, pytest.mark.endurance]) for n in range(1, 20))],
 )
 @pytest.mark.parametrize("workers", [[], ["--workers", "2"]], ids=["alone", "workers"])
 def test_a_killed_sweep_goes_on_and_ends_with_the_same_bytes(

@@ -208,7 +208,8 @@ def test_a_policy_that_hangs_is_given_up(own_policies):
 
 
 @pytest.mark.parametrize(
-    "repeat", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 20))]
+    "repeat",
+    [0, *(pytest.param(n, marks=[pytest.mark.slow, pytest.mark.endurance]) for n in range(1, 20))],
 )
 def test_workers_killed_in_mid_sweep_cost_nothing(monkeypatch, own_policies, repeat):
     """Kill a worker from outside whenever one is seen, a few times, with a poison among it all."""
