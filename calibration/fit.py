@@ -147,6 +147,8 @@ class Fit:
         ``forward_share`` of a batch's time by communication cores, ``reallocation_cost_s`` and
         ``sender_cpu_s_per_mb``.
     trace : Trace
+    samples : dict
+        What each side was fitted to, outliers included.
     level : float
         Nominal coverage of every interval.
     bootstrap : int
@@ -162,6 +164,7 @@ class Fit:
     verdicts: tuple[str, ...]
     points: pd.DataFrame
     trace: Trace
+    samples: dict[str, Samples]
     extras: dict[str, Any] = field(default_factory=dict)
     level: float = 0.95
     bootstrap: int = 0
@@ -233,6 +236,7 @@ def fit_trace(
         verdicts=(*(v for f in fitted.values() for v in f.verdicts), *verdicts(trace)),
         points=pd.concat([s.summary() for s in samples.values()], ignore_index=True),
         trace=trace,
+        samples=samples,
         extras=extras(trace, {side: f.curve for side, f in fitted.items()}, trials),
         level=level,
         bootstrap=bootstrap,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calibration.estimate import side_samples
 from calibration.fit import Curve, Fit
 from calibration.models import COMPUTE
 
@@ -45,7 +44,7 @@ def plot_curve(fit: Fit, side: str, ax: Axes | None = None) -> Axes:
     ax.fill_between(cores, low, high, color=colour, alpha=0.25, lw=0,
                     label=f"{100 * fit.level:g} % interval")  # fmt: skip
     ax.plot(cores, scale / curve.rates[cores], color=colour, label=f"{curve.model} form")
-    samples = side_samples(fit.trace)[side]
+    samples = fit.samples[side]
     rng = np.random.default_rng(0)  # only spreads the dots sideways
     for condition, fill in (("alone", "none"), ("contended", colour)):
         here = samples.conditions == condition
@@ -73,7 +72,7 @@ def plot_residuals(fit: Fit, ax: Axes | None = None) -> Axes:
     """
     ax = _axes(ax)
     for offset, curve in ((-0.12, fit.compute), (0.12, fit.communication)):
-        samples = side_samples(fit.trace)[curve.side]
+        samples = fit.samples[curve.side]
         colour, marker = _STYLE[curve.side]
         deviation = 100 * np.expm1(samples.log_time + np.log(curve.rates[samples.cores]))
         ax.plot(samples.cores + offset, deviation, marker, mfc="none", mec=colour, ls="none",

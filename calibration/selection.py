@@ -110,9 +110,9 @@ def choose(
         )
         return TABLE, notes
     best = str(testable.loc[testable["aicc"].idxmin(), "model"])
+    outcome = "yet no other has a lower AICc" if best == "paper" else f"{best} has the lowest AICc"
     notes.append(
-        f"{side}: the paper's form misses the measurements' intervals at c = {off}; "
-        f"{best} has the lowest AICc"
+        f"{side}: the paper's form misses the measurements' intervals at c = {off}; {outcome}"
     )
     return best, notes
 

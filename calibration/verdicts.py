@@ -33,8 +33,8 @@ def verdicts(trace: Trace) -> list[str]:
     noisy = rows[rows["status"] == "noisy"]
     points = noisy[["condition", "task", "comm_cores"]].drop_duplicates()
     found += [
-        f"{task} {condition} at c = {cores}: trials vary by more than the limit; marked noisy and "
-        "not fitted"
+        f"{task} {condition} at c = {cores}: trials vary by more than the limit; marked noisy "
+        "(fitted only on request)"
         for condition, task, cores in points.itertuples(index=False)
     ]
     disturbed = int((rows["status"] == "foreign").sum())

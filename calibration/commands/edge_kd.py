@@ -43,7 +43,7 @@ import click
     show_default=True,
     help="Unlabelled images that cloud and edge share.",
 )
-@click.option("--teacher-images", type=int, default=800, show_default=True)
+@click.option("--teacher-images", type=int, default=700, show_default=True)
 @click.option("--teacher-epochs", type=int, default=30, show_default=True)
 @click.option(
     "--student", default="edge-1", show_default=True, help="edge-1, edge-2, edge-3 or small-cnn."

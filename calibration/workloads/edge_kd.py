@@ -76,7 +76,7 @@ class EdgeConfig:
     data: str = "digits"
     data_dir: str | None = None
     student: str = "edge-1"
-    teacher_images: int = 800
+    teacher_images: int = 700
     private_images: int = 60
     public_images: int = 512
     teacher_epochs: int = 30

@@ -61,6 +61,11 @@ def test_teacher_private_and_public_images_are_disjoint():
     assert len(np.unique(joined)) == sizes == 304
 
 
+def test_the_defaults_fit_the_default_data():
+    parts = edge_kd.parts_of(EdgeConfig(), load(EdgeConfig().data), seed=0)
+    assert len(parts.stream) == EdgeConfig().public_images
+
+
 # --- the cloud ------------------------------------------------------------------------------------
 
 

@@ -318,3 +318,13 @@ def test_a_fit_can_be_drawn():
     assert "ms a batch" in compute.get_ylabel()
     assert "ms a MB" in communication.get_ylabel()
     assert "%" in residuals.get_ylabel()
+
+
+def test_noisy_points_can_be_taken_and_drawn_on_request():
+    trace = synthetic(noise=0.02)
+    trace.rows.loc[trace.rows["comm_cores"] == 8, "status"] = "noisy"
+    with pytest.raises(FitError, match="include-noisy"):
+        fit_trace(trace, bootstrap=0)
+    fit = fit_trace(trace, include_noisy=True, bootstrap=10)
+    assert 8 in fit.communication.measured
+    assert len(fit_figure(fit).axes) == 3
