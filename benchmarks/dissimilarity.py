@@ -5,8 +5,7 @@
 where WHAT is ``study`` (five measures, both cases, iid and skewed), ``curvature`` (all measures at
 one strength), ``private`` (predictions compared on the learner's own batches), ``references``
 (FedAvg, multi-headed distillation, adaptation to cameras; also with ``--data digits``), or
-``rounds`` (bytes and time of a round
-against the number of clients; needs no data).
+``rounds`` (bytes and time of a round against the number of clients; needs no data).
 
 A study is resumable: stop it with Ctrl-C and call it again; finished runs stay in its ``.jsonl``. A
 run takes about 5 seconds on one core: 20 minutes for the study, 3 each for the two smaller ones.
