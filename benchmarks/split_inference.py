@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+# The script's own folder is first on the path, and it has a calibration.py.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from calibration.commands.split import draw
 from calibration.workloads.networks import build_network

@@ -103,6 +103,7 @@ def _method(study: Study, name: str) -> dict[str, Any]:
         row |= {
             "predicted_ms": study.predicted_s[name] * 1e3,
             "prediction_error": study.prediction_error(name),
+            "simulated_ms": study.simulated_s[name] * 1e3,
         }
     return row
 
@@ -136,7 +137,7 @@ def methods_table(study: Study) -> Table:
     limit = f"limit {1 / study.parts:.2f}"
     table = Table(title=f"Trunk, {study.parts} parts ({limit})", title_justify="left")
     table.add_column("method")
-    for column in ("ms", "ratio [95 % CI]", "predicted", "error", "halo KB"):
+    for column in ("ms", "ratio [95 % CI]", "predicted", "error", "simulated", "halo KB"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, method in study.methods.items():
         ratio = study.ratio(name)
@@ -148,6 +149,7 @@ def methods_table(study: Study) -> Table:
             f"{ratio.mean:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]{mark}",
             f"{study.predicted_s[name] * 1e3:.2f}" if known else "",
             f"{study.prediction_error(name):+.1%}" if known else "",
+            f"{study.simulated_s[name] * 1e3:.2f}" if known else "",
             f"{method.plan.halo_values * 4 / 1024:.0f}" if "/" in name else "",
         )
     return table

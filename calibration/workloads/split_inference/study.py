@@ -28,6 +28,7 @@ from calibration.workloads.split_inference.pool import (
     one_core_each,
 )
 from calibration.workloads.split_inference.runtime import Job, Timing
+from calibration.workloads.split_inference.simulate import simulated_latency
 from kdsim.statistics import Interval, mean_interval
 
 #: Images in a row; the first of them is not counted.
@@ -78,6 +79,8 @@ class Study:
     methods : dict of str to Method
     predicted_s : dict of str to float
         Latency that the cost model gives for each ``mode/tcp``; fitted before the rounds.
+    simulated_s : dict of str to float
+        The same from kdsim's engine, each part a device of one core and its link.
     halo_us : dict of str to (n,) float array
         One way of a 28 KB message over each transport, microseconds.
     """
@@ -86,6 +89,7 @@ class Study:
     parts: int
     methods: dict[str, Method]
     predicted_s: dict[str, float]
+    simulated_s: dict[str, float]
     halo_us: dict[str, NDArray[np.float64]]
 
     def ratio(self, name: str) -> Interval:
@@ -171,7 +175,7 @@ def run_study(
             "bound": Job(pool, plan(graph, parts), exchange=False),
         }
         costs = cost.measure(pool, graph, parts, x=x)
-        predicted = {}
+        predicted, simulated = {}, {}
         for mode in modes:
             chosen = (
                 cost.choose(graph, parts, costs)
@@ -181,10 +185,11 @@ def run_study(
             for transport in transports:
                 jobs[f"{mode}/{transport}"] = Job(pool, chosen, transport=transport)
             predicted[f"{mode}/tcp"] = cost.predict(chosen, costs).latency_s
+            simulated[f"{mode}/tcp"] = simulated_latency(chosen, costs)
         samples = _rounds(jobs, x, rounds, np.random.default_rng(seed), progress)
         halo = {t: _halo_us(pool, t) for t in transports} if parts == 2 else {}
     methods = {name: _method(name, jobs[name], samples[name]) for name in jobs}
-    return Study(graph, parts, methods, predicted, halo)
+    return Study(graph, parts, methods, predicted, simulated, halo)
 
 
 def _rounds(
