@@ -17,6 +17,8 @@ def main():
     """Compare, simulate, draw, save."""
     DOCS.mkdir(exist_ok=True)
     plots.save(kdsim.compare("measured").plot(), DOCS / "measured.png")
+    eighths = kdsim.compare("measured-8virtual")
+    plots.save(eighths.plot(value="gap"), DOCS / "measured-8virtual-gap.png")
     paper = kdsim.compare("paper-1to1")
     plots.save(paper.plot(), DOCS / "paper-1to1.png")
     plots.save(paper.plot(value="gap"), DOCS / "paper-1to1-gap.png")
