@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -176,6 +176,8 @@ def validate(
 ) -> Validation:
     """Run the workloads for real under each policy and compare with the simulation.
 
+    Ctrl-C ends the runs; the rounds that are whole are judged if there are two at least.
+
     Parameters
     ----------
     fit : Fit
@@ -213,13 +215,21 @@ def validate(
     with TeacherProcess() as teacher:
         plans = {w: scenario_of(fit, w, teacher.chunk_mb).plan() for w in settings.workloads}
         order = _order(settings)
-        for done, (workload, policy, number) in enumerate(order):
-            if progress is not None:
-                progress(done, len(order), f"{policy}, {workload.ratio}")
-            runs.append(
-                (workload, _one_run(bench_settings, teacher, plans[workload], workload, policy,
-                                    number, settings))
-            )  # fmt: skip
+        try:
+            for done, (workload, policy, number) in enumerate(order):
+                if progress is not None:
+                    progress(done, len(order), f"{policy}, {workload.ratio}")
+                run = _one_run(
+                    bench_settings, teacher, plans[workload], workload, policy, number, settings
+                )
+                runs.append((workload, run))
+        except KeyboardInterrupt:
+            # Whole rounds are a smaller validation; fewer than two give no interval.
+            cells = len(settings.policies) * len(settings.workloads)
+            rounds = len(runs) // cells
+            if rounds < 2:
+                raise
+            runs, settings = runs[: rounds * cells], replace(settings, runs=rounds)
         if progress is not None:
             progress(len(order), len(order), "done")
         chunk_mb = teacher.chunk_mb
