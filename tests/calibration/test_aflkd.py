@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from workload_data import stripes
 
 from calibration.workloads.aflkd import METHODS, StudentConfig, frozen_layers, train_student
 from calibration.workloads.datasets import split
@@ -18,7 +19,6 @@ from calibration.workloads.robustness import (
 from calibration.workloads.temperature import TemperatureConfig
 from calibration.workloads.training import TrainingConfig, fit, state_digest
 from kdsim.errors import WorkloadError
-from tests.calibration.workload_data import stripes
 
 DATA = stripes()
 SIZES = (24, 40)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from matplotlib.figure import Figure
+from workload_data import stripes
 
 from calibration.commands.aflkd import command
 from calibration.workloads.aflkd_config import PRESETS, StudyConfig
@@ -22,7 +23,6 @@ from calibration.workloads.methods import StudentConfig
 from calibration.workloads.profile import read_profile
 from calibration.workloads.training import TrainingConfig
 from kdsim.errors import DataError, WorkloadError
-from tests.calibration.workload_data import stripes
 
 DATA = stripes()
 SHORT = TrainingConfig(epochs=2, batch_size=16)

@@ -3,6 +3,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from workload_data import stripes
 
 from calibration.workloads.results import (
     ResultError,
@@ -14,7 +15,6 @@ from calibration.workloads.results import (
 )
 from kdsim.errors import WorkloadError
 from kdsim.statistics import paired_difference
-from tests.calibration.workload_data import stripes
 
 
 def rows():

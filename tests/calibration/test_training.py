@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from workload_data import stripes
 
 from calibration.workloads.networks import build_network
 from calibration.workloads.training import (
@@ -17,7 +18,6 @@ from calibration.workloads.training import (
     train_epoch,
 )
 from kdsim.errors import WorkloadError
-from tests.calibration.workload_data import stripes
 
 
 @pytest.fixture(autouse=True)
