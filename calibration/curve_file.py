@@ -15,9 +15,7 @@ from typing import Any
 from calibration.device import package_versions
 from calibration.fit import Curve, Fit
 from calibration.trace import replace_file
-from kdsim.errors import TraceError
-
-FORMAT_VERSION = 1
+from kdsim.loading import CURVES_VERSION
 
 
 def curve_document(fit: Fit) -> dict[str, Any]:
@@ -59,7 +57,7 @@ def curve_document(fit: Fit) -> dict[str, Any]:
         **fit.extras,
     }
     return {
-        "kdsim_curves": FORMAT_VERSION,
+        "kdsim_curves": CURVES_VERSION,
         "reference_cores": trace.total_cores,
         "compute": _plain(_side(fit.compute)),
         "communication": _plain(_side(fit.communication)),
@@ -93,26 +91,6 @@ def write_curves(fit: Fit, path: str | os.PathLike[str]) -> None:
     text.write("# Curves fitted to a device trace; see provenance. Read by device: {curves: ..}.\n")
     yaml.dump(curve_document(fit), text)
     replace_file(Path(path), text.getvalue())
-
-
-def read_curves(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a curve file back.
-
-    Raises
-    ------
-    TraceError
-        If it is no curve file of this version.
-    """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        document = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise TraceError(f"{path}: cannot read the curves: {error}") from error
-    if not isinstance(document, dict) or document.get("kdsim_curves") != FORMAT_VERSION:
-        raise TraceError(f"{path}: must be a mapping with kdsim_curves: {FORMAT_VERSION}")
-    return document
 
 
 def _plain(value: Any) -> Any:
