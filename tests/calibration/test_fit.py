@@ -18,6 +18,7 @@ from calibration.plots import fit_figure
 from calibration.trace import Trace, write_trace
 from kdsim import curves, load_scenario
 from kdsim.errors import FitError, TraceError
+from kdsim.loading import read_curves
 
 # --- what is known is recovered -----------------------------------------------------------------
 
