@@ -45,7 +45,7 @@ def test_the_command_measures_and_writes_what_was_asked_for(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        ({"0.weight": torch.zeros(1)}, "does not match the network: 0.bias is missing"),
+        ({"0.weight": torch.zeros(1)}, "does not match the network: 1.bias is missing"),
         ([1, 2], "holds list, not a state dict"),
         (None, "cannot be read as a state dict"),
     ],
