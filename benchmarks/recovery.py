@@ -4,7 +4,7 @@ Synthetic traces of known parameters, 5 % log-normal noise and 10 % slow outlier
 ``calibration.fit`` and, on the same trials, by ``scipy.optimize.curve_fit`` of the paper's form
 as it stands. Run as a script; results go to ``benchmarks/results/calibration``.
 
-    python benchmarks/calibration.py [--datasets 200] [--bootstrap 200]
+    python benchmarks/recovery.py [--datasets 200] [--bootstrap 200]
 """
 
 from __future__ import annotations
