@@ -223,3 +223,17 @@ def test_an_impossible_plan_is_refused_with_the_reason(
     with pytest.raises(PlanError) as caught:
         plan(graph, **arguments)  # type: ignore[arg-type]
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_halo_of_one_row_arrives_in_the_order_in_which_it_left(layout):
+    """One row of one image can be contiguous in both orders; the layout has to decide."""
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.MaxPool2d(2, stride=1)).eval()
+    net = net.to(memory_format=layout)
+    x = torch.randn(1, 1, 9, 8, generator=torch.Generator().manual_seed(0))
+    x = x.contiguous(memory_format=layout)
+    graph = trace(net, (1, 9, 8))
+    with torch.inference_mode():
+        whole = net(x)
+        split = graph.head(*run_in_process(plan(graph, parts=2), x))
+    torch.testing.assert_close(split, whole, rtol=1e-6, atol=1e-6)

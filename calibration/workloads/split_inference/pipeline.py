@@ -24,7 +24,7 @@ from calibration.workloads.split_inference.layers import Rows
 from calibration.workloads.split_inference.planner import Message, Plan, plan
 from calibration.workloads.split_inference.pool import WorkerPool, one_core_each
 from calibration.workloads.split_inference.program import Program, Step, compile_part
-from calibration.workloads.split_inference.runner import wire
+from calibration.workloads.split_inference.runner import wire_order
 from calibration.workloads.split_inference.runtime import Job
 from calibration.workloads.split_inference.wire import (
     ClosedError,
@@ -322,8 +322,7 @@ class _Feeder(threading.Thread):
                     continue
                 block = x.contiguous(memory_format=self._job.graph.memory_format)
                 block = block[:, :, rows.lo : rows.hi]
-                flat = wire(block)
-                data = tensor_bytes(block.contiguous() if flat is None else flat)
+                data = tensor_bytes(wire_order(block, self._job.graph.memory_format).contiguous())
                 try:
                     channel = self._job.pool.channel(rank)
                     send_all(channel.sock, [data], deadline_in(self._timeout_s))

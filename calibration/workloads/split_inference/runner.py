@@ -31,15 +31,14 @@ class Exchange(Protocol):
         """Fill contiguous `rows`; raise within the timeout when nothing comes."""
 
 
-def wire(block: Tensor) -> Tensor | None:
-    """Return the rows as they travel when that needs no copy, else None.
+def wire_order(block: Tensor, layout: torch.memory_format) -> Tensor:
+    """Return a view of the rows in the order in which they travel.
 
-    Rows of one image in channels-last layout are one piece of memory.
+    The layout of the feature maps decides, never the strides of one block: a thin block can be
+    contiguous in both orders, and sender and receiver have to agree. Rows of one image in
+    channels-last layout are one piece of memory and travel without a copy.
     """
-    if block.is_contiguous():
-        return block
-    flat = block.permute(0, 2, 3, 1)  # (N, rows, W, C)
-    return flat if flat.is_contiguous() else None
+    return block.permute(0, 2, 3, 1) if layout is torch.channels_last else block  # (N, rows, W, C)
 
 
 class PartRunner:
@@ -215,35 +214,31 @@ class PartRunner:
     def _sending(self, number: int, message: Message) -> Callable[[], None]:
         send, staging = self._exchange.send, None
         if message.tensor in self._buffers:
-            rows = wire(self._view(message.tensor, message.rows))
-            if rows is not None:
-                direct = rows
+            direct = wire_order(self._view(message.tensor, message.rows), self._format)
+            if direct.is_contiguous():
                 return lambda: send(number, message, direct)
 
         def run() -> None:
             nonlocal staging
-            block = self._block(message.tensor, message.rows)
-            rows = wire(block)
-            if rows is None:
+            rows = wire_order(self._block(message.tensor, message.rows), self._format)
+            if not rows.is_contiguous():
                 if staging is None:
-                    staging = torch.empty(block.shape, dtype=self._dtype)
-                rows = staging.copy_(block)
+                    staging = torch.empty(rows.shape, dtype=self._dtype)
+                rows = staging.copy_(rows)
             send(number, message, rows)
 
         return run
 
     def _receiving(self, number: int, message: Message) -> Callable[[], None]:
         recv = self._exchange.recv
-        block = self._view(message.tensor, message.rows)
-        rows = wire(block)
-        if rows is not None:
-            direct = rows
-            return lambda: recv(number, message, direct)
-        staging = torch.empty(block.shape, dtype=self._dtype)
+        rows = wire_order(self._view(message.tensor, message.rows), self._format)
+        if rows.is_contiguous():
+            return lambda: recv(number, message, rows)
+        staging = torch.empty(rows.shape, dtype=self._dtype)
 
         def run() -> None:
             recv(number, message, staging)
-            block.copy_(staging)
+            rows.copy_(staging)
 
         return run
 

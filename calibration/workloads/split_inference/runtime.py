@@ -25,7 +25,7 @@ from calibration.workloads.split_inference.program import (
     compile_part,
     without_exchange,
 )
-from calibration.workloads.split_inference.runner import wire
+from calibration.workloads.split_inference.runner import wire_order
 from calibration.workloads.split_inference.wire import (
     Channel,
     ClosedError,
@@ -177,8 +177,7 @@ class Job:
         payloads = []
         for program in self.programs:
             block = x[:, :, program.input_rows.lo : program.input_rows.hi]
-            rows = wire(block)
-            payloads.append([tensor_bytes(block.contiguous() if rows is None else rows)])
+            payloads.append([tensor_bytes(wire_order(block, layout).contiguous())])
         sinks = self._empty_sinks(x.shape[0])
         steps: list[Any] = [None] * len(self.programs)
         scattered = 0
@@ -247,11 +246,12 @@ class Job:
     ) -> None:
         for t, rows in self.programs[rank].sinks:
             block = sinks[self.graph.sinks.index(t)][:, :, rows.lo : rows.hi]
-            direct = wire(block)
-            into = torch.empty(block.shape, dtype=self.dtype) if direct is None else direct
+            target = wire_order(block, self.graph.memory_format)
+            direct = target.is_contiguous()
+            into = target if direct else torch.empty(target.shape, dtype=self.dtype)
             recv_exactly(channel.sock, tensor_bytes(into), deadline)
-            if direct is None:
-                block.copy_(into)
+            if not direct:
+                target.copy_(into)
 
 
 class SplitModel:

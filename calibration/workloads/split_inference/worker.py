@@ -24,7 +24,7 @@ from torch import Tensor
 from calibration.workloads.split_inference.errors import PlanError, WorkerError
 from calibration.workloads.split_inference.kernels import whole_trunk
 from calibration.workloads.split_inference.program import Program
-from calibration.workloads.split_inference.runner import PartRunner, wire
+from calibration.workloads.split_inference.runner import PartRunner, wire_order
 from calibration.workloads.split_inference.transport import (
     GlooExchange,
     NoExchange,
@@ -221,16 +221,17 @@ class Worker:
             runner.run()
             job.exchange.end()
             if job.program.sinks:
-                self._answer("image", {}, [_flat(block) for block in runner.results()])
+                self._answer("image", {}, [_flat(block, job.layout) for block in runner.results()])
         self._answer("done", {})
 
     def _read_input(self, job: _Job, runner: PartRunner, deadline: float) -> Tensor:
         block = runner.input_block
-        direct = wire(block)
-        staging = torch.empty(block.shape, dtype=job.dtype) if direct is None else direct
+        target = wire_order(block, job.layout)
+        direct = target.is_contiguous()
+        staging = target if direct else torch.empty(target.shape, dtype=job.dtype)
         recv_exactly(self.channel.sock, tensor_bytes(staging), deadline)
-        if direct is None:
-            block.copy_(staging)
+        if not direct:
+            target.copy_(staging)
         return block
 
     def _part(
@@ -242,7 +243,7 @@ class Worker:
             runner.run()
             job.exchange.end()
             times.append(runner.times)
-        return np.stack(times), [_flat(block) for block in runner.results()]
+        return np.stack(times), [_flat(block, job.layout) for block in runner.results()]
 
     def _whole(self, job: _Job, x: Tensor, repeats: int) -> tuple[Any, list[memoryview]]:
         """Run the network's own calls, one after the other: the baseline."""
@@ -252,7 +253,7 @@ class Worker:
         for repeat in range(repeats):
             marks = times[repeat]
             outs = whole_trunk(layers, x, job.weights, sinks, marks)
-        return times, [_flat(out) for out in outs]
+        return times, [_flat(out, job.layout) for out in outs]
 
     # --- answers ------------------------------------------------------------------------------
 
@@ -267,9 +268,8 @@ class Worker:
         self.channel.send(kind, meta, payload or (), deadline=deadline_in(self.timeout_s))
 
 
-def _flat(block: Tensor) -> memoryview:
-    rows = wire(block)
-    return tensor_bytes(block.contiguous() if rows is None else rows)
+def _flat(block: Tensor, layout: torch.memory_format) -> memoryview:
+    return tensor_bytes(wire_order(block, layout).contiguous())
 
 
 def main() -> int:
