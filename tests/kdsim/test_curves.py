@@ -108,7 +108,10 @@ def test_the_gauge_is_the_least_time_of_a_mix_of_whole_core_counts(rates, dv, dw
     r, q = rates
     region = curves.rate_region(r, q)
     # Independent reference: minimise the time over all mixes by linear programming.
-    answer = linprog(np.ones(r.size), A_ub=-np.vstack([r, q]), b_ub=[-dv, -dw], method="highs")
+    tight = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+    answer = linprog(
+        np.ones(r.size), A_ub=-np.vstack([r, q]), b_ub=[-dv, -dw], method="highs", options=tight
+    )
     assert answer.status == 0
     assert float(region.gauge(dv, dw)) == pytest.approx(answer.fun, rel=1e-7, abs=1e-7)
 

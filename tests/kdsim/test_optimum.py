@@ -14,6 +14,9 @@ import kdsim
 from kdsim import optimum
 from kdsim.plan import Plan
 
+#: HiGHS accepts violations of 1e-7 by default, which nearly parallel facets magnify.
+TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+
 
 def linear_program(plan):
     """The minimal makespan as an LP, written from the definitions and not from the string.
@@ -51,7 +54,12 @@ def linear_program(plan):
     cost[arrive] -= 1.0 / fastest
     cost[leave[:-1]] += 1.0 / fastest
     answer = linprog(
-        cost, A_ub=np.array(rows), b_ub=right, bounds=bounds + [(0, None)] * n, method="highs"
+        cost,
+        A_ub=np.array(rows),
+        b_ub=right,
+        bounds=bounds + [(0, None)] * n,
+        method="highs",
+        options=TIGHT,
     )
     assert answer.status == 0, answer.message
     return answer.fun + work[-1] / fastest
