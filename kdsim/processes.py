@@ -238,8 +238,12 @@ class _Lane:
         self._free(self)
 
     def _how(self) -> str:
-        self.process.join(timeout=5)
-        code = self.process.exitcode
+        # The pool's own thread may be reaping the process just now; until it has noted the exit
+        # code, waiting here finds no child and returns at once without one.
+        deadline = time.monotonic() + 5.0
+        while (code := self.process.exitcode) is None and time.monotonic() < deadline:
+            self.process.join(timeout=0.05)
+            time.sleep(0.005)
         if code is None:
             return ""
         if code < 0:
