@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,8 +23,8 @@ from calibration.workloads.split_inference import (
     plan,
     trace,
 )
+from calibration.workloads.split_inference.job import Job
 from calibration.workloads.split_inference.pool import WorkerSpec, one_core_each
-from calibration.workloads.split_inference.runtime import Job
 
 SHAPE = (3, 64, 48)
 
@@ -199,3 +200,21 @@ def test_a_wrong_argument_is_refused_before_any_worker_starts(
 ) -> None:
     with pytest.raises(PlanError, match=said):
         SplitModel(_net(), SHAPE, **arguments)  # type: ignore[arg-type]
+
+
+def test_an_inference_keeps_the_master_to_one_thread_and_gives_the_callers_setting_back(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    run = Job.run
+
+    def recording(job: Job, *arguments: Any, **options: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return run(job, *arguments, **options)
+
+    monkeypatch.setattr(Job, "run", recording)
+    torch.set_num_threads(2)
+    with SplitModel(_net(), SHAPE, parts=2, pool=pool, timeout_s=60) as split:
+        split(_images())
+    assert seen == [1]
+    assert torch.get_num_threads() == 2

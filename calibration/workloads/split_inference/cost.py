@@ -20,10 +20,10 @@ from torch import Tensor
 
 from calibration.workloads.split_inference.errors import PlanError
 from calibration.workloads.split_inference.graph import Graph
+from calibration.workloads.split_inference.job import Job
 from calibration.workloads.split_inference.planner import MODES, Plan, blocks, plan
 from calibration.workloads.split_inference.pool import WorkerPool
 from calibration.workloads.split_inference.program import Step, compile_part
-from calibration.workloads.split_inference.runtime import Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ and every interior cut is computed by the same call as the whole map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
@@ -37,6 +38,20 @@ POINTWISE: dict[str, Callable[..., Tensor]] = {
     "tanh": torch.tanh,
     "add_scalar": torch.add,
     "mul_scalar": torch.mul,
+}
+
+#: Of these, the ones that can overwrite their input.
+IN_PLACE: dict[str, Callable[..., Tensor]] = {
+    "relu": torch.relu_,
+    "relu6": partial(F.relu6, inplace=True),
+    "leaky_relu": F.leaky_relu_,
+    "elu": F.elu_,
+    "silu": partial(F.silu, inplace=True),
+    "hardswish": partial(F.hardswish, inplace=True),
+    "hardsigmoid": partial(F.hardsigmoid, inplace=True),
+    "hardtanh": F.hardtanh_,
+    "sigmoid": torch.sigmoid_,
+    "tanh": torch.tanh_,
 }
 
 #: Pooling pads with minus infinity, everything else with zero.
@@ -157,18 +172,58 @@ def bind(layer: Layer, weights: Weights, rows: Rows) -> Kernel:
     return KERNELS[layer.kind](layer, weights, rows)
 
 
+#: Kinds that :func:`bind_into` computes without a copy.
+WRITES_INTO = ("batch_norm", "max_pool", "add")
+
+
 def bind_into(target: Tensor, layer: Layer, weights: Weights, rows: Rows) -> Callable[..., object]:
     """Return the same, writing straight into `target`: without a copy where torch allows it."""
     if layer.kind == "pointwise" and layer.options["function"] == "relu":
         return lambda x: torch.clamp_min(x, 0, out=target)  # torch.relu, with an `out`
     if layer.kind == "add":
         return lambda x, y: torch.add(x, y, out=target)
+    if layer.kind == "batch_norm" and target.is_contiguous(memory_format=torch.channels_last):
+        return _batch_norm_into(target, layer, weights)
     if layer.kind == "max_pool":
         arguments, pool = _max_pool_arguments(layer), torch.ops.aten.max_pool2d_with_indices.out
-        indices = torch.empty_like(target, dtype=torch.int64)
-        return lambda x: pool(x, *arguments, out=target, indices=indices)
+        # Nobody reads the indices: memory that was just freed is still in the cache for them.
+        return lambda x: pool(
+            x, *arguments, out=target, indices=torch.empty_like(target, dtype=torch.int64)
+        )
     kernel = bind(layer, weights, rows)
     return lambda *blocks: target.copy_(kernel(*blocks))
+
+
+def _batch_norm_into(target: Tensor, layer: Layer, weights: Weights) -> Callable[..., object]:
+    mean, var, weight, bias = (weights[k] if k else None for k in layer.weights)
+    eps, norm = layer.options["eps"], torch.ops.aten.native_batch_norm.out
+    saved = {"save_mean": target.new_empty(0), "save_invstd": target.new_empty(0)}
+    return lambda x: norm(x, weight, bias, mean, var, False, 0.0, eps, out=target, **saved)
+
+
+def overwrites(layers: Sequence[Layer], index: int, keep: Collection[int]) -> bool:
+    """Whether a layer may write its output over its input.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    index : int
+        Of the layer in question.
+    keep : collection of int
+        Feature maps that are wanted afterwards, or that others own.
+    """
+    layer = layers[index]
+    if layer.kind != "pointwise" or layer.options["function"] not in IN_PLACE:
+        return False
+    (source,) = layer.inputs
+    readers = sum(source in other.inputs for other in layers)
+    return readers == 1 and source != 0 and source not in keep
+
+
+def in_place(layer: Layer) -> Kernel:
+    """Return the function that writes a pointwise layer's output over its input."""
+    function, scalars = IN_PLACE[layer.options["function"]], layer.options["scalars"]
+    return (lambda x: function(x, *scalars)) if scalars else function
 
 
 def whole_layer(layer: Layer, maps: Sequence[Tensor], weights: Weights) -> Tensor:
@@ -208,6 +263,8 @@ def whole_trunk(
 ) -> list[Tensor]:
     """Run all layers on the whole map, freeing each map after its last reader.
 
+    Activations overwrite their inputs where nobody else reads them, as they do in a part.
+
     Parameters
     ----------
     layers : sequence of Layer
@@ -225,9 +282,11 @@ def whole_trunk(
     """
     last: dict[int, int] = {t: i for i, layer in enumerate(layers) for t in layer.inputs}
     maps: dict[int, Tensor] = {0: x}
+    direct = {i: in_place(layer) for i, layer in enumerate(layers) if overwrites(layers, i, keep)}
     for i, layer in enumerate(layers):
+        inputs = [maps[t] for t in layer.inputs]
         start = perf_counter_ns()
-        maps[i + 1] = whole_layer(layer, [maps[t] for t in layer.inputs], weights)
+        maps[i + 1] = direct[i](*inputs) if i in direct else whole_layer(layer, inputs, weights)
         if marks is not None:
             marks[i] = start, perf_counter_ns()
         for t in layer.inputs:

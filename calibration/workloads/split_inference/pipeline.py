@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from calibration.workloads.split_inference.errors import PlanError, WorkerError
 from calibration.workloads.split_inference.graph import Graph, trace
+from calibration.workloads.split_inference.job import Job
 from calibration.workloads.split_inference.layers import Rows
 from calibration.workloads.split_inference.planner import Message, Plan, plan
 from calibration.workloads.split_inference.pool import WorkerPool, one_core_each
 from calibration.workloads.split_inference.program import Program, Step, compile_part
 from calibration.workloads.split_inference.runner import wire_order
-from calibration.workloads.split_inference.runtime import Job
 from calibration.workloads.split_inference.wire import (
     ClosedError,
     LateError,

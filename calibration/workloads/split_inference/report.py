@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from calibration.workloads.split_inference.runtime import Timing
+from calibration.workloads.split_inference.job import Timing
 from calibration.workloads.split_inference.study import IMAGES, Study
 from kdsim.statistics import Interval
 

@@ -15,7 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calibration.workloads.split_inference.kernels import PADDING_VALUE, bind, bind_into
+from calibration.workloads.split_inference.kernels import (
+    PADDING_VALUE,
+    WRITES_INTO,
+    bind,
+    bind_into,
+    in_place,
+    overwrites,
+)
 from calibration.workloads.split_inference.layers import Layer, Rows
 from calibration.workloads.split_inference.planner import Message, Plan
 from calibration.workloads.split_inference.program import Program, Step, compile_part
@@ -77,6 +84,7 @@ class PartRunner:
         self._dtype = dtype
         self._batch = batch
         self._padding = [self._padding_value(t) for t in range(len(program.shapes))]
+        self._overwriting = self._overwriting_layers()
         self._buffers = self._allocate()
         # Feature maps that are not kept: the rows computed last and where they start.
         self._passing: dict[int, tuple[Tensor, int]] = {}
@@ -129,6 +137,30 @@ class PartRunner:
         inner = tiles > 1 and not any(m.tensor == t and m.source == p.part for m in p.messages)
         return t == 0 or padded or received or (tiles > 1 and not inner)
 
+    def _overwriting_layers(self) -> set[int]:
+        """Return the layers that write their output over their input.
+
+        A map that nobody else reads then needs no memory of its own, and what has just been
+        written is still in the cache.
+        """
+        p = self.program
+        shared = {t for t, _ in p.sinks} | {m.tensor for m in p.messages}
+        found = set()
+        for i in range(len(p.layers)):
+            if not overwrites(p.layers, i, shared) or self._is_kept(p.layers[i].inputs[0]):
+                continue
+            # An output that is kept has its place already: the input must be written there.
+            if not self._is_kept(i + 1) or self._starts_in(i):
+                found.add(i)
+        return found
+
+    def _starts_in(self, index: int) -> bool:
+        """Whether a layer's input can be computed where its output will lie."""
+        p, (t,) = self.program, self.program.layers[index].inputs
+        return p.layers[t - 1].kind in WRITES_INTO and p.stored[t] == p.stored[t].within(
+            p.stored[index + 1]
+        )
+
     def _padding_value(self, t: int) -> float:
         """Return what the readers of a map want outside of it (the first one that asks)."""
         whole = self.program.shapes[t].rows
@@ -158,6 +190,11 @@ class PartRunner:
             for t in kept:
                 if t and last.get(t) == stage:
                     free.setdefault(self._geometry(t), []).append(buffers[t])
+        for i in self._overwriting:
+            (t,) = self.program.layers[i].inputs
+            if i + 1 in buffers:
+                rows, base = self.program.stored[t], self.program.stored[i + 1].lo
+                buffers[t] = buffers[i + 1][:, :, rows.lo - base : rows.hi - base]
         return buffers
 
     def _geometry(self, t: int) -> tuple[object, ...]:
@@ -180,6 +217,10 @@ class PartRunner:
                     last[t] = i
         for t, _ in self.program.sinks:
             last.pop(t, None)
+        for i in sorted(self._overwriting, reverse=True):
+            (t,) = self.program.layers[i].inputs
+            if t in first and i + 1 in first:
+                first[i + 1] = min(first[i + 1], first[t])
         first[0] = -1
         return first, last
 
@@ -246,16 +287,19 @@ class PartRunner:
         layer, out, weights = self.program.layers[step.layer], step.layer + 1, self._weights
         need, rows = layer.needs(step.rows), step.rows
         fetch = [self._fetcher(layer, t, need) for t in layer.inputs]
+        kernel = in_place(layer) if step.layer in self._overwriting else None
         if out in self._buffers:
+            if kernel is not None:
+                return lambda: kernel(fetch[0]())
             into = bind_into(self._view(out, rows), layer, weights, rows)
             if len(layer.inputs) == 1:  # the common case, without the list
                 (one,) = fetch
                 return lambda: into(one())
             return lambda: into(*[f() for f in fetch])
-        kernel = bind(layer, weights, rows)
+        function = kernel or bind(layer, weights, rows)
 
         def run() -> None:
-            self._passing[out] = kernel(*[f() for f in fetch]), rows.lo
+            self._passing[out] = function(*[f() for f in fetch]), rows.lo
 
         return run
 
