@@ -1,30 +1,28 @@
 """Split inference at 224 x 224: every network, mode and transport against the whole, in one run.
 
-    python benchmarks/split_inference.py [--rounds 15] [--nets edge-3] [--out DIR]
+    python benchmarks/split_inference.py [--rounds 30] [--nets edge-3] [--out DIR]
 
 Needs two free cores; takes about three minutes. Writes for each network NET.json and NET.png, for
 edge-3 also the timeline of one image (Chrome trace), and a summary of all; then shares the rows
-anew for a worker of half the speed and reports what each worker idles before and after.
+anew for a worker of half the speed and reports what each worker idles before and after, and
+sends a stream of images through two workers that share the layers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-# The script's own folder is first on the path, and it has a calibration.py.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from calibration.commands.split import draw
 from calibration.workloads.networks import build_network
 from calibration.workloads.split_inference import SplitModel, WorkerPool, WorkerSpec, trace
-from calibration.workloads.split_inference.pool import available_cores
+from calibration.workloads.split_inference.pipeline import PipelinedModel
+from calibration.workloads.split_inference.pool import available_cores, one_core_each
 from calibration.workloads.split_inference.report import (
     chrome_trace,
     manifest,
@@ -35,6 +33,7 @@ from calibration.workloads.split_inference.study import Study, run_study
 from kdsim.statistics import mean_interval
 
 SHAPE = (3, 224, 224)
+STREAMED = 24
 
 
 def features(name: str) -> torch.nn.Module:
@@ -74,6 +73,38 @@ def rebalance(rounds: int) -> dict[str, Any]:
     return result
 
 
+def stream(name: str, rounds: int) -> dict[str, Any]:
+    """Send a stream of images through one worker and through two that share the layers."""
+    images = [
+        torch.randn(*SHAPE, generator=torch.Generator().manual_seed(i)) for i in range(STREAMED)
+    ]
+    net, each = features(name), {1: [], 2: []}
+    with (
+        WorkerPool(one_core_each(2), timeout_s=60) as pool,
+        PipelinedModel(net, SHAPE, stages=1, pool=pool) as one,
+        PipelinedModel(net, SHAPE, stages=2, pool=pool) as two,
+    ):
+        for _ in range(rounds + 1):
+            for stages, model in ((1, one), (2, two)):
+                for _ in model.stream(images):
+                    pass
+                # Without the first images, while the pipeline fills.
+                each[stages].append(np.diff(model.completed_ns)[4:].mean() * 1e-6)
+        ranges = two.pipeline.ranges
+    ratios = mean_interval(np.array(each[2][1:]) / np.array(each[1][1:]))
+    return {
+        "net": name,
+        "layers": ranges,
+        "images": STREAMED,
+        "one_worker_ms": float(np.median(each[1][1:])),
+        "two_stages_ms": float(np.median(each[2][1:])),
+        "ratio": ratios.mean,
+        "ci_low": ratios.low,
+        "ci_high": ratios.high,
+        "n": ratios.n,
+    }
+
+
 def summary(name: str, study: Study) -> list[dict[str, Any]]:
     """Return one row for each method of a network."""
     rows = []
@@ -101,7 +132,7 @@ def summary(name: str, study: Study) -> list[dict[str, Any]]:
 def main() -> None:
     """Run the benchmark and write its results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--nets", nargs="+", default=["edge-3", "edge-1", "edge-2", "cloud"])
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results" / "split_inference"
@@ -129,7 +160,14 @@ def main() -> None:
         print(name, {t: round(float(np.median(v)), 1) for t, v in study.halo_us.items()}, "us")
     unequal = rebalance(options.rounds * 2)
     print(json.dumps(unequal, indent=1))
-    result = {"manifest": manifest(config), "methods": rows, "unequal_workers": unequal}
+    streams = [stream(name, max(2, options.rounds // 4)) for name in options.nets]
+    print(json.dumps(streams, indent=1))
+    result = {
+        "manifest": manifest(config),
+        "methods": rows,
+        "unequal_workers": unequal,
+        "streams": streams,
+    }
     write_json(result, options.out / "summary.json")
 
 

@@ -5,7 +5,8 @@ What the user calls is ``runtime``; studies, the cost model and pipelines run jo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any
@@ -248,3 +249,14 @@ class Job:
             recv_exactly(channel.sock, tensor_bytes(into), deadline)
             if not direct:
                 target.copy_(into)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread here: the others would spin on the workers' cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

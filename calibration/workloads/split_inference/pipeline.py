@@ -15,12 +15,13 @@ from time import perf_counter_ns
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from calibration.workloads.split_inference.errors import PlanError, WorkerError
 from calibration.workloads.split_inference.graph import Graph, trace
-from calibration.workloads.split_inference.job import Job
+from calibration.workloads.split_inference.job import Job, one_thread
 from calibration.workloads.split_inference.layers import Rows
 from calibration.workloads.split_inference.planner import Message, Plan, plan
 from calibration.workloads.split_inference.pool import WorkerPool, one_core_each
@@ -85,7 +86,9 @@ def plan_pipeline(split: Plan, cuts: Sequence[int]) -> Pipeline:
     return Pipeline(split, ranges, programs)
 
 
-def balanced_cuts(seconds: Sequence[float], stages: int) -> list[int]:
+def balanced_cuts(
+    seconds: Sequence[float], stages: int, handover: Sequence[float] | None = None
+) -> list[int]:
     """Cut layers into stages so that the slowest stage is as fast as possible.
 
     Parameters
@@ -93,6 +96,9 @@ def balanced_cuts(seconds: Sequence[float], stages: int) -> list[int]:
     seconds : (layers,) sequence of float
         Time of each layer.
     stages : int
+    handover : (layers,) sequence of float, optional
+        What a cut before each layer costs, in seconds, both the stage before it and the one after
+        it; nothing by default.
 
     Returns
     -------
@@ -108,10 +114,13 @@ def balanced_cuts(seconds: Sequence[float], stages: int) -> list[int]:
     --------
     >>> balanced_cuts([1.0, 1.0, 2.0, 4.0], 2)
     [3]
+    >>> balanced_cuts([1.0, 1.0, 2.0, 4.0], 2, handover=[0.0, 0.0, 0.0, 3.0])
+    [2]
     """
     n = len(seconds)
     if not 1 <= stages <= n:
         raise PlanError(f"stages must be 1 to {n} (the layers), got {stages}")
+    cut = [0.0] * (n + 1) if handover is None else [0.0, *handover[1:], 0.0]
     total = [0.0]
     for value in seconds:
         total.append(total[-1] + value)
@@ -122,7 +131,7 @@ def balanced_cuts(seconds: Sequence[float], stages: int) -> list[int]:
         row, back = [float("inf")] * (n + 1), [0] * (n + 1)
         for i in range(1, n + 1):
             for j in range(i):
-                slowest = max(best[-1][j], total[i] - total[j])
+                slowest = max(best[-1][j], total[i] - total[j] + cut[j] + cut[i])
                 if slowest < row[i]:
                     row[i], back[i] = slowest, j
         best.append(row)
@@ -238,7 +247,7 @@ class PipelinedModel:
         self.pool = pool or WorkerPool(one_core_each(stages * parts), timeout_s=timeout_s)
         try:
             if cuts is None:
-                cuts = balanced_cuts(self._layer_seconds(), stages)
+                cuts = balanced_cuts(self._layer_seconds(), stages, self._handover_seconds())
             self.pipeline = plan_pipeline(split, cuts)
             self._job = Job(self.pool, split, programs=self.pipeline.programs)
         except BaseException:
@@ -261,8 +270,8 @@ class PipelinedModel:
         """
         batch = [(x[None] if x.dim() == 3 else x).detach() for x in images]
         shape = (1, *self.graph.shapes[0])
-        for x in batch:
-            if tuple(x.shape) != shape or not torch.isfinite(x).all():
+        with one_thread():
+            if not all(tuple(x.shape) == shape and torch.isfinite(x).all() for x in batch):
                 raise PlanError(f"a stream takes finite images of shape {shape}")
         if not batch:
             return
@@ -274,7 +283,7 @@ class PipelinedModel:
             for _ in batch:
                 sinks = self._job.take_streamed(self._timeout_s)
                 self.completed_ns.append(perf_counter_ns())
-                with torch.inference_mode():
+                with one_thread(), torch.inference_mode():
                     y: Tensor = self.graph.head(*sinks)
                 yield y
             self._job.end_stream(self._timeout_s)
@@ -289,6 +298,26 @@ class PipelinedModel:
         job.forget()
         marks = timing.steps[0][-1]
         return [float(s) * 1e-9 for s in marks[:, 1] - marks[:, 0]]
+
+    def _handover_seconds(self) -> list[float]:
+        """Return what a cut before each layer costs the stages on both sides of it."""
+        graph, count = self.graph, len(self.graph.layers)
+        if len(self.pool) < 2:
+            return [0.0] * count
+        sizes = [shape.height * shape.row_values for shape in graph.shapes]
+        self.pool.connect("tcp")
+        meta = {"count": 5, "values": max(sizes), "transport": "tcp"}
+        first, *_ = self.pool.ask("ping", [meta, meta])
+        if first is None:
+            return [0.0] * count
+        # Large maps do not fit into the sockets' buffers: both sides are held up all the way.
+        each = float(np.median(np.frombuffer(first.payload, dtype=np.int64))) * 0.5e-9 / max(sizes)
+        crossing = [0] * count
+        for t in range(1, len(sizes)):
+            readers = graph.consumers(t)
+            for cut in range(t, max(readers, default=0) + 1):
+                crossing[cut] += sizes[t]
+        return [each * values for values in crossing]
 
     def close(self) -> None:
         """End the workers; closing twice does no harm."""

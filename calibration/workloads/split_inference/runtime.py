@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter_ns
 from types import TracebackType
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from calibration.workloads.split_inference import cost
 from calibration.workloads.split_inference.errors import PlanError
 from calibration.workloads.split_inference.graph import Graph, image_shape, trace
-from calibration.workloads.split_inference.job import Job, Timing
+from calibration.workloads.split_inference.job import Job, Timing, one_thread
 from calibration.workloads.split_inference.planner import Plan, plan
 from calibration.workloads.split_inference.pool import WorkerPool, WorkerSpec, one_core_each
 
@@ -130,7 +129,7 @@ class SplitModel:
         """
         if self.pool.closed:
             self.pool.ask("run", [])  # raises and says why
-        with _one_thread(), torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             sinks, timing = self._job.run(self._checked(x), timeout_s=self._timeout_s)
             y: Tensor = self.graph.head(*sinks)
         self.timing = replace(timing, finished=perf_counter_ns())
@@ -195,14 +194,3 @@ class SplitModel:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep the master to one thread: OpenMP's others would spin on the workers' cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
