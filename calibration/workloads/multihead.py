@@ -51,6 +51,10 @@ class MultiHeadPlan:
     ----------
     rounds : int
         Optimiser steps of every client.
+    warm_up : int
+        Rounds on labels alone before anything is distilled or sent. Heads of the first rounds are
+        wrong and confident; taught by them from the start, the features collapse, and a budget of
+        a hundred rounds does not mend them.
     heads : int
         Auxiliary heads m; 0 leaves the main head and embedding distillation.
     embedding_weight, head_weight : float
@@ -64,6 +68,7 @@ class MultiHeadPlan:
     """
 
     rounds: int = 100
+    warm_up: int = 0
     heads: int = 3
     embedding_weight: float = 1.0
     head_weight: float = 1.0
@@ -78,12 +83,17 @@ class MultiHeadPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"rounds": 1, "heads": 0, "teachers": 1, "pool_size": 1, "refresh_every": 1,
-                 "batch": 2, "embedding_weight": 0, "head_weight": 0}  # fmt: skip
+        least = {"rounds": 1, "warm_up": 0, "heads": 0, "teachers": 1, "pool_size": 1, "batch": 2,
+                 "refresh_every": 1, "embedding_weight": 0, "head_weight": 0}  # fmt: skip
         for name, bound in least.items():
             value = getattr(self, name)
             if not value >= bound:
                 raise WorkloadError(f"{name} must be at least {bound}, got {value!r}")
+        if self.warm_up >= self.rounds:
+            raise WorkloadError(
+                f"warm_up must be less than the {self.rounds} rounds, or nothing is ever "
+                f"distilled; got {self.warm_up}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +175,9 @@ def embedding_loss(student: Tensor, teachers: Sequence[Tensor]) -> Tensor:
 def chain_loss(own: Sequence[Tensor], others: Sequence[Sequence[Tensor]]) -> Tensor:
     """Give the loss of the chain: auxiliary head n against the most confident heads n - 1.
 
+    The client's own head n - 1 is a candidate too, by choice: without it the first auxiliary head
+    forgets the client's own classes (4 % private accuracy on skewed digits).
+
     Parameters
     ----------
     own : sequence of (batch, classes) Tensor
@@ -220,7 +233,8 @@ def run_multihead(
     stranger = copy.deepcopy(clients[0].network).eval()  # into which checkpoints are loaded
     moved = 0
     for turn in range(plan.rounds):
-        if turn % plan.refresh_every == 0:
+        distilling = turn - plan.warm_up  # rounds of it so far; before zero the pools are empty
+        if distilling >= 0 and distilling % plan.refresh_every == 0:
             moved += _refresh(clients, pools, graph, plan, turn)
         order = torch.randperm(
             len(material.public), generator=generator_for(plan.seed, "public", turn)
@@ -279,7 +293,7 @@ def _refresh(
     moved = 0
     for client, pool in zip(clients, pools, strict=True):
         seed = derive_seed(plan.seed, "suppliers")
-        source = supplier(graph, client.index, turn // plan.refresh_every, seed)
+        source = supplier(graph, client.index, (turn - plan.warm_up) // plan.refresh_every, seed)
         if source is not None:
             pool.add(source, turn, states[source])
             moved += state_bytes(states[source])
