@@ -91,6 +91,17 @@ def run(name: str, dataset: Dataset, *, report_only: bool) -> None:
         "verdicts": {
             value: [v.row() for v in verdicts(rows, value=value)] for value in ("shared", "private")
         },
+        "against KL": [
+            {"quantity": value, **entry}
+            for value in ("shared", "private")
+            for entry in compare_pairs(
+                [r for r in rows if r["alpha"] < 1],
+                value,
+                ["split", "case", "alpha"],
+                treatment="measure",
+                pairs=[(m, "kl") for m in study.measures if m not in ("ce", "kl")],
+            )
+        ],
     }
     write_json(RESULTS / f"{name}.json", content)
     write_text(RESULTS / f"{name}.md", markdown(name, content))
@@ -125,17 +136,39 @@ def markdown(name: str, content: dict[str, Any]) -> str:
                         for a in config["alphas"]
                     ]
                     lines.append(f"| {measure.upper()} | {' | '.join(shown)} |")
+    lines += differences_from_kl(content["against KL"])
     lines += ["", "## Claims (shared accuracy; differences in percentage points)", ""]
     lines += ["| claim | split | case | quantity | estimate [95 % CI] | n | verdict |"]
     lines += ["|---|---|---|---|---:|---:|---|"]
     for v in content["verdicts"]["shared"]:
-        ends = [v["mean"], v["ci_low"], v["ci_high"]]
-        mean, low, high = ("?" if e is None else f"{100 * e:+.1f}" for e in ends)
         lines.append(
             f"| {v['claim']} | {v['split']} | {v['case']} | {v['quantity']} | "
-            f"{mean} [{low}, {high}] | {v['n']} | {v['verdict']} |"
+            f"{points(v)} | {v['n']} | {v['verdict']} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def differences_from_kl(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Write a table of the paired differences between the other measures and KL."""
+    alphas = sorted({d["alpha"] for d in found})
+    lines = ["", "## Paired differences from KL at the same alpha (points [95 % CI])", ""]
+    heads = " | ".join(f"α = {a:g}" for a in alphas)
+    lines += [f"| accuracy | split | case | difference | {heads} |"]
+    lines += ["|---|---|---|---|" + "---:|" * len(alphas)]
+    cells: dict[tuple[str, ...], dict[float, str]] = {}
+    for d in found:
+        key = (d["quantity"], d["split"], d["case"], d["difference"].upper().replace("-", "−"))
+        cells.setdefault(key, {})[d["alpha"]] = points(d)
+    for key, shown in cells.items():
+        lines.append(f"| {' | '.join((*key, *(shown.get(a, '–') for a in alphas)))} |")
+    return lines
+
+
+def points(interval: dict[str, Any]) -> str:
+    """Show a difference and its interval in percentage points."""
+    ends = [interval["mean"], interval["ci_low"], interval["ci_high"]]
+    mean, low, high = ("?" if e is None else f"{100 * e:+.1f}" for e in ends)
+    return f"{mean} [{low}, {high}]"
 
 
 def percent(cell: dict[str, Any] | None, seeds: Sequence[int]) -> str:
