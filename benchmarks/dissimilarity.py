@@ -27,8 +27,9 @@ import numpy as np
 import torch
 
 from calibration.workloads.adaptation import AdaptationPlan, run_adaptation
+from calibration.workloads.cohort import Material
 from calibration.workloads.datasets import Dataset, load
-from calibration.workloads.decentralized import Material, Plan, run_decentralized
+from calibration.workloads.decentralized import Plan, run_decentralized
 from calibration.workloads.dissimilarity import material, run_study, study_manifest
 from calibration.workloads.dissimilarity import rows as study_rows
 from calibration.workloads.dissimilarity_config import PRESETS, Study
