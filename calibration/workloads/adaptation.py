@@ -33,13 +33,10 @@ from calibration.workloads.networks import build_network
 from calibration.workloads.training import (
     TrainingConfig,
     accuracy,
-    batches,
     derive_seed,
     fit,
     generator_for,
-    own_random_state,
     predict,
-    train_epoch,
 )
 from kdsim.errors import WorkloadError
 
@@ -325,22 +322,17 @@ def _adapt(
 ) -> nn.Module:
     """Return a copy of the student, trained on a camera's images by ``loss(logits, targets)``."""
     network = copy.deepcopy(student).requires_grad_(True)
-    images = images.contiguous(memory_format=torch.channels_last)
     config = TrainingConfig(
-        epochs=plan.camera_epochs, learning_rate=plan.learning_rate / 3, decay="cosine"
+        epochs=plan.camera_epochs,
+        batch_size=plan.batch,
+        learning_rate=plan.learning_rate / 3,
+        decay="cosine",
     )
-    optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=0.9)
-    seed = derive_seed(plan.seed, "adapt", camera.name)
     unlabelled = torch.zeros(len(images), dtype=torch.int64)  # for a training accuracy nobody reads
 
     def objective(logits: Tensor, picked: Tensor, _: Tensor) -> Tensor:
         return loss(logits, targets[picked])
 
-    for epoch in range(config.epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = config.rate_at(epoch)
-        network.train()
-        order = batches(len(images), plan.batch, generator=generator_for(seed, "order", epoch))
-        with own_random_state(seed, "dropout", epoch):
-            train_epoch(network, images, unlabelled, objective, [optimizer], order)
+    seed = derive_seed(plan.seed, "adapt", camera.name)
+    fit(network, images, unlabelled, config, seed=seed, objective=objective)
     return network.eval()

@@ -56,6 +56,7 @@ from calibration.workloads.training import (
     generator_for,
     own_random_state,
     predict,
+    set_rate,
     train_epoch,
 )
 
@@ -191,8 +192,7 @@ class _Student:
         """Train one epoch (from 0) of a lesson and record it."""
         training = self.config.training
         self._set_frozen(self._wanted_layers(epoch))
-        for group in self.optimizer.param_groups:
-            group["lr"] = training.rate_at(epoch)
+        set_rate(self.optimizer, training.rate_at(epoch))
         optimizers: list[torch.optim.Optimizer] = [self.optimizer]
         if self.temperature is not None:
             optimizers += self.temperature.optimizers()

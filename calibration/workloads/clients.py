@@ -166,7 +166,6 @@ class Client:
         if alpha == 0 and not distils:
             return StepCost(0.0, 0.0)
         self.network.train()
-        self._steps += 1
         start = time.perf_counter()
         with self._randomness():
             on_private = alpha > 0 or question is None
@@ -176,22 +175,33 @@ class Client:
                 own = logits if question is None else self.network(question)
                 terms.append((1 - alpha) * distilled(own))
         loss = torch.stack(terms).sum()
-        value = float(loss.detach())
         middle = time.perf_counter()
+        self.descend(loss)
+        return StepCost(middle - start, time.perf_counter() - middle)
+
+    def descend(self, loss: Tensor) -> None:
+        """Take one optimiser step on a loss of this client's network.
+
+        Raises
+        ------
+        WorkloadError
+            If the loss is not finite.
+        """
+        value = float(loss.detach())
         if not math.isfinite(value):
             raise WorkloadError(
-                f"client {self.index}: the loss became {value} at step {self._steps}; a smaller "
-                "learning rate may help"
+                f"client {self.index}: the loss became {value} at step {self._steps + 1}; "
+                "a smaller learning rate may help"
             )
+        self._steps += 1
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return StepCost(middle - start, time.perf_counter() - middle)
 
     def _randomness(self) -> AbstractContextManager[None]:
         """Lend dropout a state of its own; nets without it are spared the detour (a fifth)."""
         if any(isinstance(module, nn.Dropout) for module in self.network.modules()):
-            return own_random_state(self.seed, "dropout", self.index, self._steps)
+            return own_random_state(self.seed, "dropout", self.index, self._steps + 1)
         return nullcontext()
 
     def accuracy(

@@ -18,15 +18,24 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from calibration.workloads.clients import Client, ClientAccuracy, StepCost, make_client
+from calibration.workloads.clients import Client, StepCost
+from calibration.workloads.cohort import (
+    CostLedger,
+    Departure,
+    Material,
+    Progress,
+    Result,
+    check_public,
+    client_of,
+    draw_public,
+)
 from calibration.workloads.exchange import (
     CheckpointPool,
     ExchangeGraph,
@@ -38,10 +47,8 @@ from calibration.workloads.exchange import (
     supplier,
 )
 from calibration.workloads.losses import MEASURES, Case, Scale, decentralized_loss
-from calibration.workloads.training import generator_for, predict
-from kdsim.errors import DataError, WorkloadError
-
-Progress = Callable[[int], None]
+from calibration.workloads.training import cosine_rate, predict, set_rate
+from kdsim.errors import WorkloadError
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,103 +131,6 @@ class Plan:
                 raise WorkloadError(f"{name} must be positive and finite, got {value!r}")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Material:
-    """The data of a run, as tensors.
-
-    Attributes
-    ----------
-    shares : sequence of (images, labels)
-        Each client's private samples.
-    public : (n, channels, height, width) Tensor
-        Unlabelled samples that every client holds; may be empty where none are used.
-    test : (images, labels)
-        Samples that nobody trains on, with every class present.
-    classes : int
-        Number of classes.
-    """
-
-    shares: Sequence[tuple[Tensor, Tensor]]
-    public: Tensor
-    test: tuple[Tensor, Tensor]
-    classes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Departure:
-    """A client that stopped before the end, and when the others noticed."""
-
-    client: int
-    round: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class RoundCosts:
-    """What each round cost one client: the columns of a cost profile.
-
-    Attributes
-    ----------
-    comm_bytes : tuple of int
-        Payload bytes received, round by round.
-    forward_s, backward_s : tuple of float
-        Seconds, round by round.
-    cores : int
-        Threads that computed them.
-    """
-
-    comm_bytes: tuple[int, ...]
-    forward_s: tuple[float, ...]
-    backward_s: tuple[float, ...]
-    cores: int
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a decentralised run gives.
-
-    Attributes
-    ----------
-    accuracies : tuple of ClientAccuracy
-        Of the clients that were there at the end.
-    costs : tuple of RoundCosts
-        Theirs, in the same order.
-    traffic : Traffic
-        All bytes of the whole run.
-    departures : tuple of Departure
-        Those that were not.
-    """
-
-    accuracies: tuple[ClientAccuracy, ...]
-    costs: tuple[RoundCosts, ...]
-    traffic: Traffic
-    departures: tuple[Departure, ...] = ()
-
-
-@dataclass(slots=True)
-class Ledger:
-    """Costs of one client, growing round by round."""
-
-    comm_bytes: list[int] = field(default_factory=list)
-    forward_s: list[float] = field(default_factory=list)
-    backward_s: list[float] = field(default_factory=list)
-
-    def add(self, comm_bytes: int, forward_s: float, backward_s: float) -> None:
-        """Enter one round."""
-        self.comm_bytes.append(comm_bytes)
-        self.forward_s.append(forward_s)
-        self.backward_s.append(backward_s)
-
-    def closed(self) -> RoundCosts:
-        """Return what was entered."""
-        return RoundCosts(
-            tuple(self.comm_bytes),
-            tuple(self.forward_s),
-            tuple(self.backward_s),
-            torch.get_num_threads(),
-        )
-
-
 def run_decentralized(
     material: Material, plan: Plan, *, progress: Progress | None = None
 ) -> Result:
@@ -248,8 +158,11 @@ def run_decentralized(
     """
     graph = exchange_graph(plan.graph, len(material.shares))
     check_material(material, plan)
-    present = {k: client_of(material, plan, k) for k in range(graph.clients)}
-    ledgers = {k: Ledger() for k in present}
+    present = {
+        k: client_of(material, plan, k, common_start=plan.common_start)
+        for k in range(graph.clients)
+    }
+    ledgers = {k: CostLedger() for k in present}
     pools = {k: StaleTeachers(graph, k, plan, client.network) for k, client in present.items()}
     traffic, departures = Traffic(), []
     for turn in range(plan.rounds):
@@ -275,7 +188,7 @@ def _round(
     plan: Plan,
     public: Tensor,
     turn: int,
-    ledgers: dict[int, Ledger],
+    ledgers: dict[int, CostLedger],
     pools: dict[int, StaleTeachers],
 ) -> Traffic:
     """Let every client answer, then every client learn; return the bytes moved."""
@@ -384,8 +297,7 @@ def learn_from(
             averaging=plan.averaging,
         )
 
-    for group in client.optimizer.param_groups:
-        group["lr"] = plan.learning_rate * 0.5 * (1 + math.cos(math.pi * turn / plan.rounds))
+    set_rate(client.optimizer, cosine_rate(plan.learning_rate, turn, plan.rounds))
     return client.learn(batch, question, plan.alpha, distilled if answers else None)
 
 
@@ -393,8 +305,7 @@ def public_batch(public: Tensor, plan: Plan, turn: int) -> Tensor | None:
     """Draw the samples all clients compare on in a round; None where each uses its own batch."""
     if plan.distil_on == "private" or plan.alpha == 1:
         return None
-    order = torch.randperm(len(public), generator=generator_for(plan.seed, "public", turn))
-    return public[order[: plan.batch]]
+    return draw_public(public, plan, turn)
 
 
 def round_traffic(plan: Plan, question: Tensor, answers: Sequence[Tensor]) -> Traffic:
@@ -402,22 +313,6 @@ def round_traffic(plan: Plan, question: Tensor, answers: Sequence[Tensor]) -> Tr
     classes = answers[0].shape[1] if answers else 0
     return received_bytes(
         len(answers), len(question), classes, question[0].numel(), distil_on=plan.distil_on
-    )
-
-
-def client_of(material: Material, plan: Plan, index: int) -> Client:
-    """Build client `index` of a run."""
-    images, labels = material.shares[index]
-    return make_client(
-        index,
-        images,
-        labels,
-        classes=material.classes,
-        network=plan.network,
-        learning_rate=plan.learning_rate,
-        momentum=plan.momentum,
-        seed=plan.seed,
-        common_start=plan.common_start,
     )
 
 
@@ -429,8 +324,5 @@ def check_material(material: Material, plan: Plan) -> None:
     DataError
         Without a batch of public samples where the plan distils on them.
     """
-    if plan.distil_on == "public" and plan.alpha < 1 and len(material.public) < plan.batch:
-        raise DataError(
-            f"distilling on public samples in batches of {plan.batch} needs at least as many of "
-            f"them, got {len(material.public)}"
-        )
+    if plan.distil_on == "public" and plan.alpha < 1:
+        check_public(material, plan)

@@ -20,14 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from calibration.workloads.cohort import Material, Progress, Result
 from calibration.workloads.datasets import Dataset, split
-from calibration.workloads.decentralized import (
-    Material,
-    Plan,
-    Progress,
-    Result,
-    run_decentralized,
-)
+from calibration.workloads.decentralized import Plan, run_decentralized
 from calibration.workloads.dissimilarity_config import (
     NOT_EXCHANGING,
     Study,

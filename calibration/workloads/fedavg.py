@@ -20,9 +20,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calibration.workloads.clients import Client, make_client
-from calibration.workloads.decentralized import Ledger, Material, Progress, Result
+from calibration.workloads.clients import Client
+from calibration.workloads.cohort import CostLedger, Material, Progress, Result, client_of
 from calibration.workloads.exchange import StateDict, Traffic, snapshot, state_bytes
+from calibration.workloads.training import cosine_rate
 from kdsim.errors import WorkloadError
 
 
@@ -125,25 +126,14 @@ def run_fedavg(material: Material, plan: FedAvgPlan, *, progress: Progress | Non
         If a client has no samples.
     """
     clients = [
-        make_client(
-            index,
-            images,
-            labels,
-            classes=material.classes,
-            network=plan.network,
-            learning_rate=plan.learning_rate,
-            momentum=plan.momentum,
-            seed=plan.seed,
-            common_start=True,
-        )
-        for index, (images, labels) in enumerate(material.shares)
+        client_of(material, plan, index, common_start=True) for index in range(len(material.shares))
     ]
     samples = [len(client.labels) for client in clients]
-    ledgers = [Ledger() for _ in clients]
+    ledgers = [CostLedger() for _ in clients]
     server = snapshot(clients[0].network)
     size = state_bytes(server)
     for turn in range(plan.rounds):
-        rate = plan.learning_rate * 0.5 * (1 + math.cos(math.pi * turn / plan.rounds))
+        rate = cosine_rate(plan.learning_rate, turn, plan.rounds)
         for client, ledger in zip(clients, ledgers, strict=True):
             _local_steps(client, server, rate, plan, ledger, size)
         server = average_states([client.network.state_dict() for client in clients], samples)
@@ -163,7 +153,7 @@ def _local_steps(
     server: StateDict,
     rate: float,
     plan: FedAvgPlan,
-    ledger: Ledger,
+    ledger: CostLedger,
     size: int,
 ) -> None:
     """Train one client from the server's weights."""

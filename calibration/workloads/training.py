@@ -31,6 +31,9 @@ from kdsim.errors import WorkloadError
 #: Images in one forward pass without gradients: large enough to keep a core busy, 100 MB at most.
 _PREDICT_BATCH = 250
 
+#: ``objective(logits, rows, batch) -> loss``, see :func:`train_epoch`.
+Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
@@ -81,11 +84,18 @@ class TrainingConfig:
         """Return the learning rate of an epoch, counted from 0."""
         if self.decay == "constant":
             return self.learning_rate
-        return (
-            self.learning_rate
-            * 0.5
-            * (1 + math.cos(math.pi * epoch / (self.horizon or self.epochs)))
-        )
+        return cosine_rate(self.learning_rate, epoch, self.horizon or self.epochs)
+
+
+def cosine_rate(start: float, done: int, total: int) -> float:
+    """Return a learning rate that falls from `start` to zero along a cosine of `total` steps."""
+    return start * 0.5 * (1 + math.cos(math.pi * done / total))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give all parameters of an optimiser one learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 # --- randomness ----------------------------------------------------------------------------------
@@ -187,7 +197,7 @@ def train_epoch(
     network: Callable[[Tensor], Tensor],
     inputs: Tensor,
     labels: Tensor,
-    objective: Callable[[Tensor, Tensor, Tensor], Tensor],
+    objective: Objective,
     optimizers: Sequence[torch.optim.Optimizer],
     order: Sequence[Tensor],
     *,
@@ -305,11 +315,12 @@ def fit(
     config: TrainingConfig,
     *,
     seed: int,
+    objective: Objective | None = None,
     checkpoint: Path | None = None,
     identity: Mapping[str, Any] | None = None,
     on_epoch: Callable[[int, EpochMeasure], None] | None = None,
 ) -> list[dict[str, float]]:
-    """Train a whole network by cross-entropy, from a checkpoint if there is one.
+    """Train a whole network, from a checkpoint if there is one.
 
     Parameters
     ----------
@@ -320,6 +331,8 @@ def fit(
     config : TrainingConfig
     seed : int
         Of the order, the dropout and the augmentation.
+    objective : callable, optional
+        As for :func:`train_epoch`; cross-entropy with `labels` by default.
     checkpoint : path, optional
         Written after each epoch; when it exists, training goes on where it ends, to the same
         final weights.
@@ -352,12 +365,11 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         history = list(state["history"])
 
-    def objective(logits: Tensor, rows: Tensor, _: Tensor) -> Tensor:
+    def by_labels(logits: Tensor, rows: Tensor, _: Tensor) -> Tensor:
         return functional.cross_entropy(logits, labels[rows])
 
     for epoch in range(len(history), config.epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = config.rate_at(epoch)
+        set_rate(optimizer, config.rate_at(epoch))
         network.train()
         order = batches(
             len(images), config.batch_size, generator=generator_for(seed, "order", epoch)
@@ -365,7 +377,13 @@ def fit(
         moves = generator_for(seed, "augment", epoch) if config.augment else None
         with own_random_state(seed, "dropout", epoch):
             measure = train_epoch(
-                network, images, labels, objective, [optimizer], order, augmentation=moves
+                network,
+                images,
+                labels,
+                objective or by_labels,
+                [optimizer],
+                order,
+                augmentation=moves,
             )
         history.append({"loss": measure.loss, "accuracy": measure.accuracy})
         if checkpoint is not None:

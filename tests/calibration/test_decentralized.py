@@ -1,5 +1,8 @@
 """Decentralised rounds, in one process and in many."""
 
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +11,11 @@ import torch
 from torch.nn import functional
 
 from calibration.workloads.clients import class_recalls, make_client
-from calibration.workloads.decentralized import Material, Plan, run_decentralized
-from calibration.workloads.processes import run_in_processes
+from calibration.workloads.cohort import Material
+from calibration.workloads.decentralized import Plan, run_decentralized
+from calibration.workloads.processes import _result, _Worker, run_in_processes
 from calibration.workloads.training import state_digest
-from kdsim.errors import DataError, WorkloadError
+from kdsim.errors import DataError, TransportError, WorkloadError
 
 CLASSES = 4
 PLAN = Plan(rounds=6, batch=8, learning_rate=0.05)
@@ -209,3 +213,70 @@ def test_a_run_whose_every_process_dies_says_so(material):
     pair = replace(material, shares=material.shares[:2])
     with pytest.raises(WorkloadError, match=r"no client reached the end.*client 1: left"):
         run_in_processes(pair, plan)
+
+
+def client_processes():
+    return {p.name: p.pid for p in multiprocessing.active_children() if "kdsim-client" in p.name}
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class StoppingClientOne:
+    """A progress callback that stops client 1 after two rounds, and may let it go on."""
+
+    def __init__(self, resume_after=None):
+        self.resume_after, self.calls, self.processes = resume_after, 0, {}
+
+    def __call__(self, rounds):
+        if rounds < 2:
+            return
+        if not self.calls:
+            self.processes = client_processes()
+            os.kill(self.processes["kdsim-client-1"], signal.SIGSTOP)
+        if self.calls == self.resume_after:
+            os.kill(self.processes["kdsim-client-1"], signal.SIGCONT)
+        self.calls += 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped here")
+def test_a_client_that_stalls_is_ended_and_the_others_go_on_together(material):
+    plan = replace(PLAN, rounds=200)
+    stopping = StoppingClientOne()
+    result = run_in_processes(material, plan, progress=stopping, timeout_s=3.0)
+    (gone,) = result.departures
+    assert gone.client == 1
+    assert 0 < gone.round < plan.rounds
+    assert "silent for 3 s" in gone.reason
+    assert [a.client for a in result.accuracies] == [0, 2]
+    for costs in result.costs:
+        assert len(costs.comm_bytes) == plan.rounds
+        assert costs.comm_bytes[0] == 2 * costs.comm_bytes[-1] > 0  # two teachers, then one
+    assert len(stopping.processes) == 3
+    assert not any(is_running(pid) for pid in stopping.processes.values())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped here")
+def test_a_client_that_pauses_for_less_than_the_limit_is_waited_for(material):
+    plan = replace(PLAN, rounds=50)
+    stopping = StoppingClientOne(resume_after=3)  # three signs of life of the others later
+    apart = run_in_processes(material, plan, progress=stopping, timeout_s=4.0)
+    together = run_decentralized(material, plan)
+    assert stopping.calls > 3
+    assert apart.departures == ()
+    assert apart.accuracies == together.accuracies
+    assert apart.traffic == together.traffic
+
+
+def test_clients_that_lost_each_other_but_lived_on_are_a_fault():
+    outcome = {"accuracy": {"client": 0}, "lost": [2]}
+    workers = [_Worker(0, None, None, outcome=outcome), _Worker(2, None, None, outcome=outcome)]
+    with pytest.raises(TransportError, match="client 0 lost its connection to client 2"):
+        _result(workers)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from calibration.workloads.clients import class_recalls, make_client
-from calibration.workloads.decentralized import Material
+from calibration.workloads.cohort import Material
 from calibration.workloads.exchange import snapshot, state_bytes
 from calibration.workloads.fedavg import FedAvgPlan, average_states, run_fedavg
 from calibration.workloads.networks import build_network

@@ -1,5 +1,6 @@
 """Multi-headed distillation."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from calibration.workloads.decentralized import Material
+from calibration.workloads.clients import make_client
+from calibration.workloads.cohort import Material
+from calibration.workloads.decentralized import Plan, run_decentralized
+from calibration.workloads.exchange import CheckpointPool, state_bytes
 from calibration.workloads.multihead import (
     MultiHeadNet,
     MultiHeadPlan,
@@ -61,7 +65,6 @@ def test_the_most_confident_model_wins_sample_by_sample():
 
 
 def test_confidence_is_still_ordered_where_probabilities_round_to_one():
-
     clear, vague = torch.tensor([[0.0, 15.0]]), torch.tensor([[14.0, 0.0]])
     assert torch.equal(most_confident([vague, clear]), clear)
 
@@ -77,6 +80,17 @@ def test_each_auxiliary_head_learns_from_the_head_before_it():
     loss.backward()
     assert own[0].grad is None  # the main head is a target, never a learner here
     assert own[1].grad is not None
+
+
+def test_the_chain_loss_of_two_samples_worked_out_by_hand():
+    """The teacher is surer of the first sample (0.9 to 0.75), the client of the second."""
+    own_main = torch.tensor([[1.0, 3.0], [19.0, 1.0]]).log()  # probabilities .25 .75, .95 .05
+    teacher_main = torch.tensor([[9.0, 1.0], [1.0, 9.0]]).log()  # .9 .1, .1 .9
+    auxiliary = torch.tensor([[4.0, 1.0], [1.0, 3.0]]).log()  # .8 .2, .25 .75
+    first = -0.9 * math.log(0.8) - 0.1 * math.log(0.2)
+    second = -0.95 * math.log(0.25) - 0.05 * math.log(0.75)
+    loss = chain_loss([own_main, auxiliary], [[teacher_main, torch.full((2, 2), 50.0)]])
+    assert loss.item() == pytest.approx((first + second) / 2, rel=1e-6)
 
 
 def test_embedding_loss_ignores_length_and_vanishes_on_equal_directions():
@@ -98,16 +112,61 @@ def test_the_network_has_a_main_and_different_auxiliary_heads():
     assert not torch.equal(logits[1], logits[2])
 
 
-def test_later_heads_learn_classes_that_a_clients_labels_lack():
+def test_after_a_warm_up_the_last_head_knows_what_labels_alone_never_teach():
     """The main head keeps to its own classes; the last head knows the other client's as well."""
+    material = disjoint_material()
+    alone = run_decentralized(material, Plan(rounds=60, alpha=1.0, batch=16))
     result = run_multihead(
-        disjoint_material(), MultiHeadPlan(rounds=60, heads=2, batch=16, refresh_every=2)
+        material, MultiHeadPlan(rounds=60, warm_up=30, heads=2, batch=16, refresh_every=2)
     )
     for client in range(2):
         main, last = result.heads[0][client], result.heads[-1][client]
         assert main.private > 0.9
         assert main.shared < 0.55  # half of the classes are unknown to it
-        assert last.shared > main.shared + 0.15
+        assert alone.accuracies[client].shared < 0.55
+        assert last.shared > 0.8
+        assert last.private > 0.8
+
+
+def test_the_warm_up_is_training_on_labels_alone_to_the_bit(monkeypatch):
+    """The first checkpoints that travel hold the weights it ended with."""
+    material = disjoint_material()
+    plan = replace(PLAN, rounds=10, warm_up=6)
+    fetched = {}
+    original = CheckpointPool.add
+
+    def recording(self, owner, step, state):
+        fetched.setdefault(owner, (step, state))
+        original(self, owner, step, state)
+
+    monkeypatch.setattr(CheckpointPool, "add", recording)
+    traffic = run_multihead(material, plan).traffic
+    assert sorted(fetched) == [0, 1]
+    for owner, (step, state) in fetched.items():
+        assert step == plan.warm_up
+        alone = trained_alone(material, plan, owner)
+        main = {k: v for k, v in state.items() if not k.startswith(("heads.1", "heads.2"))}
+        assert all(torch.equal(v, w) for v, w in zip(main.values(), alone.values(), strict=True))
+    size = state_bytes(state)
+    assert traffic.total == 2 * 2 * size  # refreshes in rounds 6 and 8, none before
+
+
+def trained_alone(material, plan, index):
+    """Weights of a client after the warm-up, written without the workload's loop."""
+    client = make_client(
+        index,
+        *material.shares[index],
+        classes=material.classes,
+        network=plan.network,
+        learning_rate=plan.learning_rate,
+        momentum=plan.momentum,
+        seed=plan.seed,
+    )
+    for turn in range(plan.warm_up):
+        rate = plan.learning_rate * 0.5 * (1 + math.cos(math.pi * turn / plan.rounds))
+        client.optimizer.param_groups[0]["lr"] = rate
+        client.learn(client.draw(plan.batch), None, 1.0, None)
+    return client.network.state_dict()
 
 
 def test_equal_seeds_give_equal_results_and_bytes_are_counted():
@@ -133,6 +192,9 @@ def test_faults_are_told_in_words():
         run_multihead(replace(material, public=material.public[:2]), PLAN)
     with pytest.raises(WorkloadError, match="heads must be at least 0"):
         replace(PLAN, heads=-1)
-    with pytest.raises(WorkloadError, match="no longer finite"):
+    for wrong in (-1, PLAN.rounds):
+        with pytest.raises(WorkloadError, match="warm_up must be"):
+            replace(PLAN, warm_up=wrong)
+    with pytest.raises(WorkloadError, match="smaller learning rate"):
         run_multihead(material, replace(PLAN, learning_rate=1e30))
     assert np.isfinite(run_multihead(material, PLAN).heads[0][0].shared)
