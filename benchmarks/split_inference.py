@@ -20,16 +20,13 @@ import torch
 
 from calibration.commands.split import draw
 from calibration.workloads.networks import build_network
+from calibration.workloads.results import manifest, write_json
 from calibration.workloads.split_inference import SplitModel, WorkerPool, WorkerSpec, trace
 from calibration.workloads.split_inference.pipeline import PipelinedModel
 from calibration.workloads.split_inference.pool import available_cores, one_core_each
-from calibration.workloads.split_inference.report import (
-    chrome_trace,
-    manifest,
-    to_json,
-    write_json,
-)
+from calibration.workloads.split_inference.report import chrome_trace, to_json
 from calibration.workloads.split_inference.study import Study, run_study
+from kdsim.plot_style import save
 from kdsim.statistics import mean_interval
 
 SHAPE = (3, 224, 224)
@@ -142,11 +139,12 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for name in options.nets:
         study = run_study(trace(features(name), SHAPE), parts=2, rounds=options.rounds)
-        write_json(to_json(study, config | {"net": name}), options.out / f"{name}.json")
-        draw(study, "layerwise/tcp", f"{name}, 224 x 224, 2 workers", options.out / f"{name}.png")
+        write_json(options.out / f"{name}.json", to_json(study, config | {"net": name}))
+        figure = draw(study, "layerwise/tcp", f"{name}, 224 x 224, 2 workers")
+        save(figure, options.out / f"{name}.png", dpi=130)
         if name == "edge-3":
             timeline = chrome_trace(study.methods["overlap/tcp"].timing)
-            write_json(timeline, options.out / "edge-3-overlap.trace.json")
+            write_json(options.out / "edge-3-overlap.trace.json", timeline)
         rows += summary(name, study)
         for row in rows[-len(study.methods) :]:
             error = row.get("prediction_error")
@@ -163,12 +161,12 @@ def main() -> None:
     streams = [stream(name, max(2, options.rounds // 4)) for name in options.nets]
     print(json.dumps(streams, indent=1))
     result = {
-        "manifest": manifest(config),
+        "manifest": manifest(config, seeds=[0]),
         "methods": rows,
         "unequal_workers": unequal,
         "streams": streams,
     }
-    write_json(result, options.out / "summary.json")
+    write_json(options.out / "summary.json", result)
 
 
 if __name__ == "__main__":

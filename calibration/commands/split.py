@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdsim.cli_runs import check_outputs
 from kdsim.errors import WorkloadError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import nn
 
     from calibration.workloads.split_inference.study import Study
 
 NETWORKS = ("edge-1", "edge-2", "edge-3", "cloud")
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
 
 EXAMPLE = """\b
 Example:
@@ -70,9 +74,9 @@ Example:
     help="A state dict of the network, written by torch.save.",
 )
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=60.0, show_default=True)
-@click.option("--plot", type=click.Path(path_type=Path), help="Write the figure here (PNG, PDF).")
-@click.option("--trace-out", type=click.Path(path_type=Path), help="Write a Chrome trace here.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the JSON result here.")
+@click.option("--plot", type=_FILE, help="Write the figure here (.png, .svg or .pdf).")
+@click.option("--trace-out", type=_FILE, help="Write a Chrome trace here.")
+@click.option("-o", "--out", type=_FILE, help="Write the JSON result here.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
     net: str,
@@ -97,10 +101,13 @@ def command(
     master and is left out of the times, as in the AFLKD paper. Ratios are to the same network in
     one worker with the same settings, measured in the same run.
     """
+    from calibration.workloads.results import write_json
     from calibration.workloads.split_inference import report
     from calibration.workloads.split_inference.graph import trace
     from calibration.workloads.split_inference.study import run_study
+    from kdsim.plot_style import save
 
+    check_outputs(plot, trace_out, out)
     config: dict[str, Any] = {
         "net": net,
         "input": [channels, size, size],
@@ -131,11 +138,11 @@ def command(
     data = report.to_json(study, config)
     shown = f"{config['modes'][0]}/tcp"
     if out is not None:
-        report.write_json(data, out)
+        write_json(out, data)
     if trace_out is not None:
-        report.write_json(report.chrome_trace(study.methods[shown].timing), trace_out)
+        write_json(trace_out, report.chrome_trace(study.methods[shown].timing))
     if plot is not None:
-        draw(study, shown, f"{net}, {size} x {size}", plot)
+        save(draw(study, shown, f"{net}, {size} x {size}"), plot)
     if as_json:
         click.echo(json.dumps(data, indent=1))
     else:
@@ -166,8 +173,12 @@ def _load(features: nn.Module, path: Path) -> None:
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WorkloadError(f"{path}: cannot be read as a state dict: {error}") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise WorkloadError(
+            f"{path}: is not a state dict of tensors written by torch.save"
+        ) from error
+    except OSError as error:
+        raise WorkloadError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not isinstance(state, dict):
         raise WorkloadError(f"{path}: holds {type(state).__name__}, not a state dict")
     wanted = features.state_dict()
@@ -190,22 +201,18 @@ def _load(features: nn.Module, path: Path) -> None:
     features.load_state_dict(found)
 
 
-def draw(study: Study, shown: str, title: str, path: Path) -> None:
-    """Write the figure: the layers whole and split above, all methods below."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+def draw(study: Study, shown: str, title: str) -> Figure:
+    """Draw the layers whole and split above, all methods below."""
+    from matplotlib.figure import Figure
 
     from calibration.workloads.split_inference.plots import plot_layers, plot_methods
 
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(8, 7.5), layout="constrained")
+    figure = Figure(figsize=(8, 7.5), layout="constrained")
+    top, bottom = figure.subplots(2, 1)
     plot_layers(study, shown, ax=top)
     plot_methods(study, ax=bottom)
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    return figure
 
 
 def _print(study: Study, shown: str) -> None:
@@ -219,8 +226,8 @@ def _print(study: Study, shown: str) -> None:
     console.print(report.methods_table(study))
     for transport, times in study.halo_us.items():
         console.print(
-            f"28 KB halo over {transport}: median {np.median(times):.0f} us, "
-            f"p95 {np.percentile(times, 95):.0f} us (n = {len(times)})"
+            f"28 KB halo over {transport}: median {np.median(times):.1f} us, "
+            f"p95 {np.percentile(times, 95):.1f} us (n = {len(times)})"
         )
 
 

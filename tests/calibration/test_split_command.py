@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from calibration.commands.split import command
 from calibration.workloads.networks import build_network
-from kdsim.errors import WorkloadError
+from kdsim.errors import KdsimError, WorkloadError
 
 
 @pytest.mark.slow
@@ -47,7 +47,7 @@ def test_the_command_measures_and_writes_what_was_asked_for(tmp_path: Path) -> N
     [
         ({"0.weight": torch.zeros(1)}, "does not match the network: 1.bias is missing"),
         ([1, 2], "holds list, not a state dict"),
-        (None, "cannot be read as a state dict"),
+        (None, "is not a state dict of tensors written by torch.save"),
     ],
 )
 def test_a_weights_file_that_does_not_match_is_refused(
@@ -71,6 +71,23 @@ def test_a_weights_file_of_another_network_is_refused(tmp_path: Path) -> None:
         CliRunner().invoke(
             command, ["--net", "edge-1", "--weights", str(path)], catch_exceptions=False
         )
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "said"),
+    [
+        ("--plot", "layers.xyz", "figures are written as"),
+        ("--plot", "none/layers.png", "there is no folder"),
+        ("--out", "none/result.json", "there is no folder"),
+        ("--trace-out", "none/trace.json", "there is no folder"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_measuring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, name: str, said: str
+) -> None:
+    monkeypatch.setattr("calibration.workloads.split_inference.study.run_study", pytest.fail)
+    with pytest.raises(KdsimError, match=said):
+        CliRunner().invoke(command, [option, str(tmp_path / name)], catch_exceptions=False)
 
 
 def test_help_shows_an_example() -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from matplotlib.axes import Axes
 
 from calibration.workloads.split_inference.study import Study
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from kdsim.plot_style import new_axes
 
 # Okabe and Ito's colours, told apart by the colour-blind.
 _WHOLE, _SPLIT, _WAIT = "#0072B2", "#E69F00", "#D55E00"
@@ -32,7 +29,7 @@ def plot_layers(study: Study, name: str, ax: Axes | None = None) -> Axes:
     -------
     Axes
     """
-    ax = _axes(ax)
+    ax = new_axes(ax, 7.0, 4.0)
     whole, split = study.methods["whole"], study.methods[name]
     x = np.arange(len(study.graph.layers))
     total = split.layer_totals_s * 1e3
@@ -60,7 +57,6 @@ def plot_layers(study: Study, name: str, ax: Axes | None = None) -> Axes:
     ax.set_ylabel("time of the layer (ms, median)")
     ax.set_title("Each layer, whole and split")
     ax.legend(frameon=False, fontsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
@@ -76,7 +72,7 @@ def plot_methods(study: Study, ax: Axes | None = None) -> Axes:
     -------
     Axes
     """
-    ax = _axes(ax)
+    ax = new_axes(ax, 7.0, 4.0)
     names = [name for name in study.methods if name != "whole"]
     y = np.arange(len(names))[::-1]
     whole = float(np.median(study.methods["whole"].rounds_s))
@@ -103,14 +99,5 @@ def plot_methods(study: Study, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("time / time of the whole network (mean, 95 % interval)")
     ax.set_title("All methods in one run")
     ax.legend(frameon=False, fontsize=8, loc="best")
-    ax.spines[["top", "right"]].set_visible(False)
     ax.margins(x=0.12)
     return ax
-
-
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=(7.0, 4.0), layout="constrained")[1]

@@ -5,47 +5,15 @@ What is not here: measuring (``study``), figures (``plots``).
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
+from calibration.workloads.results import manifest
 from calibration.workloads.split_inference.job import Timing
 from calibration.workloads.split_inference.study import IMAGES, Study
 from kdsim.statistics import Interval
-
-
-def manifest(config: dict[str, Any]) -> dict[str, Any]:
-    """Return everything that a timing depends on: settings, versions, host.
-
-    Parameters
-    ----------
-    config : dict
-        JSON values.
-    """
-    return {
-        "config": config,
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in ("numpy", "torch")},
-        "system": f"{platform.system()} {platform.release()}",
-        "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-    }
-
-
-def cpu_model() -> str:
-    """Return the processor's name, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
 
 
 def to_json(study: Study, config: dict[str, Any]) -> dict[str, Any]:
@@ -55,10 +23,10 @@ def to_json(study: Study, config: dict[str, Any]) -> dict[str, Any]:
     ----------
     study : Study
     config : dict
-        What the user asked for; goes into the manifest.
+        What the user asked for, with its `seed`; goes into the manifest.
     """
     return {
-        "manifest": manifest(config),
+        "manifest": manifest(config, seeds=[config["seed"]]),
         "images_per_round": IMAGES - 1,
         "methods": [_method(study, name) for name in study.methods],
         "layers": _layers(study),
@@ -133,12 +101,12 @@ def _layers(study: Study) -> list[dict[str, Any]]:
 
 
 def methods_table(study: Study) -> Table:
-    """Return whole, split, bound and OpenMP side by side."""
+    """Return whole, split, bound and OpenMP side by side, 80 columns wide."""
     limit = f"limit {1 / study.parts:.2f}"
-    table = Table(title=f"Trunk, {study.parts} parts ({limit})", title_justify="left")
-    table.add_column("method")
-    for column in ("ms", "ratio [95 % CI]", "predicted", "error", "simulated", "halo KB"):
-        table.add_column(column, justify="right", no_wrap=True)
+    title = f"Trunk, {study.parts} parts ({limit}); ms"
+    table = Table(title=title, title_justify="left", padding=(0, 0))
+    for column in ("method", "time", "ratio [95 % CI]", "predicted", "simulated", "halo KB"):
+        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for name, method in study.methods.items():
         ratio = study.ratio(name)
         mark = " artefact" if study.is_artefact(name) else ""
@@ -147,8 +115,9 @@ def methods_table(study: Study) -> Table:
             name,
             f"{study.seconds(name).mean * 1e3:.2f}",
             f"{ratio.mean:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]{mark}",
-            f"{study.predicted_s[name] * 1e3:.2f}" if known else "",
-            f"{study.prediction_error(name):+.1%}" if known else "",
+            f"{study.predicted_s[name] * 1e3:.2f} {study.prediction_error(name):+.1%}"
+            if known
+            else "",
             f"{study.simulated_s[name] * 1e3:.2f}" if known else "",
             f"{method.plan.halo_values * 4 / 1024:.0f}" if "/" in name else "",
         )
@@ -207,9 +176,3 @@ def chrome_trace(timing: Timing) -> dict[str, Any]:
                 }
             )
     return {"traceEvents": events, "displayTimeUnit": "ms"}
-
-
-def write_json(data: dict[str, Any], path: Path) -> None:
-    """Write JSON, making the folder where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=1) + "\n")
