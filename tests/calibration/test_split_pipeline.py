@@ -30,15 +30,17 @@ def pool() -> Iterator[WorkerPool]:
 def test_cuts_make_the_slowest_stage_as_fast_as_any_cuts_do(
     seconds: list[float], data: st.DataObject
 ) -> None:
-    stages = data.draw(st.integers(1, len(seconds)))
+    n = len(seconds)
+    stages = data.draw(st.integers(1, n))
+    handover = data.draw(st.lists(st.floats(0.0, 5.0), min_size=n, max_size=n))
 
     def slowest(cuts: list[int]) -> float:
-        bounds = [0, *cuts, len(seconds)]
-        return max(sum(seconds[a:b]) for a, b in pairwise(bounds))
+        cost = dict.fromkeys((0, n), 0.0) | {c: handover[c] for c in cuts}
+        bounds = [0, *cuts, n]
+        return max(sum(seconds[a:b]) + cost[a] + cost[b] for a, b in pairwise(bounds))
 
-    every = combinations(range(1, len(seconds)), stages - 1)
-    best = min(slowest(list(cuts)) for cuts in every)
-    assert slowest(balanced_cuts(seconds, stages)) == pytest.approx(best, abs=1e-9)
+    best = min(slowest(list(cuts)) for cuts in combinations(range(1, n), stages - 1))
+    assert slowest(balanced_cuts(seconds, stages, handover)) == pytest.approx(best, abs=1e-9)
 
 
 @pytest.mark.slow

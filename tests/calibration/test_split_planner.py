@@ -16,6 +16,7 @@ from torch import nn
 
 from calibration.workloads.split_inference import PlanError, plan, run_in_process, trace
 from calibration.workloads.split_inference.graph import evaluation_view
+from calibration.workloads.split_inference.kernels import IN_PLACE, whole_trunk
 from calibration.workloads.split_inference.layers import Rows, Window
 from calibration.workloads.split_inference.program import Program, compile_part
 from calibration.workloads.split_inference.runner import Mailbox
@@ -124,6 +125,43 @@ def test_each_block_may_have_its_own_mode() -> None:
     split = plan(trace(net, x.shape), 3, mode=["fused", "overlap"])
     with torch.inference_mode():
         assert relative_error(run_in_process(split, x)[0], net(x)) <= 1e-6
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("last", [True, False], ids=["channels last", "contiguous"])
+@pytest.mark.parametrize("name", sorted(IN_PLACE))
+def test_activations_that_overwrite_their_input_change_nothing_else(
+    name: str, last: bool, batch: int
+) -> None:
+    function = {
+        "relu": nn.ReLU(),
+        "relu6": nn.ReLU6(),
+        "leaky_relu": nn.LeakyReLU(0.2),
+        "elu": nn.ELU(0.7),
+        "silu": nn.SiLU(),
+        "hardswish": nn.Hardswish(),
+        "hardsigmoid": nn.Hardsigmoid(),
+        "hardtanh": nn.Hardtanh(-0.3, 0.4),
+        "sigmoid": nn.Sigmoid(),
+        "tanh": nn.Tanh(),
+    }[name]
+    layout = torch.channels_last if last else torch.contiguous_format
+    torch.manual_seed(0)
+    # Before a convolution, before a pooling, and on the images themselves.
+    net = nn.Sequential(
+        function, nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), function,
+        nn.Conv2d(8, 8, 3, padding=1), function, nn.MaxPool2d(2),
+    ).eval().to(memory_format=layout)  # fmt: skip
+    x = torch.randn(batch, 3, 24, 20).contiguous(memory_format=layout)
+    before = x.clone()
+    graph = trace(net, (3, 24, 20))
+    with torch.inference_mode():
+        want = net(x)
+        whole = whole_trunk(graph.layers, x, graph.weights, graph.sinks)[0]
+    (got,) = run_in_process(plan(graph, 3), x)
+    assert relative_error(got, want) <= 1e-6
+    assert torch.equal(whole, want)
+    assert torch.equal(x, before)
 
 
 def test_an_inplace_relu_changes_what_later_readers_of_its_input_see() -> None:
