@@ -16,10 +16,10 @@ from torch import nn
 
 from calibration.workloads.split_inference import PlanError, plan, run_in_process, trace
 from calibration.workloads.split_inference.graph import evaluation_view
+from calibration.workloads.split_inference.in_process import Mailbox
 from calibration.workloads.split_inference.kernels import IN_PLACE, whole_trunk
 from calibration.workloads.split_inference.layers import Rows, Window
 from calibration.workloads.split_inference.program import Program, compile_part
-from calibration.workloads.split_inference.runner import Mailbox
 
 SLOW = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 

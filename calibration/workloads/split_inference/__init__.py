@@ -9,9 +9,9 @@ Source: the AFLKD paper, section 5 (Algorithm 3) and section 6.4.
 
 from calibration.workloads.split_inference.errors import PlanError, WorkerError
 from calibration.workloads.split_inference.graph import Graph, trace
+from calibration.workloads.split_inference.in_process import run_in_process
 from calibration.workloads.split_inference.planner import Message, Plan, blocks, plan
 from calibration.workloads.split_inference.pool import WorkerPool, WorkerSpec
-from calibration.workloads.split_inference.runner import run_in_process
 from calibration.workloads.split_inference.runtime import SplitModel
 
 __all__ = [

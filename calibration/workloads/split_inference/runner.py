@@ -1,12 +1,12 @@
 """Run the program of one part: buffers, views and the loop over its steps.
 
 Where the rows of other parts come from is the business of an :class:`Exchange`; in the workers
-that is a transport, in the tests and in :func:`run_in_process` a dictionary.
+that is a transport, in ``in_process`` a dictionary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from time import perf_counter_ns
 from typing import Protocol
 
@@ -24,8 +24,8 @@ from calibration.workloads.split_inference.kernels import (
     overwrites,
 )
 from calibration.workloads.split_inference.layers import Layer, Rows
-from calibration.workloads.split_inference.planner import Message, Plan
-from calibration.workloads.split_inference.program import Program, Step, compile_part
+from calibration.workloads.split_inference.planner import Message
+from calibration.workloads.split_inference.program import Program, Step
 
 
 class Exchange(Protocol):
@@ -339,70 +339,3 @@ def _slowed(run: Callable[[], object], factor: float) -> Callable[[], None]:
             pass
 
     return slow
-
-
-# --- all parts in one process -----------------------------------------------------------------
-
-
-class Mailbox:
-    """An exchange for parts that take turns in one process; counts what travels."""
-
-    def __init__(self) -> None:
-        self._held: dict[int, Tensor] = {}
-        self.values = 0
-
-    def send(self, number: int, message: Message, rows: Tensor) -> None:
-        """Keep a copy of the rows."""
-        self.values += rows.numel()
-        self._held[number] = rows.clone()
-
-    def recv(self, number: int, message: Message, rows: Tensor) -> None:
-        """Take the rows out; each message is read once."""
-        rows.copy_(self._held.pop(number))
-
-
-def run_in_process(plan: Plan, x: Tensor, *, mailbox: Mailbox | None = None) -> list[Tensor]:
-    """Execute a plan in this process, part by part: the reference for the workers.
-
-    Parameters
-    ----------
-    plan : Plan
-    x : (N, C, H, W) Tensor
-    mailbox : Mailbox, optional
-        Counts the values that travel.
-
-    Returns
-    -------
-    list of Tensor
-        The gathered sinks, whole.
-    """
-    mailbox = Mailbox() if mailbox is None else mailbox
-    layout = plan.graph.memory_format
-    programs = [compile_part(plan, p) for p in range(plan.parts)]
-    runners = [
-        PartRunner(
-            program,
-            plan.graph.weights,
-            mailbox,
-            batch=x.shape[0],
-            memory_format=layout,
-            dtype=x.dtype,
-        )
-        for program in programs
-    ]
-    with torch.inference_mode():
-        for runner in runners:
-            rows = runner.program.input_rows
-            runner.input_block.copy_(x[:, :, rows.lo : rows.hi])
-        for stage in range(len(plan.graph.layers)):
-            for runner in runners:
-                runner.run_stage(stage)
-        return join([runner.results() for runner in runners], layout)
-
-
-def join(parts: Sequence[Sequence[Tensor]], layout: torch.memory_format) -> list[Tensor]:
-    """Put the rows of each sink together, in the order of the parts."""
-    return [
-        torch.cat(list(blocks), dim=2).contiguous(memory_format=layout)
-        for blocks in zip(*parts, strict=True)
-    ]
