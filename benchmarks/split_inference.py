@@ -23,9 +23,9 @@ from calibration.workloads.networks import build_network
 from calibration.workloads.results import manifest, write_json
 from calibration.workloads.split_inference import SplitModel, WorkerPool, WorkerSpec, trace
 from calibration.workloads.split_inference.pipeline import PipelinedModel
-from calibration.workloads.split_inference.pool import available_cores, one_core_each
 from calibration.workloads.split_inference.report import chrome_trace, to_json
 from calibration.workloads.split_inference.study import Study, run_study
+from calibration.workloads.split_inference.worker_process import available_cores, one_core_each
 from kdsim.plot_style import save
 from kdsim.statistics import mean_interval
 

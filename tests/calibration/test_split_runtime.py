@@ -24,7 +24,7 @@ from calibration.workloads.split_inference import (
     trace,
 )
 from calibration.workloads.split_inference.job import Job
-from calibration.workloads.split_inference.pool import WorkerSpec, one_core_each
+from calibration.workloads.split_inference.worker_process import WorkerSpec, one_core_each
 
 SHAPE = (3, 64, 48)
 
@@ -168,7 +168,7 @@ def test_a_workers_port_in_use_is_reported_too() -> None:
 def test_a_worker_does_not_outlive_its_master() -> None:
     code = (
         "import os, sys\n"
-        "from calibration.workloads.split_inference.pool import WorkerPool, WorkerSpec\n"
+        "from calibration.workloads.split_inference import WorkerPool, WorkerSpec\n"
         "pool = WorkerPool([WorkerSpec()], timeout_s=60)\n"
         "print(*pool.pids, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"

@@ -11,8 +11,9 @@ from calibration.workloads.split_inference.errors import PlanError, WorkerError
 from calibration.workloads.split_inference.graph import Graph, trace
 from calibration.workloads.split_inference.in_process import run_in_process
 from calibration.workloads.split_inference.planner import Message, Plan, blocks, plan
-from calibration.workloads.split_inference.pool import WorkerPool, WorkerSpec
+from calibration.workloads.split_inference.pool import WorkerPool
 from calibration.workloads.split_inference.runtime import SplitModel
+from calibration.workloads.split_inference.worker_process import WorkerSpec
 
 __all__ = [
     "Graph",

@@ -24,7 +24,7 @@ from calibration.workloads.split_inference.graph import Graph, trace
 from calibration.workloads.split_inference.job import Job, one_thread
 from calibration.workloads.split_inference.layers import Rows
 from calibration.workloads.split_inference.planner import Message, Plan, plan
-from calibration.workloads.split_inference.pool import WorkerPool, one_core_each
+from calibration.workloads.split_inference.pool import WorkerPool
 from calibration.workloads.split_inference.program import Program, Step, compile_part
 from calibration.workloads.split_inference.runner import wire_order
 from calibration.workloads.split_inference.wire import (
@@ -34,6 +34,7 @@ from calibration.workloads.split_inference.wire import (
     send_all,
     tensor_bytes,
 )
+from calibration.workloads.split_inference.worker_process import one_core_each
 
 
 @dataclass(frozen=True, eq=False)

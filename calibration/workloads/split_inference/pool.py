@@ -8,22 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import json
-import os
 import secrets
 import select
-import signal
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
-import calibration
 from calibration.workloads.split_inference.errors import WorkerError
 from calibration.workloads.split_inference.wire import (
     Channel,
@@ -34,56 +26,7 @@ from calibration.workloads.split_inference.wire import (
     listen,
     recv_exactly,
 )
-
-#: glibc returns large blocks to the kernel at once and pays page faults for every feature map.
-#: The fewer pages of half a map then fake a speed-up beyond the number of workers, so every
-#: process, the baseline included, keeps its memory.
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**34),
-    "MALLOC_TOP_PAD_": str(2**26),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSpec:
-    """Where a worker runs.
-
-    Attributes
-    ----------
-    cores : tuple of int
-        Cores it is pinned to; empty for no pinning.
-    threads : int
-        Compute threads.
-    slowdown : float
-        1 or more: makes every layer take this many times as long, to stand in for a slower
-        device in a cluster of unequal ones.
-    """
-
-    cores: tuple[int, ...] = ()
-    threads: int = 1
-    slowdown: float = 1.0
-
-
-def available_cores() -> list[int]:
-    """Return the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def one_core_each(workers: int) -> list[WorkerSpec]:
-    """Return specs that pin each worker to a core of its own, as far as there are cores."""
-    cores = available_cores()
-    return [WorkerSpec((cores[i % len(cores)],)) for i in range(workers)]
-
-
-@dataclass(slots=True)
-class _Member:
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
-    channel: Channel | None = None
-    halo_port: int = 0
+from calibration.workloads.split_inference.worker_process import WorkerProcess, WorkerSpec
 
 
 class WorkerPool:
@@ -125,7 +68,7 @@ class WorkerPool:
         self.specs = tuple(specs)
         self.host, self.timeout_s = host, timeout_s
         self._token = secrets.token_hex(32)
-        self._members: list[_Member] = []
+        self._members: list[WorkerProcess] = []
         self._transports: set[str] = {"none"}
         self._reason: str | None = None
         self._jobs = 0
@@ -135,7 +78,7 @@ class WorkerPool:
         self._listener = listen(host, port, backlog=len(self.specs))
         try:
             for rank in range(len(self.specs)):
-                self._members.append(self._spawn(rank, port + 1 + rank if port else 0))
+                self._members.append(self._start(rank, port + 1 + rank if port else 0))
             self._meet(deadline_in(start_timeout_s))
         except BaseException:
             self.close()
@@ -165,7 +108,7 @@ class WorkerPool:
     @property
     def pids(self) -> list[int]:
         """Process ids of the workers."""
-        return [member.process.pid for member in self._members]
+        return [member.pid for member in self._members]
 
     def close(self, reason: str = "it was closed") -> None:
         """End every worker: first by asking, then by force. Closing twice does no harm."""
@@ -173,19 +116,10 @@ class WorkerPool:
             self._reason = reason
         self._listener.close()
         for member in self._members:
-            if member.channel is not None:
-                with contextlib.suppress(ClosedError, LateError):
-                    member.channel.send("stop", deadline=deadline_in(0.2))
-                member.channel.close()
+            member.dismiss()
         asked = deadline_in(2.0)
         for member in self._members:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                member.process.wait(max(0.01, asked - time.monotonic()))
-        for member in self._members:
-            if member.process.poll() is None:
-                member.process.kill()  # ends a stopped process too
-            member.process.wait(10.0)
-            member.log.close()
+            member.end(asked)
         self._members = []
 
     # --- commands -----------------------------------------------------------------------------
@@ -307,9 +241,9 @@ class WorkerPool:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._members[ranks[0]].process.wait(0.02)
             dead = self._dead()
-            if not dead and _state(self._members[ranks[0]].process.pid) in "TR":
+            if not dead and self._members[ranks[0]].state in "TR":
                 break
-        stopped = [r for r, m in enumerate(self._members) if _state(m.process.pid) == "T"]
+        stopped = [r for r, m in enumerate(self._members) if m.state == "T"]
         if dead:
             rank, how = dead[0]
             text = f"worker {rank} (process {self.pids[rank]}) {how}"
@@ -330,49 +264,22 @@ class WorkerPool:
         return WorkerError(text)
 
     def _dead(self) -> list[tuple[int, str]]:
-        found = []
-        for rank, member in enumerate(self._members):
-            code = member.process.poll()
-            if code is not None:
-                how = f"exited with code {code}" if code >= 0 else f"was killed by {_name(-code)}"
-                found.append((rank, how + _tail(member.log)))
-        return found
+        fates = [(rank, member.fate()) for rank, member in enumerate(self._members)]
+        return [(rank, how) for rank, how in fates if how is not None]
 
     # --- start --------------------------------------------------------------------------------
 
-    def _spawn(self, rank: int, halo_port: int) -> _Member:
-        spec = self.specs[rank]
-        threads = str(spec.threads)
-        root = str(Path(calibration.__file__).parents[1])
-        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = os.environ | ALLOCATOR | {"PYTHONPATH": path}
-        environment |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "calibration.workloads.split_inference.worker"],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            env=environment,
-        )
+    def _start(self, rank: int, halo_port: int) -> WorkerProcess:
         settings = {
             "rank": rank,
             "host": self.host,
             "port": self._listener.getsockname()[1],
             "token": self._token,
             "halo_port": halo_port,
-            "cores": list(spec.cores),
-            "threads": spec.threads,
-            "slowdown": spec.slowdown,
             "timeout_s": self.timeout_s,
             "spin_s": self._spin_s,
         }
-        member = _Member(process, log)
-        if process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # found dead when it does not connect
-                process.stdin.write(json.dumps(settings).encode() + b"\n")
-                process.stdin.close()
-        return member
+        return WorkerProcess.start(self.specs[rank], settings)
 
     def _meet(self, deadline: float) -> None:
         """Accept every worker's connection; strangers without the token are turned away."""
@@ -406,25 +313,3 @@ class WorkerPool:
             raise WorkerError(f"worker {hello.meta['rank']}: {hello.meta['error']}")
         member = self._members[hello.meta["rank"]]
         member.channel, member.halo_port = channel, hello.meta["halo_port"]
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _state(pid: int) -> str:
-    """Return the state letter of a process (T: stopped), or "?" where /proc does not tell."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "?"
-
-
-def _tail(log: IO[bytes]) -> str:
-    """Return the last line that a worker wrote, if any."""
-    log.seek(0)
-    lines = log.read()[-4000:].decode(errors="replace").strip().splitlines()
-    return f" ({lines[-1][:300]})" if lines else ""

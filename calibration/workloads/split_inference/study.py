@@ -22,13 +22,13 @@ from calibration.workloads.split_inference import cost
 from calibration.workloads.split_inference.graph import Graph
 from calibration.workloads.split_inference.job import Job, Timing
 from calibration.workloads.split_inference.planner import MODES, Plan, plan
-from calibration.workloads.split_inference.pool import (
-    WorkerPool,
+from calibration.workloads.split_inference.pool import WorkerPool
+from calibration.workloads.split_inference.simulate import simulated_latency
+from calibration.workloads.split_inference.worker_process import (
     WorkerSpec,
     available_cores,
     one_core_each,
 )
-from calibration.workloads.split_inference.simulate import simulated_latency
 from kdsim.statistics import Interval, mean_interval
 
 #: Images in a row; the first of them is not counted.
