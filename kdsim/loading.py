@@ -1,31 +1,29 @@
-"""From files to scenarios: bundled names, paths, curve files and cost profiles."""
+"""From files to scenarios: bundled names, paths, and the curves and profiles they name."""
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
-from kdsim.curves import FloatArray
 from kdsim.device import Device
 from kdsim.errors import ScenarioError
-from kdsim.faults import Document, Fault, FaultyFileError, did_you_mean, faults_of, shorten
-from kdsim.reading import read_text, read_yaml
+from kdsim.faults import Document, FaultyFileError, did_you_mean, faults_of
+from kdsim.profiles import Profile, read_profile
+from kdsim.reading import read_yaml
 from kdsim.scenario import Scenario, scenario_from_data
-from kdsim.workload import MAX_CYCLES
 
 BUNDLE = "kdsim_scenarios"
 CURVES_VERSION = 1
-_MAX_PROFILE_BYTES = 256 * 1024 * 1024
-#: What a cost profile must hold; it may hold more.
-_WANTED = ("comm_bytes", "forward_s", "backward_s", "cores")
-_MOST = 1e15
+#: Stands in for a device that is not legal.
+_ANY_DEVICE = {
+    "cores": 1,
+    "compute": {"a1": 1.0, "a2": 0.0},
+    "communication": {"b1": 1.0, "b2": 0.0, "b3": 1.0},
+}
 
 
 def bundled_scenarios() -> list[str]:
@@ -99,7 +97,7 @@ def _insert_curves(data: dict[str, Any], document: Document, folder: Path) -> No
         document.faults.extend(error.faults)
         document.faults.append(document.fault(place, f"cannot be used (got {device['curves']!r})"))
         # Legal stand-ins: one unusable file must not hide the other faults of the scenario.
-        fitted = {"compute": {"a1": 1.0, "a2": 0.0}, "communication": {"b1": 1, "b2": 0, "b3": 1}}
+        fitted = {side: _ANY_DEVICE[side] for side in ("compute", "communication")}
     for key in ("reference_cores", "compute", "communication"):
         if key in fitted:
             device.setdefault(key, fitted[key])
@@ -157,7 +155,7 @@ def _insert_profile(data: dict[str, Any], document: Document, folder: Path) -> N
         document.faults.append(document.fault(place, f"cannot stand beside {', '.join(beside)}"))
         return
     try:
-        amounts = _profile_amounts(folder / work["profile"], data)
+        amounts = _profile_work(read_profile(folder / work["profile"]), data)
     except FaultyFileError as error:
         document.faults.extend(error.faults)
         document.faults.append(document.fault(place, f"cannot be used (got {work['profile']!r})"))
@@ -165,109 +163,12 @@ def _insert_profile(data: dict[str, Any], document: Document, folder: Path) -> N
     work.update(amounts)
 
 
-def _profile_amounts(path: Path, data: dict[str, Any]) -> dict[str, Any]:
-    columns, lines = _read_rows(path)
+def _profile_work(profile: Profile, data: dict[str, Any]) -> dict[str, Any]:
+    """Turn a profile into work for the device, if that is legal: its own faults are told apart."""
     rate = data["workload"].get("profile_rate")
-    if not isinstance(rate, int | float) or not 0 < rate < math.inf:
-        try:
-            device = Device.model_validate(data.get("device"))
-        except ValueError:  # the device's own faults are reported with the scenario's
-            rate = 1.0
-        else:
-            rates = device.compute_rates(device.reference_cores or device.cores)[::-1]
-            cores = columns["cores"].astype(int)
-            beyond = np.flatnonzero(cores >= rates.size)
-            if beyond.size:
-                reason = (
-                    f"was recorded on {cores[beyond[0]]} compute cores, the curves know "
-                    f"{rates.size - 1}; give workload.profile_rate"
-                )
-                raise FaultyFileError([Fault(str(path), lines[beyond[0]], 1, "cores", reason)])
-            rate = rates[cores]
-    return {
-        "cycles": len(columns["comm_bytes"]),
-        "comm": (columns["comm_bytes"] / 1e6).tolist(),
-        "forward": (columns["forward_s"] * rate).tolist(),
-        "backward": (columns["backward_s"] * rate).tolist(),
-    }
-
-
-def read_profile(path: Path) -> dict[str, FloatArray]:
-    """Read a cost profile: one row a cycle of a real run.
-
-    Parameters
-    ----------
-    path : Path
-        CSV with a comment header and at least the columns ``comm_bytes``, ``forward_s``,
-        ``backward_s`` and ``cores``.
-
-    Returns
-    -------
-    dict of (N,) float array
-        Those four columns; bytes, seconds, seconds, compute cores.
-
-    Raises
-    ------
-    FaultyFileError
-        With the line of every row that is not legal (at most 20 of them).
-    """
-    return _read_rows(path)[0]
-
-
-def _read_rows(path: Path) -> tuple[dict[str, FloatArray], list[int]]:
-    """Read a cost profile's wanted columns, and the line of each row."""
-    where = str(path)
-    text = read_text(path, where, max_bytes=_MAX_PROFILE_BYTES).splitlines()
-    numbered = [(i, x) for i, x in enumerate(text, 1) if x.strip() and not x.startswith("#")]
-    header = next(csv.reader([numbered[0][1]]), []) if numbered else []
-    header = [name.strip() for name in header]
-    missing = [name for name in _WANTED if name not in header]
-    if missing:
-        line = numbered[0][0] if numbered else 1
-        reason = (
-            f"a cost profile needs the columns {', '.join(_WANTED)} (missing: {', '.join(missing)})"
-        )
-        raise FaultyFileError([Fault(where, line, 1, "", reason)])
-    lines = [line for line, _ in numbered[1:]]
-    if not lines:
-        raise FaultyFileError([Fault(where, numbered[0][0], 1, "", "has no rows")])
-    if len(lines) > MAX_CYCLES:
-        reason = f"has {len(lines):,} rows; the limit is {MAX_CYCLES:,} cycles"
-        raise FaultyFileError([Fault(where, lines[MAX_CYCLES], 1, "", reason)])
-    at = [header.index(name) for name in _WANTED]
-    faults: list[Fault] = []
-    rows = []
-    for line, row in numbered[1:]:
-        cells = row.split(",")
-        if len(cells) != len(header):
-            reason = f"has {len(cells)} columns, the header has {len(header)}"
-            faults.append(Fault(where, line, 1, "", reason))
-        else:
-            values = [_profile_number(cells[k]) for k in at]
-            faults += _row_faults(where, line, values, [cells[k] for k in at])
-            rows.append(values)
-        if len(faults) >= 20:
-            break
-    if faults:
-        raise FaultyFileError(faults)
-    table = np.array(rows, dtype=float)
-    return {name: table[:, i] for i, name in enumerate(_WANTED)}, lines
-
-
-def _row_faults(
-    where: str, line: int, values: list[float | None], cells: list[str]
-) -> Iterator[Fault]:
-    for name, value, cell in zip(_WANTED, values, cells, strict=True):
-        if value is None:
-            reason = f"must be a number from 0 to {_MOST:g} (got {shorten(cell)})"
-            yield Fault(where, line, 1, name, reason)
-        elif name == "cores" and (value < 1 or value != int(value)):
-            yield Fault(where, line, 1, name, f"must be a whole number of at least 1 (got {cell})")
-
-
-def _profile_number(text: str) -> float | None:
+    legal = isinstance(rate, int | float) and 0 < rate < math.inf
     try:
-        value = float(text)
+        device = Device.model_validate(data.get("device"))
     except ValueError:
-        return None
-    return value if 0 <= value <= _MOST else None
+        device, rate, legal = Device.model_validate(_ANY_DEVICE), 1.0, True
+    return profile.work(device, rate if legal else None)

@@ -17,7 +17,7 @@ FLOORS = [
     {"statistics", "curves", "rules", "faults"},
     {"plan", "device", "reading", "randomness"},
     {"workload"},
-    {"extensions"},
+    {"extensions", "profiles"},
     {"scenario"},
     {"loading", "optimum", "design", "schema"},
     {"policies"},

@@ -9,7 +9,8 @@ from front_door import call, spawn
 
 from kdsim.errors import ScenarioError
 from kdsim.faults import FaultyFileError
-from kdsim.loading import bundled_scenarios, load_scenario, read_curves, read_profile
+from kdsim.loading import bundled_scenarios, load_scenario, read_curves
+from kdsim.profiles import read_profile
 
 CURVES = """\
 kdsim_curves: 1
