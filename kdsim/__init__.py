@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kdsim.comparison import compare
     from kdsim.engine import simulate
     from kdsim.errors import KdsimError, PolicyError, ScenarioError, StoreError, TraceError
+    from kdsim.learning import LearningCurves, learning_curves
     from kdsim.loading import bundled_scenarios, load_scenario
     from kdsim.optimum import Optimum, minimal_makespan
     from kdsim.policies import Decision, Policy, State
@@ -38,6 +39,8 @@ _HOMES = {
     "Store": "store",
     "Run": "results",
     "Comparison": "results",
+    "learning_curves": "learning",
+    "LearningCurves": "learning",
     "minimal_makespan": "optimum",
     "Optimum": "optimum",
     "Policy": "policies",

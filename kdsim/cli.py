@@ -30,6 +30,7 @@ _COMMANDS = {
     "report": ("kdsim.cli_sweep:report", "Write a store as one self-contained HTML page."),
     "export": ("kdsim.cli_sweep:export", "Export a store as CSV or Parquet."),
     "rerun": ("kdsim.cli_sweep:rerun", "Reproduce one row of a store bit for bit."),
+    "learning": ("kdsim.cli_learning:learning", "Accuracy against simulated time on a device."),
     "calibrate": (
         "calibration.commands.calibrate:command",
         "Measure this device, fit its curves, validate them.",

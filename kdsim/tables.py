@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from kdsim.learning import LearningCurves
 from kdsim.optimum import Optimum
 from kdsim.results import SUMMARY_COLUMNS, WAITED, Comparison, Run
 
@@ -82,6 +83,46 @@ def comparison_table(result: Comparison) -> Table:
             percent(row["gap_mean"]),
         )
         last = point
+    return table
+
+
+def learning_table(result: LearningCurves, target: float | None = None) -> Table:
+    """Lay out when each profile reaches an accuracy under each policy."""
+    rows = result.reached(target)
+    which = "" if target is not None else ", the most that every profile reaches"
+    device = result.scenario
+    table = Table(
+        title=f"{device.name}, {device.device.cores} cores: seconds until test accuracy "
+        f"{100 * rows[0]['target']:.1f} %{which}; seed {device.seed}",
+        title_justify="left",
+        caption="CI: Student t over replications; exact: nothing random. Late = mean / "
+        + f"{result.bound_kind} - 1. Accuracies are known at the ends of epochs.",
+        caption_justify="left",
+    )
+    table.add_column("profile", no_wrap=True)
+    table.add_column("policy", no_wrap=True)
+    for header in ("cycles", "accuracy", "mean", "95 % CI", "n", result.bound_kind, "late"):
+        table.add_column(header, justify="right", no_wrap=True)
+    last = None
+    for row in rows:
+        if last not in (None, row["profile"]):
+            table.add_section()
+        shown = row["profile"] if row["profile"] != last else ""
+        last = row["profile"]
+        if row["mean"] is None:
+            table.add_row(shown, row["policy"], "not reached", *[""] * 6)
+            continue
+        table.add_row(
+            shown,
+            row["policy"],
+            str(row["cycle"]),
+            f"{100 * row['accuracy']:.1f} %",
+            seconds(row["mean"]),
+            _interval(row),
+            str(row["n"]),
+            seconds(row["bound"]),
+            percent(row["late"]),
+        )
     return table
 
 

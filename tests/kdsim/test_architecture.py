@@ -27,25 +27,25 @@ FLOORS = [
     {"engine"},
     {"checking", "kernels", "chrome_trace", "plot_style"},
     {"batch"},
-    {"comparison", "tasks", "executors", "store_file"},
+    {"comparison", "learning", "tasks", "executors", "store_file"},
     {"store", "chunks", "cluster", "processes"},
     {"planning", "exporting"},
     {"sweeps"},
     {"plot_curves", "plot_lines", "plot_timeline", "report_page"},
-    {"plot_comparison"},
+    {"plot_comparison", "plot_learning"},
     {"plot_gaps"},
     {"plots"},
     {"report"},
     {"tables"},
     {"cli_runs"},
-    {"cli_check", "cli_sweep"},
+    {"cli_check", "cli_learning", "cli_sweep"},
     {"cli"},
     {"__init__", "__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 #: Conveniences that reach up, lazily and in one place each: a result draws itself, an optimum
 #: accepts a scenario's name, a store gives its table.
-LAZY = {("results", "plots"), ("optimum", "loading"), ("store", "exporting")}
+LAZY = {("results", "plots"), ("learning", "plots"), ("optimum", "loading"), ("store", "exporting")}
 
 
 def imports_of(path):
