@@ -38,6 +38,7 @@ from calibration.workloads.decentralized import (
     learn_from,
     public_batch,
     round_traffic,
+    watch,
 )
 from calibration.workloads.exchange import (
     ExchangeGraph,
@@ -156,6 +157,7 @@ def _rounds(
         cost = learn_from(client, batch, shared, answers, plan, turn)
         received = traffic.predictions + traffic.checkpoints
         ledger.add(received, cost.forward_s + judging_s, cost.backward_s)
+        watch(client, ledger, material, plan, turn)
         voice.tell({"round": turn + 1, "traffic": asdict(traffic)})
     accuracy = client.accuracy(*material.test, material.classes)
     voice.tell(

@@ -77,12 +77,15 @@ class RoundCosts:
         Seconds, round by round.
     cores : int
         Threads that computed them.
+    accuracies : tuple of (int, float)
+        Rounds done and the client's shared accuracy then, in between and at the end.
     """
 
     comm_bytes: tuple[int, ...]
     forward_s: tuple[float, ...]
     backward_s: tuple[float, ...]
     cores: int
+    accuracies: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +117,17 @@ class CostLedger:
     comm_bytes: list[int] = field(default_factory=list)
     forward_s: list[float] = field(default_factory=list)
     backward_s: list[float] = field(default_factory=list)
+    accuracies: list[tuple[int, float]] = field(default_factory=list)
 
     def add(self, comm_bytes: int, forward_s: float, backward_s: float) -> None:
         """Enter one round."""
         self.comm_bytes.append(comm_bytes)
         self.forward_s.append(forward_s)
         self.backward_s.append(backward_s)
+
+    def mark(self, accuracy: float) -> None:
+        """Enter the accuracy after the rounds entered so far."""
+        self.accuracies.append((len(self.comm_bytes), accuracy))
 
     def closed(self) -> RoundCosts:
         """Return what was entered."""
@@ -128,6 +136,7 @@ class CostLedger:
             tuple(self.forward_s),
             tuple(self.backward_s),
             torch.get_num_threads(),
+            tuple(self.accuracies),
         )
 
 

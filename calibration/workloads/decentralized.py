@@ -80,6 +80,9 @@ class Plan:
         Capacity of that pool.
     departures : tuple of (client, round)
         Clients that fail without a word at the start of a round; the others go on.
+    evaluate_every : int
+        Rounds after which each client's accuracy is entered among its costs; 0 for never. It
+        changes nothing else.
     seed : int
         Seed of weights, batch orders and public samples.
     """
@@ -101,6 +104,7 @@ class Plan:
     refresh_every: int = 0
     pool_size: int = 4
     departures: tuple[tuple[int, int], ...] = ()
+    evaluate_every: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -120,6 +124,7 @@ class Plan:
             "batch": (self.batch, 2, math.inf),  # BatchNorm needs two samples
             "refresh_every": (self.refresh_every, 0, math.inf),
             "pool_size": (self.pool_size, 1, math.inf),
+            "evaluate_every": (self.evaluate_every, 0, math.inf),
             "momentum": (self.momentum, 0.0, 1.0),
         }
         for name, (value, low, high) in ranges.items():
@@ -172,6 +177,8 @@ def run_decentralized(
         if not present:
             raise WorkloadError(f"every client had departed by round {turn}; nobody is left")
         traffic += _round(present, graph, plan, material.public, turn, ledgers, pools)
+        for k, client in present.items():
+            watch(client, ledgers[k], material, plan, turn)
         if progress is not None:
             progress(turn + 1)
     return Result(
@@ -299,6 +306,12 @@ def learn_from(
 
     set_rate(client.optimizer, cosine_rate(plan.learning_rate, turn, plan.rounds))
     return client.learn(batch, question, plan.alpha, distilled if answers else None)
+
+
+def watch(client: Client, ledger: CostLedger, material: Material, plan: Plan, turn: int) -> None:
+    """Enter the client's accuracy after a round, where the plan asks for it."""
+    if plan.evaluate_every and (turn + 1) % plan.evaluate_every == 0:
+        ledger.mark(client.accuracy(*material.test, material.classes).shared)
 
 
 def public_batch(public: Tensor, plan: Plan, turn: int) -> Tensor | None:

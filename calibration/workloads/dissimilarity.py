@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +144,12 @@ def run_study(
             if progress is not None:
                 progress(before + rounds, total)
 
-        result = run_unit(data[1], plan_of(study, unit), processes=processes, progress=on_round)
-        if profiles is not None and profiled(study, unit):
+        plan = plan_of(study, unit)
+        kept = profiles is not None and profiled(study, unit)
+        if kept:  # accuracies at the ends of the first client's epochs
+            plan = replace(plan, evaluate_every=_epoch_rounds(len(data[1].shares[0][1]), study))
+        result = run_unit(data[1], plan, processes=processes, progress=on_round)
+        if kept:
             save_profile(profiles, study, unit, result)
         ledger.add(unit.name, row_of(unit, result, study.rounds))
         done += study.rounds
@@ -218,8 +222,9 @@ def profiled(study: Study, unit: Unit) -> bool:
 def save_profile(folder: Path, study: Study, unit: Unit, result: Result) -> Path:
     """Write what each round cost the first client, for the simulator; return the file."""
     costs, accuracy = result.costs[0], result.accuracies[0]
-    share = math.ceil(accuracy.samples / study.batch)
+    share = _epoch_rounds(accuracy.samples, study)
     last = len(costs.comm_bytes) - 1
+    known = {**dict(costs.accuracies), last + 1: accuracy.shared}
     cycles = [
         CycleCost(
             cycle=i + 1,
@@ -228,7 +233,7 @@ def save_profile(folder: Path, study: Study, unit: Unit, result: Result) -> Path
             forward_s=costs.forward_s[i],
             backward_s=costs.backward_s[i],
             cores=costs.cores,
-            accuracy=accuracy.shared if i == last else None,
+            accuracy=known.get(i + 1),
         )
         for i in range(last + 1)
     ]
@@ -246,6 +251,11 @@ def save_profile(folder: Path, study: Study, unit: Unit, result: Result) -> Path
         },
     )
     return path
+
+
+def _epoch_rounds(samples: int, study: Study) -> int:
+    """Return the rounds in which a client sees as many samples as it has."""
+    return math.ceil(samples / study.batch)
 
 
 def study_manifest(study: Study, dataset: Dataset) -> dict[str, Any]:

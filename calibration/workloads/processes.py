@@ -256,4 +256,4 @@ def _result(workers: list[_Worker]) -> Result:
 
 
 def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -192,7 +192,7 @@ def test_faults_are_told_in_words(material):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"distil_on": "public", "departures": ((1, 3),)},
+        {"distil_on": "public", "departures": ((1, 3),), "evaluate_every": 2},
         {"distil_on": "private", "graph": "ring", "case": "sum"},
         {"refresh_every": 2, "graph": "star"},
     ],
@@ -205,6 +205,16 @@ def test_processes_equal_one_process(material, changes):
     assert apart.traffic == together.traffic
     assert apart.departures == together.departures
     assert [c.comm_bytes for c in apart.costs] == [c.comm_bytes for c in together.costs]
+    assert [c.accuracies for c in apart.costs] == [c.accuracies for c in together.costs]
+
+
+def test_accuracies_in_between_change_nothing_else(material):
+    plain = run_decentralized(material, replace(PLAN, rounds=5))
+    watched = run_decentralized(material, replace(PLAN, rounds=5, evaluate_every=2))
+    assert watched.accuracies == plain.accuracies
+    assert [[r for r, _ in c.accuracies] for c in watched.costs] == [[2, 4]] * len(watched.costs)
+    every = run_decentralized(material, replace(PLAN, rounds=5, evaluate_every=5))
+    assert [c.accuracies[-1][1] for c in every.costs] == [a.shared for a in every.accuracies]
 
 
 @pytest.mark.slow
