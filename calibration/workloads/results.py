@@ -247,7 +247,7 @@ def write_text(path: Path, text: str) -> None:
     ResultError
         If it cannot be written.
     """
-    scratch = path.with_name(f"{path.name}.part")
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes, two files
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch.write_text(text, encoding="utf-8")
@@ -259,8 +259,8 @@ def write_text(path: Path, text: str) -> None:
 class RunLedger:
     """Finished runs of a study, one JSON line each: what makes a study resumable.
 
-    A line is appended when its run is complete. A last line cut short by a crash is ignored and
-    its run done again.
+    A line is appended when its run is complete. A last line cut short by a crash, be it by its line
+    end alone, is removed and its run done again.
 
     Parameters
     ----------
@@ -274,21 +274,24 @@ class RunLedger:
         if not path.exists():
             return
         try:
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            # Split at line feeds alone: JSON leaves other separators as they are within a string.
+            *lines, cut = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ResultError(f"{path} cannot be read: {error}") from error
         for number, line in enumerate(lines, 1):
             try:
                 entry = json.loads(line)
-                self.runs[entry["run"]] = entry["result"]
+                run, result = entry["run"], entry["result"]
+                if not (isinstance(run, str) and isinstance(result, dict)):
+                    raise TypeError("run is no text or result no object")
+                self.runs[run] = result
             except (ValueError, KeyError, TypeError) as error:
-                if number == len(lines) and not line.endswith("\n"):
-                    write_text(path, "".join(lines[:-1]))
-                    return
                 raise ResultError(
                     f"{path}:{number}: not a finished run (a JSON object with run and result): "
                     f"{error}; remove the line to do its run again"
                 ) from error
+        if cut:
+            write_text(path, "".join(f"{line}\n" for line in lines))
 
     def __contains__(self, run: str) -> bool:
         return run in self.runs

@@ -114,15 +114,23 @@ def test_a_line_cut_short_by_a_crash_is_done_again(tmp_path):
     ledger.add("one", {})
     ledger.add("two", {})
     text = ledger.path.read_text()
-    ledger.path.write_text(text[:-8])
-    again = RunLedger(ledger.path)
-    assert list(again.runs) == ["one"]
-    again.add("two", {})
-    assert ledger.path.read_text() == text
+    for lost in (8, 1):  # 1: the line end alone, to which the next line would be glued
+        ledger.path.write_text(text[:-lost])
+        again = RunLedger(ledger.path)
+        assert list(again.runs) == ["one"]
+        again.add("two", {})
+        assert ledger.path.read_text() == text
+
+
+def test_a_ledger_takes_any_text(tmp_path):
+    ledger = RunLedger(tmp_path / "runs.jsonl")
+    ledger.add("one", {"note": "a\u2028b\x85c\nd"})
+    assert RunLedger(ledger.path).runs == ledger.runs
 
 
 def test_a_damaged_line_in_the_middle_is_named(tmp_path):
     path = tmp_path / "runs.jsonl"
-    path.write_text('{"run": "one"}\n{"run": "two", "result": {}}\n')
-    with pytest.raises(ResultError, match=r"runs\.jsonl:1: not a finished run"):
-        RunLedger(path)
+    for line in ('{"run": "one"}', '{"run": "one", "result": null}', '{"run": 1, "result": {}}'):
+        path.write_text(line + '\n{"run": "two", "result": {}}\n')
+        with pytest.raises(ResultError, match=r"runs\.jsonl:1: not a finished run"):
+            RunLedger(path)
