@@ -107,7 +107,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
         raise WorkloadError(
             f"{path} is not a checkpoint of format {_FORMAT}; delete it to start anew"
         )
-    for where, wanted, got in _differences(dict(identity), content["identity"]):
+    for where, wanted, got in differences(dict(identity), content["identity"]):
         raise WorkloadError(
             f"checkpoint {path} belongs to another run: {where} was {got!r}, now {wanted!r}; "
             "delete it or name another folder"
@@ -129,12 +129,13 @@ def restore(path: Path, network: nn.Module, weights: Mapping[str, Tensor]) -> No
         raise WorkloadError(f"{path}: the weights do not fit the network: {error}") from error
 
 
-def _differences(
+def differences(
     wanted: Mapping[str, Any], got: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what differs between two trees of plain values: dotted name, wanted, got."""
     for key in sorted({*wanted, *got}):
         a, b = wanted.get(key), got.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            yield from _differences(a, b, f"{prefix}{key}.")
+            yield from differences(a, b, f"{prefix}{key}.")
         elif a != b:
             yield f"{prefix}{key}", a, b

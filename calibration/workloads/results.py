@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from calibration.workloads.checkpoints import differences
 from calibration.workloads.datasets import Dataset
 from kdsim.errors import WorkloadError
 from kdsim.statistics import Interval, mean_interval, paired_difference
@@ -254,6 +255,44 @@ def write_text(path: Path, text: str) -> None:
         scratch.replace(path)
     except OSError as error:
         raise ResultError(f"{path} cannot be written: {error}") from error
+
+
+def claim_folder(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Claim an empty folder for a study, or make sure that it is this study's.
+
+    Parameters
+    ----------
+    folder : path
+        Made when absent; ``study.json`` in it says whose it is.
+    identity : mapping
+        All that the study's runs depend on, JSON-ready.
+
+    Raises
+    ------
+    WorkloadError
+        If the folder holds another study (the first difference is named) or cannot be made.
+    ResultError
+        If the folder cannot be written to.
+    """
+    path = folder / "study.json"
+    known = json.loads(json.dumps(identity))  # tuples become lists, as they are read back
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = path.read_text(encoding="utf-8") if path.exists() else None
+        found = json.loads(text) if text is not None else known
+    except OSError as error:
+        raise WorkloadError(f"{folder} cannot hold a study: {error}; name another") from error
+    except ValueError as error:
+        raise WorkloadError(f"{path} cannot be read: {error}; name another folder") from error
+    if not isinstance(found, dict):
+        raise WorkloadError(f"{path} must hold a JSON object; name another folder")
+    for key, now, was in differences(known, found):
+        raise WorkloadError(
+            f"{folder} holds another study: {key} was {was!r}, now {now!r}; name another folder or "
+            "ask for the same study"
+        )
+    if text is None:
+        write_json(path, known)
 
 
 class RunLedger:

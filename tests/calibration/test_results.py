@@ -8,6 +8,7 @@ from workload_data import stripes
 from calibration.workloads.results import (
     ResultError,
     RunLedger,
+    claim_folder,
     compare_pairs,
     manifest,
     summarise,
@@ -134,3 +135,25 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path):
         path.write_text(line + '\n{"run": "two", "result": {}}\n')
         with pytest.raises(ResultError, match=r"runs\.jsonl:1: not a finished run"):
             RunLedger(path)
+
+
+def test_a_folder_is_claimed_once_and_refused_to_another_study(tmp_path):
+    folder = tmp_path / "new" / "study"
+    claim_folder(folder, {"sizes": (1, 2), "student": {"epochs": 3}})
+    claim_folder(folder, {"sizes": (1, 2), "student": {"epochs": 3}})
+    with pytest.raises(WorkloadError, match=r"another study: student\.epochs was 3, now 4"):
+        claim_folder(folder, {"sizes": (1, 2), "student": {"epochs": 4}})
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{", b"\xff", b""])
+def test_a_folder_with_a_damaged_claim_is_refused(tmp_path, content):
+    (tmp_path / "study.json").write_bytes(content)
+    with pytest.raises(WorkloadError, match=r"study\.json .*name another folder"):
+        claim_folder(tmp_path, {})
+
+
+def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WorkloadError, match=r"file.below cannot hold a study") as caught:
+        claim_folder(tmp_path / "file" / "below", {})
+    assert caught.value.exit_code == 2
