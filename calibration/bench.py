@@ -31,7 +31,7 @@ from calibration.transport import Tls
 from kdsim.errors import WorkloadError
 
 #: Room for the counts of every Comm of a bench's life.
-_MAX_BATCHES = 1 << 16
+MAX_BATCHES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +154,8 @@ class Bench:
         self._shared = bench_processes.Shared(
             lock=context.Lock(),
             control=context.RawArray(ctypes.c_int64, len(bench_processes.CONTROL)),
-            grant_end=context.RawArray(ctypes.c_int64, _MAX_BATCHES),
-            done=context.RawArray(ctypes.c_int64, _MAX_BATCHES),
+            grant_end=context.RawArray(ctypes.c_int64, MAX_BATCHES),
+            done=context.RawArray(ctypes.c_int64, MAX_BATCHES),
             store=context.RawArray(ctypes.c_float, slots * chunk_floats),
             slots=slots,
             columns=int(greeting["columns"]),
@@ -290,8 +290,8 @@ class Bench:
     def start_comm(self, mb: float) -> None:
         """Let the workers fetch the next batch of knowledge."""
         shared, batch = self._shared, self._cycles["comm"]
-        if batch >= _MAX_BATCHES:
-            raise WorkloadError(f"a bench carries at most {_MAX_BATCHES} Comm tasks")
+        if batch >= MAX_BATCHES:
+            raise WorkloadError(f"a bench carries at most {MAX_BATCHES} Comm tasks")
         chunks = self.chunks(mb)
         self._cycles["comm"] += 1
         with shared.lock:

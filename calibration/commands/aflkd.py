@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -90,6 +91,11 @@ def command(**options: Any) -> None:
     # Here, not above: `kdsim --help` must not wait for torch.
     import torch
 
+    cores = os.cpu_count() or 1
+    if options["threads"] > cores:  # thousands of threads would kill the process
+        raise WorkloadError(
+            f"--threads must be at most {cores}, this machine's cores; got {options['threads']}"
+        )
     threads = torch.get_num_threads()
     torch.set_num_threads(options["threads"])
     try:

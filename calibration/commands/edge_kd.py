@@ -14,7 +14,7 @@ import click
     "--data",
     default="digits",
     show_default=True,
-    help="digits, fashion-mnist, cifar10, cifar100 (files under --data-dir).",
+    help="digits, fashion-mnist, cifar10, cifar10-jpeg or cifar100.",
 )
 @click.option("--data-dir", type=click.Path(), help="Folder of the data sets.")
 @click.option(
@@ -60,10 +60,17 @@ import click
     show_default=True,
     help="Who gets the cores; any policy of the simulator.",
 )
-@click.option("-o", "--output", default="edge-kd", show_default=True, help="Folder for results.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="edge-kd",
+    show_default=True,
+    help="Folder of the study; asked again, it goes on.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result for machines.")
 def command(
-    methods: str, seeds: int, policy: str, output: str, as_json: bool, **values: Any
+    methods: str, seeds: int, policy: str, output: Path, as_json: bool, **values: Any
 ) -> None:
     r"""Distil from a teacher process over TCP while a policy shares the cores.
 
@@ -84,8 +91,8 @@ def command(
         with progress_bar("edge-kd") as progress:
             result = run_study(
                 config,
-                Path(output),
-                methods=tuple(methods.split(",")),
+                output,
+                methods=[name.strip() for name in methods.split(",") if name.strip()],
                 seeds=range(seeds),
                 policy=policy,
                 progress=progress,
@@ -94,14 +101,14 @@ def command(
         click.echo(
             f"\nstopped; {output} keeps the finished runs (the same command goes on)", err=True
         )
-        raise SystemExit(1) from None
+        raise click.exceptions.Exit(130) from None
     if as_json:
         click.echo(json.dumps(result, sort_keys=True))
         return
     _print(result, output)
 
 
-def _print(result: dict[str, Any], output: str) -> None:
+def _print(result: dict[str, Any], output: Path) -> None:
     from rich.table import Table
 
     from kdsim.tables import console as make_console

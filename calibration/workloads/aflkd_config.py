@@ -66,6 +66,8 @@ class StudyConfig:
         _check_names("methods", self.methods, METHODS)
         if self.seeds < 1:
             raise WorkloadError(f"seeds must be 1 or more, got {self.seeds}")
+        if self.teacher_images < 1:
+            raise WorkloadError(f"teacher_images must be 1 or more, got {self.teacher_images}")
         if self.student.safeguard and not self.holdout:
             raise WorkloadError("the teacher safeguard needs held-out labels: set holdout above 0")
         if self.teacher_noise and self.student.training.augment:

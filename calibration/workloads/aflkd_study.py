@@ -7,8 +7,7 @@ more seeds, networks or methods. What is not here: tables and figures (``aflkd_r
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from calibration.workloads.incremental import make_lessons
 from calibration.workloads.methods import EpochRecord, StudentConfig, StudentRun
 from calibration.workloads.networks import ConvNet
 from calibration.workloads.profile import write_profile
-from calibration.workloads.results import RunLedger, write_json
+from calibration.workloads.results import RunLedger, claim_folder
 from calibration.workloads.teacher import train_teacher
 from calibration.workloads.training import (
     EpochMeasure,
@@ -31,7 +30,6 @@ from calibration.workloads.training import (
     predict,
     state_digest,
 )
-from kdsim.errors import WorkloadError
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +96,9 @@ def run_study(
         If the folder holds another study, or a checkpoint is damaged.
     """
     watcher = watcher or Watcher()
-    _check_folder(config, dataset, folder)
-    # Before the teacher is trained: sizes that do not fit are known now.
+    # Before the folder is claimed and the teacher trained: sizes that do not fit are known now.
     _split(config, dataset, 0)
+    claim_folder(folder, {**config.identity(), "data_sha256": dataset.digest})
     ledger = RunLedger(folder / "runs.jsonl")
     runs = planned_runs(config)
     missing = [run for run in runs if run_label(*run) not in ledger]
@@ -113,6 +111,7 @@ def run_study(
             label = run_label(net, method, seed)
             watcher.run_started(label)
             ledger.add(label, _one_run(config, dataset, folder, teacher, test, label, watcher))
+            _checkpoint(folder, label).unlink(missing_ok=True)
     return [ledger.runs[run_label(*run)] for run in runs]
 
 
@@ -183,7 +182,6 @@ def _one_run(
         config.lessons(distil=student.distils),
         seed=seed,
     )
-    checkpoint = folder / "checkpoints" / f"{label.replace('/', '-')}.pt"
     run = train_student(
         net,
         teacher,
@@ -191,13 +189,12 @@ def _one_run(
         test,
         student,
         seed=seed,
-        checkpoint=checkpoint,
+        checkpoint=_checkpoint(folder, label),
         identity={"study": config.identity(), "teacher": state_digest(teacher)},
         on_epoch=lambda record: watcher.student_epoch(label, record),
     )
     if seed == 0:
         _write_profile(config, dataset, folder, net, student, run)
-    checkpoint.unlink(missing_ok=True)
     return {
         "net": net,
         "method": method,
@@ -214,6 +211,11 @@ def _one_run(
         ],
         "epochs": [asdict(record) for record in run.epochs],
     }
+
+
+def _checkpoint(folder: Path, label: str) -> Path:
+    """Return where the run in progress keeps its state, until it is in the ledger."""
+    return folder / "checkpoints" / f"{label.replace('/', '-')}.pt"
 
 
 def _write_profile(
@@ -265,33 +267,3 @@ def _teacher(config: StudyConfig, dataset: Dataset, folder: Path, watcher: Watch
         checkpoint=folder / "teacher.pt",
         on_epoch=lambda epoch, measure: watcher.teacher_epoch(epoch, epochs, measure),
     )
-
-
-def _check_folder(config: StudyConfig, dataset: Dataset, folder: Path) -> None:
-    """Refuse a folder of another study; claim an empty one."""
-    known = {**config.identity(), "data_sha256": dataset.digest}
-    path = folder / "study.json"
-    if not path.exists():
-        write_json(path, known)
-        return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WorkloadError(f"{path} cannot be read: {error}; name another folder") from error
-    flat_known, flat_found = _flat(known), _flat(found)
-    for key in sorted({*flat_known, *flat_found}):
-        if flat_known.get(key) != flat_found.get(key):
-            raise WorkloadError(
-                f"{folder} holds another study: {key} was {flat_found.get(key)!r}, now "
-                f"{flat_known.get(key)!r}; name another folder or ask for the same study"
-            )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

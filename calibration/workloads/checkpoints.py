@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,17 +80,34 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
         is named).
     """
     try:
+        # torch checks no checksum on reading: a flipped bit would be a slightly other weight.
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
         content = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        LookupError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+        pickle.UnpicklingError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WorkloadError(
             f"checkpoint {path} is damaged or not a checkpoint ({reason}); delete it to start anew"
         ) from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    if (
+        not isinstance(content, dict)
+        or content.get("format") != _FORMAT
+        or not all(isinstance(content.get(part), dict) for part in ("identity", "state"))
+    ):
         raise WorkloadError(
             f"{path} is not a checkpoint of format {_FORMAT}; delete it to start anew"
         )
-    for where, wanted, got in _differences(dict(identity), content["identity"]):
+    for where, wanted, got in differences(dict(identity), content["identity"]):
         raise WorkloadError(
             f"checkpoint {path} belongs to another run: {where} was {got!r}, now {wanted!r}; "
             "delete it or name another folder"
@@ -110,12 +129,13 @@ def restore(path: Path, network: nn.Module, weights: Mapping[str, Tensor]) -> No
         raise WorkloadError(f"{path}: the weights do not fit the network: {error}") from error
 
 
-def _differences(
+def differences(
     wanted: Mapping[str, Any], got: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what differs between two trees of plain values: dotted name, wanted, got."""
     for key in sorted({*wanted, *got}):
         a, b = wanted.get(key), got.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            yield from _differences(a, b, f"{prefix}{key}.")
+            yield from differences(a, b, f"{prefix}{key}.")
         elif a != b:
             yield f"{prefix}{key}", a, b

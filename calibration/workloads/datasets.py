@@ -65,6 +65,11 @@ class Dataset:
     def __post_init__(self) -> None:
         for part in ("train", "test"):
             images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            if images.ndim != 4 or labels.ndim != 1 or 0 in images.shape[1:]:
+                raise DataError(
+                    f"{self.name}: {part} must be images (n, channels, height, width) and labels "
+                    f"(n,), got shapes {images.shape} and {labels.shape}"
+                )
             if len(images) != len(labels):
                 raise DataError(
                     f"{self.name}: {part} has {len(images)} images but {len(labels)} labels"
@@ -80,6 +85,11 @@ class Dataset:
                     f"{self.name}: {part} has no image of class {_listing(empty)}; every one of "
                     f"the {self.classes} classes needs at least one"
                 )
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            raise DataError(
+                f"{self.name}: training and test images must be of one shape, got "
+                f"{self.train_images.shape[1:]} and {self.test_images.shape[1:]}"
+            )
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -372,22 +382,23 @@ def _load_cifar(name: str, folder: Path, download: bool) -> Dataset:
     )
     test = "test.bin" if family == "cifar100" else "test_batch.bin"
     partial = name == "cifar10-jpeg"
-    if not partial and download and not all((raw / b).exists() for b in [*batches, test]):
+    present = [b for b in [*batches, test] if (raw / b).exists()]
+    absent = [b for b in [*batches, test] if b not in present]
+    if absent and download and not partial:
         # A folder that holds some batches is someone's own: it is not overwritten.
-        if any((raw / b).exists() for b in [*batches, test]):
-            present = ", ".join(b for b in [*batches, test] if (raw / b).exists())
+        if present:
             raise DataError(
-                f"{raw} holds only {present} of {name}; complete it, name another folder, or, for "
-                "the partial JPEG-decoded copy of CIFAR-10, ask for cifar10-jpeg"
+                f"{raw} holds only {', '.join(present)} of {name}; complete it, name another "
+                "folder, or, for the partial JPEG-decoded copy of CIFAR-10, ask for cifar10-jpeg"
             )
         fetch_cifar(family, raw)
+    elif (absent and not partial) or test in absent or len(present) == 1:
+        raise DataError(f"{raw} holds no {absent[-1]}; {_where_from(name)}")
     read = [
         read_cifar(raw / b, fine=family == "cifar100")
         for b in batches
-        if (raw / b).exists() or not partial
+        if not partial or b in present
     ]
-    if not read:
-        raise DataError(f"{raw} holds no {batches[0]}; {_where_from(name)}")
     test_images, test_labels = read_cifar(raw / test, fine=family == "cifar100")
     images = np.concatenate([r[0] for r in read])
     labels = np.concatenate([r[1] for r in read])

@@ -15,7 +15,10 @@ network, 2015.
 
 from __future__ import annotations
 
+import math
+import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +28,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from calibration.bench import MAX_BATCHES
 from calibration.bench_processes import Shared
 from calibration.transport import Source
 from calibration.wire import Knowledge, matrix_payload
 from calibration.workloads.datasets import Dataset, Split, load, split
 from calibration.workloads.knowledge import FeatureProjection, feature_loss, relation_loss
-from calibration.workloads.losses import distillation_loss
-from calibration.workloads.networks import ConvNet, build_network
+from calibration.workloads.losses import MEASURES, distillation_loss
+from calibration.workloads.networks import NETWORKS, ConvNet, build_network
 from calibration.workloads.teacher import train_teacher
 from calibration.workloads.training import (
     TrainingConfig,
@@ -91,8 +95,8 @@ class EdgeConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.alpha <= 1.0:
             raise WorkloadError(f"alpha must lie in [0, 1], got {self.alpha}")
-        if not self.temperature > 0:
-            raise WorkloadError(f"temperature must be positive, got {self.temperature}")
+        if not 0 < self.temperature < math.inf:
+            raise WorkloadError(f"temperature must be positive and finite, got {self.temperature}")
         if self.batch < 3:
             raise WorkloadError(f"a batch needs at least 3 images (relations), got {self.batch}")
         if self.public_images < self.batch or self.private_images < 2:
@@ -100,8 +104,24 @@ class EdgeConfig:
                 f"need at least one public batch of {self.batch} and 2 private images, got "
                 f"{self.public_images} and {self.private_images}"
             )
-        if self.epochs < 1 or not self.rate > 0:
-            raise WorkloadError(f"epochs and rate must be positive, got {self.epochs}, {self.rate}")
+        if self.epochs < 1 or not 0 < self.rate < math.inf or not 0 <= self.momentum < 1:
+            raise WorkloadError(
+                "epochs and rate must be positive and finite, momentum in [0, 1), got "
+                f"{self.epochs}, {self.rate}, {self.momentum}"
+            )
+        if self.cycles > MAX_BATCHES:
+            raise WorkloadError(f"a run has at most {MAX_BATCHES} cycles, got {self.cycles}")
+        if self.teacher_images < 1 or self.teacher_epochs < 1:
+            raise WorkloadError(
+                "teacher_images and teacher_epochs must be positive, got "
+                f"{self.teacher_images} and {self.teacher_epochs}"
+            )
+        for what, name, known in (
+            ("student", self.student, NETWORKS),
+            ("measure", self.measure, MEASURES),
+        ):
+            if name not in known:
+                raise WorkloadError(f"{what} must be one of {', '.join(known)}; got {name!r}")
 
     @property
     def cycles_per_epoch(self) -> int:
@@ -259,6 +279,7 @@ class EdgeStudent:
         )
         self._kept: dict[str, Tensor] = {}
         self._loss = float("nan")
+        self._forward_s = self._backward_s = 0.0
 
     def _make_projection(self, dataset: Dataset) -> FeatureProjection | None:
         if self._method != "feature":
@@ -273,6 +294,7 @@ class EdgeStudent:
 
     def forward(self, cycle: int, position: int, batches: int) -> None:
         """Run the net on the cycle's private batch and, with a teacher, on its public one."""
+        start = time.perf_counter()
         self._net.train()
         rows = self._private_rows(cycle)
         with own_random_state(self._seed, "dropout", cycle):
@@ -283,9 +305,11 @@ class EdgeStudent:
                 self._kept["features"] = features
                 if self._method == "response":
                     self._kept["public"] = self._net.head(features)  # (batch, classes)
+        self._forward_s = time.perf_counter() - start
 
     def backward(self, cycle: int, position: int, batches: int) -> None:
         """Take the loss against the received knowledge, run it backward, move the weights."""
+        start = time.perf_counter()
         alpha = self._config.alpha if self._method != "none" else 1.0
         loss = alpha * functional.cross_entropy(self._kept["private"], self._kept["labels"])
         if self._method != "none":
@@ -296,6 +320,7 @@ class EdgeStudent:
         self._loss = float(loss.detach())
         if not np.isfinite(self._loss):
             raise WorkloadError(f"the loss of cycle {cycle + 1} is {self._loss}; lower the rate")
+        self._backward_s = time.perf_counter() - start
 
     def _distillation(self, cycle: int) -> Tensor:
         known = self._received(cycle)  # (batch, columns)
@@ -319,8 +344,15 @@ class EdgeStudent:
         return torch.randperm(len(self._private), generator=generator)[:size]
 
     def report(self) -> dict[str, Any]:
-        """Tell the loss of the latest Backward."""
-        return {"loss": self._loss if np.isfinite(self._loss) else None}
+        """Tell the loss of the latest Backward, and the seconds of the latest steps.
+
+        Of computing alone: a task's own length holds what it waited for cores, too.
+        """
+        return {
+            "loss": self._loss if np.isfinite(self._loss) else None,
+            "forward_s": self._forward_s,
+            "backward_s": self._backward_s,
+        }
 
     def answer_accuracy(self) -> dict[str, Any]:
         """Return the share of test images classified correctly, 0 to 1."""
@@ -333,6 +365,15 @@ def build_student(spec: dict[str, Any], shared: Shared) -> EdgeStudent:
     return EdgeStudent(spec, shared)
 
 
+def check_methods(methods: Sequence[str]) -> None:
+    """Raise WorkloadError unless these are different ones of `METHODS`, at least one."""
+    if not methods or len(set(methods)) < len(methods) or not set(methods) <= set(METHODS):
+        raise WorkloadError(
+            f"methods must be different ones of {', '.join(METHODS)}; got "
+            f"{', '.join(methods) or 'none'}"
+        )
+
+
 def spec_of(config: EdgeConfig, method: str, seed: int, folder: Path) -> dict[str, Any]:
     """Return what the processes of a run are told, as JSON values.
 
@@ -341,6 +382,5 @@ def spec_of(config: EdgeConfig, method: str, seed: int, folder: Path) -> dict[st
     WorkloadError
         If the method is unknown.
     """
-    if method not in METHODS:
-        raise WorkloadError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    check_methods([method])
     return {"config": asdict(config), "method": method, "seed": seed, "folder": str(folder)}

@@ -20,19 +20,29 @@ from calibration.device import take_cores
 from calibration.replay import LiveRun, replay
 from calibration.transport import KnowledgeStream, Tls
 from calibration.workloads.datasets import load
-from calibration.workloads.edge_kd import EdgeConfig, prepare_teacher, spec_of
+from calibration.workloads.edge_kd import (
+    EdgeConfig,
+    check_methods,
+    parts_of,
+    prepare_teacher,
+    spec_of,
+)
 from calibration.workloads.profile import CycleCost, write_profile
 from calibration.workloads.results import (
     RunLedger,
+    claim_folder,
     compare_pairs,
     manifest,
     summarise,
     write_json,
 )
 from kdsim.plan import Plan
+from kdsim.registry import make_policy
 
 #: Header and shape of a knowledge frame on the wire.
 _FRAME_OVERHEAD_BYTES = 24 + 8
+#: Knowledge that the device holds at most, received and not yet used.
+_MEMORY_MB = 128.0
 
 Progress = Callable[[int, int, str], None]
 
@@ -110,13 +120,16 @@ def _loop(
 ) -> EdgeRun:  # fmt: skip
     cores = take_cores(None)
     total, n = len(cores), config.cycles
+    # As much as the device's memory holds: prefetching ends there, so that nothing is overwritten
+    # before it is used.
+    held = max(2, min(n, int(_MEMORY_MB / teacher.chunk_mb)))
     settings = BenchSettings(
         cores=cores,
         student="calibration.workloads.edge_kd:build_student",
         student_spec=spec,
         decode="raw",
         most_threads=1,
-        capacity_mb=(n + 1) * teacher.chunk_mb,  # nothing is overwritten before it is used
+        capacity_mb=held * teacher.chunk_mb,
         tls=tls,
         timeout_s=120.0,
     )
@@ -125,7 +138,7 @@ def _loop(
         rates = (np.arange(total + 1.0), np.arange(total, -1.0, -1.0))
     plan = Plan(
         comm=np.full(n, comm), forward=np.full(n, 0.5), backward=np.full(n, 0.5),
-        comm_rates=rates[0], comp_rates=rates[1],
+        comm_rates=rates[0], comp_rates=rates[1], prefetch=held if held < n else 0,
     )  # fmt: skip
     with Bench(settings, teacher) as bench:
         live = replay(bench, plan, [1] * n, policy, seed=spec["seed"])
@@ -137,27 +150,26 @@ def _loop(
 def save_profile(run: EdgeRun, config: EdgeConfig, method: str, seed: int, path: Path) -> None:
     """Write a run's cost profile, for a scenario to read.
 
+    Its seconds are those of computing, without waiting for cores or knowledge: who waits how long
+    is for the simulator to say.
+
     Raises
     ------
     ResultError
         If the file cannot be written.
     """
-    forward, backward = (
-        [task.end - task.start for task in run.live.tasks if task.kind == kind]
-        for kind in ("forward", "backward")
-    )
-    last = len(forward) - 1
+    last = len(run.live.reports) - 1
     cycles = [
         CycleCost(
             cycle=i + 1,
             epoch=i // config.cycles_per_epoch + 1,
             comm_bytes=run.comm_bytes,
-            forward_s=f,
-            backward_s=b,
+            forward_s=report["forward_s"],
+            backward_s=report["backward_s"],
             cores=1,
             accuracy=run.accuracy if i == last else None,
         )
-        for i, (f, b) in enumerate(zip(forward, backward, strict=True))
+        for i, report in enumerate(run.live.reports)
     ]
     write_profile(
         path, cycles, workload="edge-kd", method=method, seed=seed,
@@ -180,8 +192,10 @@ def run_study(
     ----------
     config : EdgeConfig
     folder : path
-        Takes the teacher, the ledger of runs, the cost profiles and ``result.json``.
+        Takes the teacher, the ledger of runs, the cost profiles and ``result.json``; made when
+        absent.
     methods : sequence of str
+        Different ones of `METHODS`.
     seeds : sequence of int
     policy : str
     progress : callable, optional
@@ -195,17 +209,26 @@ def run_study(
 
     Raises
     ------
+    WorkloadError
+        If a method is unknown or comes twice, or the folder holds another study.
+    PolicyError
+        If the policy is unknown.
     WorkloadError, TransportError, ResultError
         If a run fails or a result cannot be written.
     """
     from calibration.workloads.training import accuracy, predict
 
+    check_methods(methods)
+    described = {**asdict(config), "data_dir": None}  # the same images, wherever they lie
     dataset = load(config.data, config.data_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    # What can be known beforehand is, before the folder is claimed and the teacher trained.
+    parts_of(config, dataset, seed=0)
+    make_policy(policy)
+    claim_folder(folder, {**described, "policy": policy, "data_sha256": dataset.digest})
     teacher = prepare_teacher(config, folder)
     teacher_accuracy = accuracy(predict(teacher, dataset.images("test")), dataset.labels("test"))
     plan = [(method, seed) for seed in seeds for method in methods]
-    ledger = RunLedger(folder / f"runs-{_config_key(config)}.jsonl")
+    ledger = RunLedger(folder / "runs.jsonl")
     for done, (method, seed) in enumerate(plan):
         key = f"{method}/{seed}"
         if progress is not None:
@@ -220,8 +243,7 @@ def run_study(
     rows = [ledger.runs[f"{method}/{seed}"] for method, seed in plan]
     others = [(method, "none") for method in methods if method != "none" and "none" in methods]
     result = {
-        "manifest": manifest({**asdict(config), "data_dir": None}, seeds=list(seeds),
-                             dataset=dataset),
+        "manifest": manifest({**described, "policy": policy}, seeds=list(seeds), dataset=dataset),
         "teacher_accuracy": teacher_accuracy,
         "rows": rows,
         "accuracy": summarise(rows, "accuracy", ["method"]),
@@ -229,12 +251,3 @@ def run_study(
     }  # fmt: skip
     write_json(folder / "result.json", result)
     return result
-
-
-def _config_key(config: EdgeConfig) -> str:
-    """Name a configuration, so that a changed one does not go on with the other's runs."""
-    import hashlib
-    import json
-
-    text = json.dumps(asdict(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -102,7 +102,8 @@ def fetch_file(url: str, known_hash: str, target: Path, *, home: Path | None = N
 def unpack_files(archive: Path, folder: Path) -> None:
     """Unpack the plain files of a tar archive into one flat folder.
 
-    Names lose their folders, so that no member can be written elsewhere.
+    Names lose their folders, so that no member can be written elsewhere. Everything is unpacked
+    in a folder of its own and moved out when it is whole: a stop on the way leaves no short file.
 
     Raises
     ------
@@ -111,11 +112,16 @@ def unpack_files(archive: Path, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(archive) as tar:
+        with (
+            tempfile.TemporaryDirectory(dir=folder) as scratch,
+            tarfile.open(archive) as tar,
+        ):
             for member in tar:
                 source = tar.extractfile(member) if member.isfile() else None
                 if source is not None:
-                    (folder / Path(member.name).name).write_bytes(source.read())
+                    (Path(scratch) / Path(member.name).name).write_bytes(source.read())
+            for path in Path(scratch).iterdir():
+                path.replace(folder / path.name)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(f"{archive} cannot be unpacked into {folder}: {error}") from error
 

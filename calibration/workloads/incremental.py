@@ -17,7 +17,7 @@ from torch import Tensor
 
 from calibration.workloads.datasets import Dataset, Split
 from calibration.workloads.networks import ConvNet
-from calibration.workloads.robustness import corrupt_logits, flip_labels
+from calibration.workloads.robustness import check_share, corrupt_logits, flip_labels
 from calibration.workloads.training import generator_for, predict
 from kdsim.errors import WorkloadError
 
@@ -90,6 +90,18 @@ class LessonConfig:
             raise WorkloadError(f"update must be one of {', '.join(UPDATES)}; got {self.update!r}")
         if not 0 <= self.holdout < 1:
             raise WorkloadError(f"holdout must lie in [0, 1), got {self.holdout!r}")
+        if self.held_out == self.sizes[0]:
+            raise WorkloadError(
+                f"holdout {self.holdout:g} leaves none of the {self.sizes[0]} initial images to "
+                "train on"
+            )
+        check_share("label noise", self.label_noise)
+        check_share("teacher noise", self.teacher_noise)
+
+    @property
+    def held_out(self) -> int:
+        """How many of the initial images are kept out of training."""
+        return round(self.holdout * self.sizes[0])
 
 
 def check_sizes(sizes: Sequence[int]) -> None:
@@ -148,7 +160,7 @@ def make_lessons(
         generator=generator_for(seed, "label noise"),
     )
     up, down = _journey(dataset, config, len(indices))
-    held = round(config.holdout * sizes[0])
+    held = config.held_out
     lessons = []
     for previous, size in zip((0, *sizes), sizes, strict=False):
         start = held if config.update == "cumulative" or previous == 0 else previous

@@ -5,6 +5,7 @@ Nouns only; the training is in ``aflkd``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from calibration.workloads.networks import ConvNet
@@ -64,9 +65,10 @@ class StudentConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise WorkloadError(f"method must be one of {', '.join(METHODS)}; got {self.method!r}")
-        if not self.distillation_weight >= 0:
+        if not 0 <= self.distillation_weight < math.inf:
             raise WorkloadError(
-                f"distillation_weight must not be negative, got {self.distillation_weight!r}"
+                "distillation_weight must be finite and not negative, got "
+                f"{self.distillation_weight!r}"
             )
         if self.refreeze not in ("cloud", "keep"):
             raise WorkloadError(f"refreeze must be 'cloud' or 'keep', got {self.refreeze!r}")

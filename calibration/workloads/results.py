@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from calibration.workloads.checkpoints import differences
 from calibration.workloads.datasets import Dataset
 from kdsim.errors import WorkloadError
 from kdsim.statistics import Interval, mean_interval, paired_difference
@@ -247,7 +248,7 @@ def write_text(path: Path, text: str) -> None:
     ResultError
         If it cannot be written.
     """
-    scratch = path.with_name(f"{path.name}.part")
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes, two files
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch.write_text(text, encoding="utf-8")
@@ -256,11 +257,49 @@ def write_text(path: Path, text: str) -> None:
         raise ResultError(f"{path} cannot be written: {error}") from error
 
 
+def claim_folder(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Claim an empty folder for a study, or make sure that it is this study's.
+
+    Parameters
+    ----------
+    folder : path
+        Made when absent; ``study.json`` in it says whose it is.
+    identity : mapping
+        All that the study's runs depend on, JSON-ready.
+
+    Raises
+    ------
+    WorkloadError
+        If the folder holds another study (the first difference is named) or cannot be made.
+    ResultError
+        If the folder cannot be written to.
+    """
+    path = folder / "study.json"
+    known = json.loads(json.dumps(identity))  # tuples become lists, as they are read back
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = path.read_text(encoding="utf-8") if path.exists() else None
+        found = json.loads(text) if text is not None else known
+    except OSError as error:
+        raise WorkloadError(f"{folder} cannot hold a study: {error}; name another") from error
+    except ValueError as error:
+        raise WorkloadError(f"{path} cannot be read: {error}; name another folder") from error
+    if not isinstance(found, dict):
+        raise WorkloadError(f"{path} must hold a JSON object; name another folder")
+    for key, now, was in differences(known, found):
+        raise WorkloadError(
+            f"{folder} holds another study: {key} was {was!r}, now {now!r}; name another folder or "
+            "ask for the same study"
+        )
+    if text is None:
+        write_json(path, known)
+
+
 class RunLedger:
     """Finished runs of a study, one JSON line each: what makes a study resumable.
 
-    A line is appended when its run is complete. A last line cut short by a crash is ignored and
-    its run done again.
+    A line is appended when its run is complete. A last line cut short by a crash, be it by its line
+    end alone, is removed and its run done again.
 
     Parameters
     ----------
@@ -274,21 +313,24 @@ class RunLedger:
         if not path.exists():
             return
         try:
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            # Split at line feeds alone: JSON leaves other separators as they are within a string.
+            *lines, cut = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ResultError(f"{path} cannot be read: {error}") from error
         for number, line in enumerate(lines, 1):
             try:
                 entry = json.loads(line)
-                self.runs[entry["run"]] = entry["result"]
+                run, result = entry["run"], entry["result"]
+                if not (isinstance(run, str) and isinstance(result, dict)):
+                    raise TypeError("run is no text or result no object")
+                self.runs[run] = result
             except (ValueError, KeyError, TypeError) as error:
-                if number == len(lines) and not line.endswith("\n"):
-                    write_text(path, "".join(lines[:-1]))
-                    return
                 raise ResultError(
                     f"{path}:{number}: not a finished run (a JSON object with run and result): "
                     f"{error}; remove the line to do its run again"
                 ) from error
+        if cut:
+            write_text(path, "".join(f"{line}\n" for line in lines))
 
     def __contains__(self, run: str) -> bool:
         return run in self.runs

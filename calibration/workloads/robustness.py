@@ -72,7 +72,7 @@ def flip_labels(
     (n,) int64 tensor
         A new tensor.
     """
-    _check_share("label noise", share)
+    check_share("label noise", share)
     flipped = labels.clone()
     chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))]
     shift = torch.randint(1, classes, (len(chosen),), generator=generator)
@@ -98,13 +98,14 @@ def corrupt_logits(logits: Tensor, share: float, *, generator: torch.Generator) 
     (n, classes) tensor
         A new tensor.
     """
-    _check_share("teacher noise", share)
+    check_share("teacher noise", share)
     corrupted = logits.clone()
     chosen = torch.randperm(len(logits), generator=generator)[: round(share * len(logits))]
     corrupted[chosen] = logits[chosen].roll(1, dims=1)
     return corrupted
 
 
-def _check_share(name: str, share: float) -> None:
+def check_share(name: str, share: float) -> None:
+    """Raise WorkloadError unless a share lies in 0 to 1."""
     if not 0 <= share <= 1:
         raise WorkloadError(f"{name} must lie in 0 to 1, got {share!r}")

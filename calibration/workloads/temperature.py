@@ -123,9 +123,9 @@ class TemperatureConfig:
                     f"{name} temperature must lie in [{self.t_min:g}, {self.t_max:g}], "
                     f"got {value:g}"
                 )
-        if not self.learning_rate > 0 or not 0 <= self.momentum < 1:
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.momentum < 1:
             raise WorkloadError(
-                "temperature needs learning_rate > 0 and momentum in [0, 1), got "
+                "temperature needs a finite learning_rate > 0 and momentum in [0, 1), got "
                 f"{self.learning_rate:g} and {self.momentum:g}"
             )
 

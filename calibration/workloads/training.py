@@ -347,10 +347,13 @@ def fit(
     Raises
     ------
     WorkloadError
-        If the checkpoint is damaged or belongs to another run, or the loss is not finite.
+        If there are no images, the checkpoint is damaged or belongs to another run, or the loss is
+        not finite.
     CheckpointError
         If the checkpoint cannot be written.
     """
+    if not len(images):
+        raise WorkloadError("a network cannot be trained on no images; give it at least one")
     # Channels last: a quarter faster for these convolutions on a CPU.
     network.to(memory_format=torch.channels_last)
     images = images.contiguous(memory_format=torch.channels_last)

@@ -277,7 +277,7 @@ def test_confidence_weighting_changes_the_training_and_stays_finite(teacher):
     ("options", "message"),
     [
         ({"method": "magic"}, "method must be one of baseline, sslf"),
-        ({"distillation_weight": -1.0}, "must not be negative"),
+        ({"distillation_weight": -1.0}, "not negative"),
         ({"refreeze": "never"}, "refreeze must be"),
     ],
 )

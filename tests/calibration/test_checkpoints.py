@@ -17,6 +17,26 @@ def test_a_damaged_checkpoint_is_named(tmp_path, damage):
         load_checkpoint(path, {})
 
 
+def test_a_single_flipped_bit_is_found(tmp_path):
+    path, weights = tmp_path / "t.pt", torch.arange(1000.0)
+    save_checkpoint(path, {"x": weights}, {})
+    good = path.read_bytes()
+    first = good.index(weights.numpy().tobytes())
+    for place in (first, first + 2000):
+        bad = bytearray(good)
+        bad[place] ^= 1
+        path.write_bytes(bad)
+        with pytest.raises(WorkloadError, match=r"t\.pt is damaged or not a checkpoint"):
+            load_checkpoint(path, {})
+
+
+@pytest.mark.parametrize("content", [{}, {"identity": {}}, {"identity": 3, "state": {}}])
+def test_a_checkpoint_without_its_parts_is_none(tmp_path, content):
+    torch.save({"format": 1, **content}, tmp_path / "t.pt")
+    with pytest.raises(WorkloadError, match="not a checkpoint of format 1"):
+        load_checkpoint(tmp_path / "t.pt", {})
+
+
 def test_a_pickled_program_is_not_run(tmp_path):
     class Harmful:
         def __reduce__(self):

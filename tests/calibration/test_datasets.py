@@ -119,8 +119,14 @@ def test_other_content_is_not_taken_for_idx(tmp_path):
 def test_absent_files_without_download_name_the_remedy(tmp_path):
     with pytest.raises(DataError, match=r"missing; name the folder .* --data-dir or KDSIM_DATA"):
         load("fashion-mnist", tmp_path, download=False)
-    with pytest.raises(DataError, match="cannot be read"):
-        load("cifar100", tmp_path, download=False)
+    for name in ("cifar10", "cifar10-jpeg", "cifar100"):
+        with pytest.raises(DataError, match=r"holds no test.*; name the folder .* --data-dir or"):
+            load(name, tmp_path, download=False)
+    (tmp_path / "cifar-10-batches-bin").mkdir()
+    cifar_records(10).tofile(tmp_path / "cifar-10-batches-bin" / "test_batch.bin")
+    for name in ("cifar10", "cifar10-jpeg"):
+        with pytest.raises(DataError, match=r"holds no data_batch_\d.bin; name the folder"):
+            load(name, tmp_path, download=False)
 
 
 def test_cifar_records_are_split_into_label_and_pixels(tmp_path):
@@ -179,6 +185,12 @@ def test_faulty_arrays_are_refused():
         Dataset("bad", images, labels, *test, 2)
     with pytest.raises(DataError, match="train has no image of class 3"):
         Dataset("bad", images, labels, *test, 4)
+    with pytest.raises(DataError, match=r"train must be images .* got shapes .* \(60, 1\)"):
+        Dataset("bad", images, labels[:, None], *test, 3)
+    with pytest.raises(DataError, match=r"test must be images .* got shapes \(12, 1, 0, 5\)"):
+        Dataset("bad", images, labels, test[0][:, :, :0], test[1], 3)
+    with pytest.raises(DataError, match=r"of one shape, got \(1, 6, 5\) and \(1, 6, 4\)"):
+        Dataset("bad", images, labels, test[0][..., 1:], test[1], 3)
 
 
 @pytest.mark.data
@@ -306,4 +318,5 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path):
     assert found == {"data.bin", "escaped.bin"}
     archive.write_bytes(archive.read_bytes()[:-30])
     with pytest.raises(DataError, match="cannot be unpacked"):
-        unpack_files(archive, tmp_path / "in" / "here")
+        unpack_files(archive, tmp_path / "in" / "there")
+    assert list((tmp_path / "in" / "there").iterdir()) == []

@@ -11,15 +11,16 @@ from torch.nn import functional
 
 from calibration.bench_processes import Shared
 from calibration.commands.edge_kd import command
+from calibration.replay import LiveRun, Task
 from calibration.wire import payload_matrix
-from calibration.workloads import edge_kd
+from calibration.workloads import edge_kd, edge_kd_study
 from calibration.workloads.datasets import load
 from calibration.workloads.edge_kd import EdgeConfig, EdgeStudent, build_source, spec_of
-from calibration.workloads.edge_kd_study import run_once, run_study, save_profile
+from calibration.workloads.edge_kd_study import EdgeRun, run_once, run_study, save_profile
 from calibration.workloads.networks import build_network
 from calibration.workloads.profile import read_profile
 from calibration.workloads.training import derive_seed, predict
-from kdsim.errors import WorkloadError
+from kdsim.errors import UnknownPolicyError, WorkloadError
 
 CONFIG = EdgeConfig(
     teacher_images=200, private_images=40, public_images=64, teacher_epochs=1, epochs=2, batch=16
@@ -143,6 +144,13 @@ def test_training_lowers_the_loss_for_every_kind_of_knowledge(folder, method):
         ({"batch": 2}, "at least 3 images"),
         ({"public_images": 8}, "at least one public batch"),
         ({"epochs": 0}, "epochs and rate"),
+        ({"rate": float("inf")}, "epochs and rate"),
+        ({"temperature": float("inf")}, "temperature must be positive and finite"),
+        ({"momentum": 1.0}, r"momentum in \[0, 1\)"),
+        ({"epochs": 99_999}, "at most 65536 cycles, got 399996"),
+        ({"teacher_images": 0}, "teacher_images and teacher_epochs must be positive"),
+        ({"student": "edge-9"}, r"student must be one of .*edge-1.*got 'edge-9'"),
+        ({"measure": "cosine"}, r"measure must be one of ce, kl.*got 'cosine'"),
     ],
 )
 def test_an_impossible_configuration_is_refused(change, said):
@@ -153,8 +161,46 @@ def test_an_impossible_configuration_is_refused(change, said):
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(WorkloadError, match="one of none, response"):
+    with pytest.raises(WorkloadError, match="ones of none, response"):
         spec_of(CONFIG, "telepathy", 0, Path())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"methods": ["none", "telepathy"]}, WorkloadError),
+        ({"methods": ["none", "none"]}, WorkloadError),
+        ({"methods": []}, WorkloadError),
+        ({"policy": "fairness"}, UnknownPolicyError),
+    ],
+)
+def test_a_study_that_cannot_run_is_refused_before_anything_is_written(tmp_path, arguments, error):
+    with pytest.raises(error) as caught:
+        run_study(CONFIG, tmp_path, **arguments)
+    assert caught.value.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_profile_holds_computing_and_no_waiting(tmp_path):
+    kinds = ("comm", "forward", "backward")
+    tasks = tuple(Task(kind, i, 0.0, 9.0) for i in range(8) for kind in kinds)
+    reports = tuple({"loss": 1.0, "forward_s": 0.1 + i, "backward_s": 0.2} for i in range(8))
+    live = LiveRun("comm-priority", 0, 0, 9.0, tasks, (), 0, reports)
+    save_profile(EdgeRun(0.5, live, 672), CONFIG, "response", 0, tmp_path / "p.csv")
+    cycles = read_profile(tmp_path / "p.csv").cycles
+    assert [c.forward_s for c in cycles] == pytest.approx([0.1 + i for i in range(8)])
+    assert {c.backward_s for c in cycles} == {0.2}
+
+
+def test_the_student_tells_the_seconds_of_its_steps(folder):
+    source, _ = build_source(spec_of(CONFIG, "response", 0, folder))
+    known = payload_matrix(memoryview(source(0, 0, 0)[0])).copy()
+    student = EdgeStudent(spec_of(CONFIG, "response", 0, folder), shared_with(known))
+    student.forward(0, 0, 1)
+    student.backward(0, 0, 1)
+    report = student.report()
+    assert report["forward_s"] > 0
+    assert report["backward_s"] > 0
 
 
 # --- the real loop --------------------------------------------------------------------------------
@@ -177,6 +223,16 @@ def test_the_real_loop_gives_the_same_weights_whatever_the_policy(folder, tmp_pa
 
 
 @pytest.mark.slow
+def test_little_memory_changes_who_waits_but_no_weight(folder, monkeypatch):
+    plenty = run_once(CONFIG, "response", 0, folder)
+    monkeypatch.setattr(edge_kd_study, "_MEMORY_MB", 0.0)
+    little = run_once(CONFIG, "response", 0, folder)
+    assert little.accuracy == plenty.accuracy
+    losses = [[r["loss"] for r in run.live.reports] for run in (little, plenty)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.slow
 def test_a_study_is_resumed_and_reports_differences_with_intervals(folder):
     arguments = {"methods": ("none", "response"), "seeds": (0, 1)}
     first = run_study(CONFIG, folder, **arguments)
@@ -194,3 +250,15 @@ def test_the_command_explains_itself_and_refuses_nonsense(tmp_path):
     assert "kdsim workload edge-kd" in result.output
     result = CliRunner().invoke(command, ["--alpha", "7", "-o", str(tmp_path)])
     assert isinstance(result.exception, WorkloadError)
+    result = CliRunner().invoke(command, ["-o", str(tmp_path), "--methods", "none, telepathy"])
+    assert "got none, telepathy" in str(result.exception)
+
+
+def test_an_interrupt_ends_with_130_and_names_the_folder(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(edge_kd_study, "run_study", interrupted)
+    result = CliRunner().invoke(command, ["-o", str(tmp_path)])
+    assert result.exit_code == 130
+    assert f"{tmp_path} keeps the finished runs" in result.stderr

@@ -8,6 +8,7 @@ from workload_data import stripes
 from calibration.workloads.results import (
     ResultError,
     RunLedger,
+    claim_folder,
     compare_pairs,
     manifest,
     summarise,
@@ -114,15 +115,45 @@ def test_a_line_cut_short_by_a_crash_is_done_again(tmp_path):
     ledger.add("one", {})
     ledger.add("two", {})
     text = ledger.path.read_text()
-    ledger.path.write_text(text[:-8])
-    again = RunLedger(ledger.path)
-    assert list(again.runs) == ["one"]
-    again.add("two", {})
-    assert ledger.path.read_text() == text
+    for lost in (8, 1):  # 1: the line end alone, to which the next line would be glued
+        ledger.path.write_text(text[:-lost])
+        again = RunLedger(ledger.path)
+        assert list(again.runs) == ["one"]
+        again.add("two", {})
+        assert ledger.path.read_text() == text
+
+
+def test_a_ledger_takes_any_text(tmp_path):
+    ledger = RunLedger(tmp_path / "runs.jsonl")
+    ledger.add("one", {"note": "a\u2028b\x85c\nd"})
+    assert RunLedger(ledger.path).runs == ledger.runs
 
 
 def test_a_damaged_line_in_the_middle_is_named(tmp_path):
     path = tmp_path / "runs.jsonl"
-    path.write_text('{"run": "one"}\n{"run": "two", "result": {}}\n')
-    with pytest.raises(ResultError, match=r"runs\.jsonl:1: not a finished run"):
-        RunLedger(path)
+    for line in ('{"run": "one"}', '{"run": "one", "result": null}', '{"run": 1, "result": {}}'):
+        path.write_text(line + '\n{"run": "two", "result": {}}\n')
+        with pytest.raises(ResultError, match=r"runs\.jsonl:1: not a finished run"):
+            RunLedger(path)
+
+
+def test_a_folder_is_claimed_once_and_refused_to_another_study(tmp_path):
+    folder = tmp_path / "new" / "study"
+    claim_folder(folder, {"sizes": (1, 2), "student": {"epochs": 3}})
+    claim_folder(folder, {"sizes": (1, 2), "student": {"epochs": 3}})
+    with pytest.raises(WorkloadError, match=r"another study: student\.epochs was 3, now 4"):
+        claim_folder(folder, {"sizes": (1, 2), "student": {"epochs": 4}})
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{", b"\xff", b""])
+def test_a_folder_with_a_damaged_claim_is_refused(tmp_path, content):
+    (tmp_path / "study.json").write_bytes(content)
+    with pytest.raises(WorkloadError, match=r"study\.json .*name another folder"):
+        claim_folder(tmp_path, {})
+
+
+def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WorkloadError, match=r"file.below cannot hold a study") as caught:
+        claim_folder(tmp_path / "file" / "below", {})
+    assert caught.value.exit_code == 2

@@ -139,6 +139,7 @@ def test_state_goes_on_where_it_was():
         ({"final": 0.5}, "final temperature"),
         ({"t_min": 0.0}, "t_min"),
         ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": float("inf")}, "finite learning_rate"),
     ],
 )
 def test_bad_options_are_named(options, message):

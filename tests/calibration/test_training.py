@@ -151,6 +151,12 @@ def test_a_loss_that_explodes_is_reported_with_its_step():
         )
 
 
+def test_a_training_without_images_is_refused():
+    nothing = torch.empty(0, 2), torch.empty(0, dtype=torch.int64)
+    with pytest.raises(WorkloadError, match="trained on no images"):
+        fit(nn.Linear(2, 2), *nothing, TrainingConfig(), seed=0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
