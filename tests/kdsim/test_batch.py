@@ -118,3 +118,22 @@ def test_more_static_cores_than_there_are_is_refused():
 def test_no_replications_are_refused():
     with pytest.raises(kdsim.ScenarioError, match="replications"):
         kdsim.simulate_many("paper-1to1", "random", replications=0)
+
+
+@pytest.mark.usefixtures("always_compiled")
+def test_bounds_agree_to_the_last_bit_where_computation_must_come_first():
+    # No data in the first cycle and one batch held: the string begins with a climb.
+    scenario = kdsim.Scenario(
+        name="climb",
+        device={
+            "cores": 3,
+            "compute": {"model": "amdahl", "rate1": 0.57, "serial": 0.0},
+            "communication": {"model": "table", "cores": [1, 2, 3], "rates": [2.9, 3.0, 3.1]},
+        },
+        workload={"cycles": 2, "comm": [0.0, 1.97], "forward": [2.75, 0.75], "backward": 2.5},
+        extensions={"prefetch": 1, "noise": 1.0},
+    )
+    slow, compiled = (
+        play(scenario, "greedy", 0, 50)[1] for play in (batch._by_simpy, batch.makespans)
+    )
+    assert np.array_equal(compiled, slow)
