@@ -282,6 +282,8 @@ class Comparison:
         list of dict
             Per point and policy: ``policy, reference, mean, ci_low, ci_high, ci_method, n,
             needed`` (replications at which the difference observed would be told from 0).
+            Replications that only one of the two has are left out, and so are points at which
+            `reference` has no result.
 
         Raises
         ------
@@ -296,15 +298,17 @@ class Comparison:
         against = {_key(s.point): s for s in self.samples if s.policy == reference}
         rows = []
         for sample in self.samples:
-            if sample.policy == reference:
+            other = against.get(_key(sample.point))
+            if sample.policy == reference or other is None:
                 continue
-            other = against[_key(sample.point)]
-            interval = paired_difference(
-                sample.makespans,
-                other.makespans,
-                level=level,
-                deterministic=not (sample.varies or other.varies),
-            )
+            a, b = sample.makespans, other.makespans
+            if sample.varies and other.varies:
+                # A store may hold more replications of one than of the other; and one replication
+                # of a policy that draws at random must not stand for all of them.
+                pairs = min(a.size, b.size)
+                a, b = a[:pairs], b[:pairs]
+            deterministic = not (sample.varies or other.varies)
+            interval = paired_difference(a, b, level=level, deterministic=deterministic)
             rows.append(
                 {
                     **sample.point,
