@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from broken_scenarios import BASE
@@ -202,6 +203,41 @@ def test_a_place_that_cannot_be_written_is_told(small, tmp_path):
     assert "Traceback" not in answer.err
 
 
+def test_a_name_too_long_for_the_system_is_told_with_the_name(small):
+    long, store = "x" * 300, "s.sqlite"
+    assert call("sweep", small, "-s", store).code == 0
+    for arguments in (
+        ("compare", small, "-o", f"{long}.png"),
+        ("run", small, "--trace-out", f"{long}.json"),
+        ("run", small, "--timeline-out", f"{long}.csv"),
+        ("sweep", small, "-s", long),
+        ("export", long),
+        ("export", store, "-o", f"{long}.csv"),
+        ("report", store, "-o", f"{long}.html"),
+    ):
+        answer = call(*arguments)
+        assert answer.code == 2, answer
+        assert answer.err.splitlines()[-1].startswith(f"kdsim: {long}")
+        assert answer.err.endswith(": File name too long\n")
+
+
+def test_what_stood_in_a_table_stays_until_the_new_one_is_whole(small, tmp_path, monkeypatch):
+    assert call("sweep", small, "-s", "s.sqlite").code == 0
+    (tmp_path / "t.csv").write_text("old")
+
+    def disk_is_full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", disk_is_full)
+    for arguments in (("export", "s.sqlite"), ("export", "s.sqlite", "--against", "greedy")):
+        answer = call(*arguments, "-o", "t.csv")
+        assert answer.code == 2, answer
+        assert answer.err == "kdsim: t.csv: cannot be written: No space left on device\n"
+    assert call("run", small, "--timeline-out", "t.csv").code == 2
+    assert (tmp_path / "t.csv").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir() if "t.csv" in path.name) == ["t.csv"]
+
+
 def test_without_a_command_the_help_is_shown():
     answer = call()
     assert answer.code == 2
@@ -255,6 +291,7 @@ HEAVY = ["torch", "pandas", "scipy", "matplotlib", "numba", "dask", "distributed
 LIGHT = ["numpy", "pydantic", "simpy", "rich", "click"]
 LOADED = """
 import sys
+from pathlib import Path
 sys.argv = ["kdsim", *{arguments!r}]
 from kdsim.cli import main
 try:
@@ -295,6 +332,7 @@ def test_importing_kdsim_loads_nothing_heavy():
 
 WITHOUT = """
 import sys
+from pathlib import Path
 class Missing:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == {missing!r}:
@@ -394,6 +432,7 @@ def test_a_full_disk_is_told(arguments, small, tmp_path):
 
 WAITS = """
 import sys
+from pathlib import Path
 from kdsim import Decision, Policy
 class Mine(Policy):
     name = "mine"
