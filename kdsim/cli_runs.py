@@ -63,8 +63,11 @@ def load(source: str, changes: tuple[str, ...], *, keep_sweep: bool) -> Scenario
     if not keep_sweep:
         return changed
     gone = set(parsed)
+    amounts = {"workload.comm", "workload.forward", "workload.backward"}
     if "workload.ratio" in gone:
-        gone |= {"workload.comm", "workload.forward", "workload.backward"}
+        gone |= amounts
+    elif gone & amounts:
+        gone.add("workload.ratio")  # a swept ratio would set them all again
     sweep = {name: values for name, values in scenario.sweep.items() if name not in gone}
     design = scenario.design if sweep else type(scenario.design)()
     return changed.model_copy(update={"sweep": sweep, "design": design})

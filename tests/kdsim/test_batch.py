@@ -115,9 +115,30 @@ def test_more_static_cores_than_there_are_is_refused():
         batch.makespans(kdsim.load_scenario("paper-1to1"), "static:9", 0, 10_000)
 
 
+@pytest.mark.parametrize("wrong", [-1, 1.5, "7", 2**64])
+def test_counts_that_are_no_legal_whole_numbers_are_refused(wrong):
+    for call, field in (
+        (kdsim.simulate, "seed"),
+        (kdsim.simulate, "replication"),
+        (kdsim.simulate_many, "seed"),
+        (kdsim.simulate_many, "replications"),
+    ):
+        with pytest.raises(kdsim.ScenarioError, match=f"{field}: must be a whole number"):
+            call("paper-1to1", "random", **{field: wrong})
+    for field in ("seed", "replications"):
+        with pytest.raises(kdsim.ScenarioError, match=f"{field}: must be a whole number"):
+            kdsim.compare("paper-1to1", ["random"], **{field: wrong})
+
+
 def test_no_replications_are_refused():
     with pytest.raises(kdsim.ScenarioError, match="replications"):
         kdsim.simulate_many("paper-1to1", "random", replications=0)
+
+
+@pytest.mark.parametrize("call", [kdsim.compare, kdsim.sweep])
+def test_a_name_where_a_list_of_policies_is_wanted_is_refused(call):
+    with pytest.raises(kdsim.ScenarioError, match="list of policies"):
+        call("paper-1to1", policies="greedy")
 
 
 @pytest.mark.usefixtures("always_compiled")

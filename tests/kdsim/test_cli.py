@@ -214,6 +214,7 @@ def test_a_name_too_long_for_the_system_is_told_with_the_name(small):
         ("export", long),
         ("export", store, "-o", f"{long}.csv"),
         ("report", store, "-o", f"{long}.html"),
+        ("compare", small, "-o", f"{long}/fig.png"),
     ):
         answer = call(*arguments)
         assert answer.code == 2, answer
@@ -244,6 +245,14 @@ def test_without_a_command_the_help_is_shown():
     assert "Usage: kdsim" in answer.err
 
 
+def test_a_sweep_whose_runs_all_fail_says_why_though_a_figure_was_asked_for(small, tmp_path):
+    answer = call("sweep", small, "-p", "static:9", "-o", "fig.png", "-o", "t.csv")
+    assert answer.code == 1
+    assert "policy static:9 asks for 9 communication cores" in answer.err
+    assert "failed" in (tmp_path / "t.csv").read_text()
+    assert not (tmp_path / "fig.png").exists()
+
+
 # --- changes --------------------------------------------------------------------------------------
 
 
@@ -254,6 +263,16 @@ def test_set_changes_fields_and_takes_them_out_of_the_sweep():
     (row,) = json.loads(changed)["rows"]
     assert "device.cores" not in row
     assert row["mean"] == found["rows"][0]["mean"]
+
+
+def test_an_amount_that_is_set_is_not_undone_by_a_swept_ratio(small, tmp_path):
+    (tmp_path / "ratios.yaml").write_text(
+        (tmp_path / small).read_text() + 'sweep: {workload.ratio: ["1:1", "2:1"]}\n'
+    )
+    for change in ("workload.comm=50", "workload.forward=50", "workload.backward=50"):
+        arguments = ("-p", "greedy", "--json", "--set", change)
+        (row,) = json.loads(call("compare", "ratios.yaml", *arguments).out)["rows"]
+        assert row == json.loads(call("compare", small, *arguments).out)["rows"][0]
 
 
 def test_set_takes_null_ratios_and_exponents(small):
