@@ -19,14 +19,13 @@ import numpy as np
 from kdsim.compiled import announced
 from kdsim.curves import FloatArray
 from kdsim.engine import realised, run_processes
-from kdsim.errors import ScenarioError
 from kdsim.loading import load_scenario
 from kdsim.optimum import corridor, is_exact, minimal_makespan, release_bound
 from kdsim.plan import Plan
 from kdsim.policies import Policy, Static, string_guide
 from kdsim.randomness import POLICY_STREAM, Draws, noise_factors, stream_keys
 from kdsim.registry import is_built_in, is_random, make_policy
-from kdsim.scenario import Scenario
+from kdsim.scenario import Scenario, with_run_counts
 
 #: Simulated cycles above which loading the compiled engine (about half a second) pays.
 _WORTH_COMPILING = 30_000
@@ -65,6 +64,13 @@ def simulate_many(
     (replications,) float64 array
         Makespans in seconds; entry i is that of ``simulate(..., replication=i)``.
 
+    Raises
+    ------
+    ScenarioError
+        If the scenario, `replications` or `seed` is not legal.
+    PolicyError
+        If the policy fails in a run.
+
     Examples
     --------
     >>> import kdsim
@@ -74,11 +80,8 @@ def simulate_many(
     True
     """
     scenario = load_scenario(scenario)
-    if seed is not None:
-        scenario = scenario.model_copy(update={"seed": seed})
-    count = scenario.replications if replications is None else replications
-    if count < 1:
-        raise ScenarioError(f"must be at least 1 (got {count})", field="replications")
+    scenario = with_run_counts(scenario, seed, replications)
+    count = scenario.replications
     if not varies(scenario, policy):
         return np.full(count, makespans(scenario, policy, 0, 1)[0][0])
     return makespans(scenario, policy, 0, count, threads=threads)[0]

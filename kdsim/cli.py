@@ -180,10 +180,14 @@ def main(argv: list[str] | None = None) -> None:
         else:
             _say(f"a policy, or a module it loads, called sys.exit({error.code!r})")
             status = 1
-    except OSError as error:  # a full disk under standard output
-        _reader_gone()
-        _say(f"the output cannot be written: {error.strerror or error}")
-        status = 1
+    except OSError as error:
+        if error.filename is None:  # a full disk under standard output
+            _reader_gone()
+            _say(f"the output cannot be written: {error.strerror or error}")
+            status = 1
+        else:
+            _say(f"{error.filename}: {error.strerror or error}")
+            status = 2
     except MemoryError:
         _say("out of memory")
         status = 1

@@ -63,8 +63,11 @@ def load(source: str, changes: tuple[str, ...], *, keep_sweep: bool) -> Scenario
     if not keep_sweep:
         return changed
     gone = set(parsed)
+    amounts = {"workload.comm", "workload.forward", "workload.backward"}
     if "workload.ratio" in gone:
-        gone |= {"workload.comm", "workload.forward", "workload.backward"}
+        gone |= amounts
+    elif gone & amounts:
+        gone.add("workload.ratio")  # a swept ratio would set them all again
     sweep = {name: values for name, values in scenario.sweep.items() if name not in gone}
     design = scenario.design if sweep else type(scenario.design)()
     return changed.model_copy(update={"sweep": sweep, "design": design})
@@ -257,17 +260,13 @@ def run(
         chrome_trace.write(result, trace_out)
         click.echo(f"trace written to {trace_out}", err=True)
     if timeline_out:
-        _write(timeline_out, result.timeline.to_csv(index=False))
+        from kdsim.output_file import write_output
+
+        table: str = result.timeline.to_csv(index=False)
+        write_output(timeline_out, table.encode(), failure=KdsimError)
         click.echo(f"timeline written to {timeline_out}", err=True)
     if output:
         save_figure(result.plot(), output)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise KdsimError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 # --- optimum --------------------------------------------------------------------------------------

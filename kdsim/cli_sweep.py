@@ -17,6 +17,7 @@ from kdsim.sweeps import sweep as run_sweep
 
 #: Rows up to which `kdsim sweep` prints the whole table.
 _MAX_PRINTED = 60
+_TABLES = (".csv", ".parquet")
 #: Failed runs that are listed; all of them stand in the store.
 _MAX_FAILURES = 10
 
@@ -108,8 +109,10 @@ def sweep(
             print_json(_as_json(ledger, str(store) if store else None))
         else:
             _print_result(ledger, len(table), store)
+        done = ledger.status().done > 0  # else there is nothing to draw, and the failures say why
         for output in outputs:
-            _write_output(ledger, output)
+            if done or output.suffix in _TABLES:
+                _write_output(ledger, output)
         _raise_failures(ledger)
 
 
@@ -158,7 +161,7 @@ def _raise_failures(ledger: Any) -> None:
 
 def _check_outputs(outputs: tuple[Path, ...]) -> None:
     # Before the work, not after it.
-    known = (".png", ".svg", ".pdf", ".html", ".csv", ".parquet")
+    known = (".png", ".svg", ".pdf", ".html", *_TABLES)
     for output in outputs:
         if output.suffix not in known:
             raise PlotError(f"{output}: must end in one of {', '.join(known)}")
@@ -167,7 +170,7 @@ def _check_outputs(outputs: tuple[Path, ...]) -> None:
 
 
 def _write_output(ledger: Any, output: Path) -> None:
-    if output.suffix in (".csv", ".parquet"):
+    if output.suffix in _TABLES:
         ledger.export(output)
         click.echo(f"table written to {output}", err=True)
     elif output.suffix == ".html":

@@ -13,11 +13,11 @@ from kdsim.loading import load_scenario
 from kdsim.policies import Policy
 from kdsim.registry import policy_name
 from kdsim.results import Comparison, Sample
-from kdsim.scenario import Scenario
+from kdsim.scenario import Scenario, with_run_counts
 
 #: Called with (runs done, runs in all) as work goes on.
 Progress = Callable[[int, int], None]
-#: Replications between two reports of progress, per cycle of 1e4.
+#: Simulated cycles between two reports of progress, compiled and in SimPy.
 _STEP_CYCLES = 5_000_000
 _STEP_CYCLES_SIMPY = 5_000
 
@@ -56,7 +56,7 @@ def compare(
     Raises
     ------
     ScenarioError
-        If a point of the sweep is not legal.
+        If a point of the sweep, `replications` or `seed` is not legal.
     PolicyError
         If a policy fails in a run.
 
@@ -67,15 +67,9 @@ def compare(
     >>> len(result.rows)
     8
     """
-    scenario = load_scenario(scenario)
-    changes: dict[str, Any] = {}
-    if seed is not None:
-        changes["seed"] = seed
-    if replications is not None:
-        if replications < 1:
-            raise ScenarioError(f"must be at least 1 (got {replications})", field="replications")
-        changes["replications"] = replications
-    scenario = scenario.model_copy(update=changes) if changes else scenario
+    if isinstance(policies, str):
+        raise ScenarioError(f"must be a list of policies (got {policies!r})", field="policies")
+    scenario = with_run_counts(load_scenario(scenario), seed, replications)
     chosen = list(policies) if policies else list(scenario.policies)
     todo = [(point, policy) for point in points(scenario) for policy in chosen]
     counts = [_runs(scenario, policy) for _, policy in todo]

@@ -16,6 +16,7 @@ import simpy
 from simpy.events import Event
 
 from kdsim.errors import PolicyError
+from kdsim.faults import whole_number
 from kdsim.loading import load_scenario
 from kdsim.optimum import minimal_makespan
 from kdsim.plan import Plan
@@ -24,7 +25,10 @@ from kdsim.pool import CorePool
 from kdsim.randomness import Draws, noise_factors
 from kdsim.registry import make_policy, policy_name
 from kdsim.results import Run
-from kdsim.scenario import Scenario
+from kdsim.scenario import MAX_SEED, Scenario
+
+#: Replications are numbered far beyond what any study runs.
+MAX_REPLICATION = 2**53
 
 _Process = Generator[Event, Any, None]
 
@@ -108,7 +112,7 @@ def simulate(
     Raises
     ------
     ScenarioError
-        If the scenario is not legal.
+        If the scenario, `seed` or `replication` is not legal.
     PolicyError
         If the policy raises, answers nonsense or makes no progress.
 
@@ -120,7 +124,8 @@ def simulate(
     0.0
     """
     scenario = load_scenario(scenario)
-    seed = scenario.seed if seed is None else seed
+    seed = scenario.seed if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
+    replication = whole_number(replication, "replication", 0, MAX_REPLICATION)
     plan = scenario.plan()
     real = realised(plan, scenario.extensions.noise, seed, replication)
     chosen = make_policy(policy, noisy=real is not plan)

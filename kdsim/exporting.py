@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import importlib
 import io
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from kdsim.errors import StoreError
+from kdsim.output_file import whole_file, write_output
 from kdsim.results import SUMMARY_COLUMNS, Sample
 from kdsim.store import Failure, Store
 
@@ -112,20 +112,12 @@ def export(store: Store, path: str | Path, *, expand: bool = False) -> None:
     path = Path(path)
     if path.suffix not in _ENDINGS:
         raise StoreError(f"{path}: a table ends in {' or '.join(_ENDINGS)} (got {path.suffix!r})")
-    partial = path.with_name(f".{path.name}.part")
-    try:
+    with whole_file(path, failure=StoreError) as scratch:
         if path.suffix == ".csv":
-            with partial.open("w", newline="", encoding="utf-8") as file:
+            with scratch.open("w", newline="", encoding="utf-8") as file:
                 write_csv(store, file, expand=expand)
         else:
-            _write_parquet(store, partial, expand=expand)
-        os.replace(partial, path)  # noqa: PTH105 - atomic, and silent where a file was
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+            _write_parquet(store, scratch, expand=expand)
 
 
 def write_csv(store: Store, file: TextIO, *, expand: bool = False) -> None:
@@ -154,10 +146,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: Path | None) -> None:
         return
     if path.suffix != ".csv":
         raise StoreError(f"{path}: differences are written as .csv (got {path.suffix!r})")
-    try:
-        path.write_text(text.getvalue(), encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_output(path, text.getvalue().encode(), failure=StoreError)
 
 
 def _text(value: Any) -> Any:

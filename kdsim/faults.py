@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -112,6 +113,18 @@ def shorten(value: object, limit: int = 60) -> str:
         return f"a {kind} of {len(value)} entries"
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def whole_number(value: object, field: str, least: int, most: int) -> int:
+    """Return a count given in Python as an int, or raise the `ScenarioError` that refuses it."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = least - 1
+    if not least <= number <= most:
+        bound = f"at most {most:,}" if number > most else f"at least {least}"
+        raise ScenarioError(f"must be a whole number, {bound} (got {shorten(value)})", field=field)
+    return number
 
 
 # --- what the validator found, in our words -------------------------------------------------------

@@ -159,9 +159,11 @@ def many_lengths(V, upper, lower, start, total, facets, out):
     up, lo, bends = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(2 * n, np.int64)
     for run in range(out.size):
         count = taut_string_bends(V[run], upper[run], lower[run], start[run], up, lo, bends)
-        v, w, length = 0.0, start[run], start[run] * facets[0, 1]
-        for b in range(count + 1):
-            if b < count:
+        v = w = length = 0.0
+        for b in range(-1, count + 1):
+            if b < 0:
+                to_v, to_w = 0.0, start[run]
+            elif b < count:
                 gate = bends[b] // 2
                 to_v = V[run, gate]
                 to_w = lower[run, gate] if bends[b] % 2 == 1 else upper[run, gate]

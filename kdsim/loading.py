@@ -71,9 +71,13 @@ def find_scenario(source: str | Path) -> tuple[Path, str]:
     text = str(source)
     path = Path(text)
     names = bundled_scenarios()
-    bare = path.name == text and "\x00" not in text
+    bare = path.name == text
     # A folder of the same name does not hide a scenario that ships; a file of that name does.
-    if not bare or path.is_file() or (text not in names and (path.exists() or path.suffix)):
+    try:
+        there = path.is_file() or (text not in names and (path.exists() or bool(path.suffix)))
+    except (OSError, ValueError):  # no legal path, e.g. too long: whoever reads it says so
+        return path, text
+    if there or not bare:
         return path, text
     if text in names:
         return Path(str(resources.files(BUNDLE) / f"{text}.yaml")), f"{text}.yaml"

@@ -1,59 +1,75 @@
-"""Writing an output file whole or not at all: figures, pages and traces end here."""
+"""Writing an output file whole or not at all: figures, pages, tables and traces end here."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from kdsim.errors import PlotError
+from kdsim.errors import KdsimError, PlotError
 
 
-def write_output(path: str | Path, content: bytes) -> Path:
-    """Write `content` to `path`, replacing what was there only once all of it is on disk.
-
-    Parameters
-    ----------
-    path : str or Path
-        Where to; its folder must exist.
-    content : bytes
+def write_output(
+    path: str | Path, content: bytes, *, failure: type[KdsimError] = PlotError
+) -> Path:
+    """Write `content` to `path`; see `whole_file`.
 
     Returns
     -------
     Path
         The path written.
+    """
+    with whole_file(path, failure=failure) as scratch:
+        scratch.write_bytes(content)
+    return Path(path)
+
+
+@contextmanager
+def whole_file(path: str | Path, *, failure: type[KdsimError] = PlotError) -> Iterator[Path]:
+    """Give the place to write to: a file beside `path` that replaces it once all is on disk.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where to; its folder must exist.
+    failure : type of KdsimError
+        What is raised.
 
     Raises
     ------
-    PlotError
-        If the place cannot be written.
+    KdsimError
+        Of type `failure`, if the place cannot be written.
     """
     target = Path(path)
-    if target.is_dir():
-        raise PlotError(f"{target}: is a folder; name the file to write in it")
-    if not target.parent.is_dir():
-        raise PlotError(f"{target}: cannot be written: there is no folder {target.parent}")
     try:
+        if target.is_dir():
+            raise failure(f"{target}: is a folder; name the file to write in it")
+        if not target.parent.is_dir():
+            raise failure(f"{target}: cannot be written: there is no folder {target.parent}")
         if target.exists() and not target.is_file():
-            target.write_bytes(content)  # a pipe or /dev/stdout cannot be replaced
+            yield target  # a pipe or /dev/stdout cannot be replaced
         else:
-            _replace(target, content)
+            with _replacing(target) as scratch:
+                yield scratch
     except OSError as error:
-        raise PlotError(f"{target}: cannot be written: {error.strerror or error}") from None
-    return target
+        raise failure(f"{target}: cannot be written: {error.strerror or error}") from error
 
 
-def _replace(target: Path, content: bytes) -> None:
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
     target = target.resolve()  # write through a symbolic link, not over it
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
+    os.close(handle)
+    scratch = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).chmod(mode)
-        Path(name).replace(target)
+        yield scratch
+        scratch.chmod(mode)
+        scratch.replace(target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
         raise
 
 

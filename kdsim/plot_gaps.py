@@ -71,14 +71,14 @@ def gap_heatmap(
     -------
     Axes
         Gaps in percent; below each, where replications differ, half the 95 % confidence interval
-        of the mean makespan in percent of the bound. Missing points are hatched.
+        of the mean gap. Missing points are hatched.
 
     Raises
     ------
     PlotError
         If a column or the policy is missing, or several rows share a cell.
     """
-    every = rows_of(frame, [x, y])
+    every = rows_of(frame, [x, y, "gap_mean", "gap_ci_low", "gap_ci_high"])
     rows = [row for row in every if row["policy"] == policy]
     if not rows:
         known = ", ".join(dict.fromkeys(row["policy"] for row in every))
@@ -122,9 +122,10 @@ def _heat(ax: Axes, cells: _Cells, columns: int, rows: int, top: float | None) -
     uncertain = False
     if gaps.size <= _NUMBERED_CELLS:
         for (j, i), row in cells.items():
-            half = 50.0 * (row["ci_high"] - row["ci_low"]) / row["bound"]
-            uncertain |= half > 0
-            words = f"{gaps[j, i]:.2f}" + (f"\n± {half:.2f}" if half > 0 else "")
+            half = 50.0 * (row["gap_ci_high"] - row["gap_ci_low"])
+            known = half > 100.0 * NO_GAP
+            uncertain |= known
+            words = f"{gaps[j, i]:.2f}" + (f"\n± {half:.2f}" if known else "")
             # Fixed colours: they stand on the cell, not on the paper.
             color = _readable_on(mesh.cmap(gaps[j, i] / end))
             look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": "small"}

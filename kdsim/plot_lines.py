@@ -149,7 +149,7 @@ def sweep_lines(
 def rows_of(frame: Any, fields: Sequence[str]) -> list[Mapping[str, Any]]:
     """Return the rows of a comparison's table, having checked that it has all columns needed."""
     columns = list(frame.columns)
-    needed = [*fields, "policy", "mean", "ci_low", "ci_high", "gap_mean", "bound", "bound_kind"]
+    needed = [*fields, "policy", "mean", "ci_low", "ci_high", "bound", "bound_kind"]
     missing = [name for name in needed if name not in columns]
     if missing:
         raise PlotError(f"the table has no column {missing[0]!r}; there are {', '.join(columns)}")

@@ -66,6 +66,8 @@ def read_text(path: Path, name: str, *, max_bytes: int = MAX_FILE_BYTES) -> str:
         if size > max_bytes:
             raise refuse(f"is too large: {_size(size)}, the limit is {_size(max_bytes)}")
         raw = path.read_bytes()
+    except FaultyFileError:  # is a ValueError too
+        raise
     except FileNotFoundError:
         raise refuse("no such file") from None
     except OSError as error:

@@ -215,6 +215,8 @@ class Sample:
         """Return the sample as one flat row of a comparison; see `SUMMARY_COLUMNS`."""
         interval = mean_interval(self.makespans, level=level, deterministic=not self.varies)
         gaps = self.gaps
+        # Of the gaps themselves: under noise the makespans vary far more than their gaps do.
+        gap = mean_interval(gaps, level=level, deterministic=not self.varies)
         return {
             **self.point,
             "policy": self.policy,
@@ -227,6 +229,8 @@ class Sample:
             "max": float(self.makespans.max()),
             "n": interval.n,
             "gap_mean": float(gaps.mean()),
+            "gap_ci_low": gap.low,
+            "gap_ci_high": gap.high,
             "gap_max": float(gaps.max()),
             "bound": float(self.bounds.mean()),
             "bound_kind": self.bound_kind,
@@ -236,7 +240,7 @@ class Sample:
 #: Columns of a comparison after the swept fields: seconds, but for n, gaps and names.
 SUMMARY_COLUMNS = (
     "policy", "mean", "ci_low", "ci_high", "ci_method", "sd", "min", "max", "n",
-    "gap_mean", "gap_max", "bound", "bound_kind",
+    "gap_mean", "gap_ci_low", "gap_ci_high", "gap_max", "bound", "bound_kind",
 )  # fmt: skip
 
 
@@ -282,6 +286,8 @@ class Comparison:
         list of dict
             Per point and policy: ``policy, reference, mean, ci_low, ci_high, ci_method, n,
             needed`` (replications at which the difference observed would be told from 0).
+            Replications that only one of the two has are left out, and so are points at which
+            `reference` has no result.
 
         Raises
         ------
@@ -296,15 +302,17 @@ class Comparison:
         against = {_key(s.point): s for s in self.samples if s.policy == reference}
         rows = []
         for sample in self.samples:
-            if sample.policy == reference:
+            other = against.get(_key(sample.point))
+            if sample.policy == reference or other is None:
                 continue
-            other = against[_key(sample.point)]
-            interval = paired_difference(
-                sample.makespans,
-                other.makespans,
-                level=level,
-                deterministic=not (sample.varies or other.varies),
-            )
+            a, b = sample.makespans, other.makespans
+            if sample.varies and other.varies:
+                # A store may hold more replications of one than of the other; and one replication
+                # of a policy that draws at random must not stand for all of them.
+                pairs = min(a.size, b.size)
+                a, b = a[:pairs], b[:pairs]
+            deterministic = not (sample.varies or other.varies)
+            interval = paired_difference(a, b, level=level, deterministic=deterministic)
             rows.append(
                 {
                     **sample.point,

@@ -31,13 +31,22 @@ from pydantic_core import PydanticCustomError
 from kdsim.device import Count, Device, Noun, Number, plain_number
 from kdsim.errors import ScenarioError
 from kdsim.extensions import Extensions
-from kdsim.faults import Document, FaultyFileError, did_you_mean, faults_of, shorten
+from kdsim.faults import (
+    Document,
+    FaultyFileError,
+    did_you_mean,
+    faults_of,
+    shorten,
+    whole_number,
+)
 from kdsim.plan import Plan
 from kdsim.workload import Workload
 
 #: Names of the built-in policies; `static:c` and `module:Class` are legal beside them.
 POLICY_NAMES = ("random", "comm-priority", "comp-priority", "greedy", "greedy-full", "optimal")
 MAX_POINTS = 1_000_000
+MAX_SEED = 2**63 - 1
+MAX_REPLICATIONS = 100_000_000
 
 _STATIC = re.compile(r"static:(\d{1,9})", re.ASCII)
 _RATIO = re.compile(r"\s*\d+(\.\d+)?\s*:\s*\d+(\.\d+)?\s*", re.ASCII)
@@ -136,9 +145,12 @@ class Scenario(Noun):
         description="built-in names, static:c, or module:Class",
     )
     replications: Count = Field(
-        default=1000, ge=1, le=100_000_000, description="runs of each policy that draws at random"
+        default=1000,
+        ge=1,
+        le=MAX_REPLICATIONS,
+        description="runs of each policy that draws at random",
     )
-    seed: Count = Field(default=0, ge=0, le=2**63 - 1, description="root of all randomness")
+    seed: Count = Field(default=0, ge=0, le=MAX_SEED, description="root of all randomness")
     extensions: Extensions = Field(
         default=Extensions(), description="departures from the paper's model"
     )
@@ -261,6 +273,17 @@ def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
             target = target[parent]
         target[leaf] = _as_count(value) if path in COUNT_FIELDS else plain_number(value)
     return scenario_from_data(data)
+
+
+def with_run_counts(scenario: Scenario, seed: Any, replications: Any) -> Scenario:
+    """Return the scenario with another seed or number of replications, where one is given."""
+    changes = {}
+    if seed is not None:
+        changes["seed"] = whole_number(seed, "seed", 0, MAX_SEED)
+    if replications is not None:
+        changes["replications"] = whole_number(replications, "replications", 1, MAX_REPLICATIONS)
+    # Checked here: a whole validation anew would cost more than many a run.
+    return scenario.model_copy(update=changes) if changes else scenario
 
 
 #: Swept fields that are whole numbers; a sampled design rounds them.

@@ -148,7 +148,8 @@ def replications_needed(interval: Interval) -> int:
     -------
     int
         The present n when it is enough already (or nothing varies), else the smallest n at which
-        ``|mean| > t * sd / sqrt(n)`` in the normal approximation; ``2**62`` when the mean is 0.
+        ``|mean| > t * sd / sqrt(n)`` in the normal approximation; ``2**62`` when no number can be
+        given: the mean is 0, or there is one pair only.
     """
     if interval.method == "exact" or interval.excludes_zero:
         return interval.n

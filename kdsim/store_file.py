@@ -51,11 +51,16 @@ CREATE TABLE chunks (
 
 def check_place(path: Path, mode: str) -> None:
     """Refuse a path where no store is, or where none can be."""
-    if path.is_dir():
+    try:
+        folder, exists, parent = path.is_dir(), path.exists(), path.parent.is_dir()
+    except (OSError, ValueError) as error:  # e.g. a name too long, a NUL in it
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(f"{path}: cannot be used: {reason}") from None
+    if folder:
         raise StoreError(f"{path}: is a folder; a store is a file, e.g. {path / 'sweep.sqlite'}")
-    if mode == "r" and not path.exists():
+    if mode == "r" and not exists:
         raise StoreError(f"{path}: no such store")
-    if not path.parent.is_dir():
+    if not parent:
         raise StoreError(f"{path}: the folder {path.parent} does not exist")
 
 

@@ -122,6 +122,8 @@ def _chosen(
     scenario: Scenario, policies: Sequence[str] | None, replications: int | None
 ) -> Scenario:
     changes: dict[str, Any] = {}
+    if isinstance(policies, str):
+        raise ScenarioError(f"must be a list of policies (got {policies!r})", field="policies")
     if policies:
         for policy in policies:
             if not isinstance(policy, str):

@@ -174,6 +174,8 @@ def difference_table(
         if row["ci_method"] == "exact" and row["mean"] == 0:
             direction = "equal"
         needed = "no difference" if row["needed"] >= 2**62 else f"needs n = {row['needed']:,}"
+        if row["ci_method"] == "none":
+            needed = "one pair tells nothing"
         table.add_row(
             *(swept(row[name]) for name in fields),
             str(row["policy"]),

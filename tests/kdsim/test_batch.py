@@ -115,6 +115,46 @@ def test_more_static_cores_than_there_are_is_refused():
         batch.makespans(kdsim.load_scenario("paper-1to1"), "static:9", 0, 10_000)
 
 
+@pytest.mark.parametrize("wrong", [-1, 1.5, "7", 2**64])
+def test_counts_that_are_no_legal_whole_numbers_are_refused(wrong):
+    for call, field in (
+        (kdsim.simulate, "seed"),
+        (kdsim.simulate, "replication"),
+        (kdsim.simulate_many, "seed"),
+        (kdsim.simulate_many, "replications"),
+    ):
+        with pytest.raises(kdsim.ScenarioError, match=f"{field}: must be a whole number"):
+            call("paper-1to1", "random", **{field: wrong})
+    for field in ("seed", "replications"):
+        with pytest.raises(kdsim.ScenarioError, match=f"{field}: must be a whole number"):
+            kdsim.compare("paper-1to1", ["random"], **{field: wrong})
+
+
 def test_no_replications_are_refused():
     with pytest.raises(kdsim.ScenarioError, match="replications"):
         kdsim.simulate_many("paper-1to1", "random", replications=0)
+
+
+@pytest.mark.parametrize("call", [kdsim.compare, kdsim.sweep])
+def test_a_name_where_a_list_of_policies_is_wanted_is_refused(call):
+    with pytest.raises(kdsim.ScenarioError, match="list of policies"):
+        call("paper-1to1", policies="greedy")
+
+
+@pytest.mark.usefixtures("always_compiled")
+def test_bounds_agree_to_the_last_bit_where_computation_must_come_first():
+    # No data in the first cycle and one batch held: the string begins with a climb.
+    scenario = kdsim.Scenario(
+        name="climb",
+        device={
+            "cores": 3,
+            "compute": {"model": "amdahl", "rate1": 0.57, "serial": 0.0},
+            "communication": {"model": "table", "cores": [1, 2, 3], "rates": [2.9, 3.0, 3.1]},
+        },
+        workload={"cycles": 2, "comm": [0.0, 1.97], "forward": [2.75, 0.75], "backward": 2.5},
+        extensions={"prefetch": 1, "noise": 1.0},
+    )
+    slow, compiled = (
+        play(scenario, "greedy", 0, 50)[1] for play in (batch._by_simpy, batch.makespans)
+    )
+    assert np.array_equal(compiled, slow)

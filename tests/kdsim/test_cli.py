@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from broken_scenarios import BASE
@@ -202,10 +203,54 @@ def test_a_place_that_cannot_be_written_is_told(small, tmp_path):
     assert "Traceback" not in answer.err
 
 
+def test_a_name_too_long_for_the_system_is_told_with_the_name(small):
+    long, store = "x" * 300, "s.sqlite"
+    assert call("sweep", small, "-s", store).code == 0
+    for arguments in (
+        ("compare", small, "-o", f"{long}.png"),
+        ("run", small, "--trace-out", f"{long}.json"),
+        ("run", small, "--timeline-out", f"{long}.csv"),
+        ("sweep", small, "-s", long),
+        ("export", long),
+        ("export", store, "-o", f"{long}.csv"),
+        ("report", store, "-o", f"{long}.html"),
+        ("compare", small, "-o", f"{long}/fig.png"),
+    ):
+        answer = call(*arguments)
+        assert answer.code == 2, answer
+        assert answer.err.splitlines()[-1].startswith(f"kdsim: {long}")
+        assert answer.err.endswith(": File name too long\n")
+
+
+def test_what_stood_in_a_table_stays_until_the_new_one_is_whole(small, tmp_path, monkeypatch):
+    assert call("sweep", small, "-s", "s.sqlite").code == 0
+    (tmp_path / "t.csv").write_text("old")
+
+    def disk_is_full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", disk_is_full)
+    for arguments in (("export", "s.sqlite"), ("export", "s.sqlite", "--against", "greedy")):
+        answer = call(*arguments, "-o", "t.csv")
+        assert answer.code == 2, answer
+        assert answer.err == "kdsim: t.csv: cannot be written: No space left on device\n"
+    assert call("run", small, "--timeline-out", "t.csv").code == 2
+    assert (tmp_path / "t.csv").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir() if "t.csv" in path.name) == ["t.csv"]
+
+
 def test_without_a_command_the_help_is_shown():
     answer = call()
     assert answer.code == 2
     assert "Usage: kdsim" in answer.err
+
+
+def test_a_sweep_whose_runs_all_fail_says_why_though_a_figure_was_asked_for(small, tmp_path):
+    answer = call("sweep", small, "-p", "static:9", "-o", "fig.png", "-o", "t.csv")
+    assert answer.code == 1
+    assert "policy static:9 asks for 9 communication cores" in answer.err
+    assert "failed" in (tmp_path / "t.csv").read_text()
+    assert not (tmp_path / "fig.png").exists()
 
 
 # --- changes --------------------------------------------------------------------------------------
@@ -218,6 +263,16 @@ def test_set_changes_fields_and_takes_them_out_of_the_sweep():
     (row,) = json.loads(changed)["rows"]
     assert "device.cores" not in row
     assert row["mean"] == found["rows"][0]["mean"]
+
+
+def test_an_amount_that_is_set_is_not_undone_by_a_swept_ratio(small, tmp_path):
+    (tmp_path / "ratios.yaml").write_text(
+        (tmp_path / small).read_text() + 'sweep: {workload.ratio: ["1:1", "2:1"]}\n'
+    )
+    for change in ("workload.comm=50", "workload.forward=50", "workload.backward=50"):
+        arguments = ("-p", "greedy", "--json", "--set", change)
+        (row,) = json.loads(call("compare", "ratios.yaml", *arguments).out)["rows"]
+        assert row == json.loads(call("compare", small, *arguments).out)["rows"][0]
 
 
 def test_set_takes_null_ratios_and_exponents(small):
@@ -255,6 +310,7 @@ HEAVY = ["torch", "pandas", "scipy", "matplotlib", "numba", "dask", "distributed
 LIGHT = ["numpy", "pydantic", "simpy", "rich", "click"]
 LOADED = """
 import sys
+from pathlib import Path
 sys.argv = ["kdsim", *{arguments!r}]
 from kdsim.cli import main
 try:
@@ -295,6 +351,7 @@ def test_importing_kdsim_loads_nothing_heavy():
 
 WITHOUT = """
 import sys
+from pathlib import Path
 class Missing:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == {missing!r}:
@@ -394,6 +451,7 @@ def test_a_full_disk_is_told(arguments, small, tmp_path):
 
 WAITS = """
 import sys
+from pathlib import Path
 from kdsim import Decision, Policy
 class Mine(Policy):
     name = "mine"

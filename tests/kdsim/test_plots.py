@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from scipy import stats
 
 import kdsim
 from kdsim import plots
@@ -277,6 +278,16 @@ def test_a_heat_map_writes_the_uncertainty_of_varying_gaps(grid):
     assert {t.get_text() for t in ax.texts} == {f"22.22\n± {half:.2f}"}
     (mesh,) = [c for c in ax.collections if c.get_array() is not None]
     assert mesh.get_clim() == (0.0, 50.0)
+
+
+def test_under_noise_the_uncertainty_of_a_gap_is_that_of_the_gaps_not_of_the_makespans(scenario):
+    bounds = np.array([5.0, 10.0, 20.0, 40.0])
+    gaps = np.array([0.10, 0.11, 0.12, 0.13])
+    point = {"device.cores": 6, "workload.ratio": "1:1"}
+    frame = Comparison(scenario, [sample(point, "greedy", bounds * (1 + gaps), bounds)]).frame
+    (words,) = plots.gap_heatmap(frame, "device.cores", "workload.ratio", "greedy").texts
+    low, high = stats.ttest_1samp(100 * gaps, 0.0).confidence_interval()
+    assert words.get_text() == f"11.50\n± {(high - low) / 2:.2f}"
 
 
 def test_a_heat_map_refuses_what_it_cannot_place(grid):

@@ -28,6 +28,7 @@ def assert_refused(answer, place, words):
     assert "Traceback" not in answer.err
     assert all(line.startswith("kdsim: ") for line in answer.err.splitlines())
     assert place in answer.err
+    assert "legal path" not in answer.err
     for word in words:
         assert word in answer.err
 
@@ -99,6 +100,7 @@ def test_a_device():
 
 def test_a_name_too_long_for_the_system(tmp_path):
     refused(tmp_path / ("x" * 5000), "cannot be read")
+    refused("x" * 300, "cannot be read")
 
 
 def test_a_dangling_link(tmp_path):

@@ -351,3 +351,27 @@ def test_paired_differences_come_from_the_store(tmp_path):
         a, b = samples[row["device.cores"], row["policy"]], samples[row["device.cores"], "optimal"]
         assert row["n"] == 6
         assert row["mean"] == pytest.approx(np.mean(a - b))
+
+
+@pytest.mark.parametrize("more", [1, 2, 4, 6])
+def test_differences_pair_the_replications_that_both_policies_have(tmp_path, more):
+    noisy = small(extensions={"noise": 0.2})
+    sweep(noisy, tmp_path / "s.sqlite", policies=["random"])
+    sweep(noisy, tmp_path / "s.sqlite", policies=["greedy"], replications=more)
+    with Store.open(tmp_path / "s.sqlite") as store:
+        rows = store.comparison().differences("random")
+        samples = {(s.point["device.cores"], s.policy): s.makespans for s in store.samples()}
+    assert [row["n"] for row in rows] == [more] * 3
+    for row in rows:
+        cores = row["device.cores"]
+        pairs = samples[cores, "greedy"] - samples[cores, "random"][:more]
+        assert row["mean"] == pytest.approx(np.mean(pairs))
+        assert (row["ci_method"] == "none") == (more == 1)
+
+
+def test_differences_leave_out_points_at_which_the_reference_failed(tmp_path, own_policies):
+    reference = f"{own_policies}:FailsOnThree"
+    sweep(small(), tmp_path / "s.sqlite", policies=["optimal", reference])
+    with Store.open(tmp_path / "s.sqlite") as store:
+        rows = store.comparison().differences(reference)
+    assert [row["device.cores"] for row in rows] == [2, 4]

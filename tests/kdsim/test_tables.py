@@ -104,6 +104,14 @@ def test_differences_say_whether_they_are_told_apart():
     assert "difference to optimal" in answer.out
 
 
+def test_one_pair_is_not_called_no_difference():
+    answer = call("compare", "paper-1to1", "-n", 1, "--against", "optimal", "-p", "optimal",
+                  "-p", "random", "--set", "device.cores=8")  # fmt: skip
+    assert answer.code == 0
+    assert "not told apart, one pair tells nothing" in answer.out
+    assert "no difference" not in answer.out
+
+
 def test_equal_policies_are_equal():
     answer = call("compare", "paper-1to1", "--against", "comm-priority", "-p", "comm-priority",
                   "-p", "comp-priority", "--set", "device.cores=8")  # fmt: skip
