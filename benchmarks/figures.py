@@ -9,8 +9,13 @@ from pathlib import Path
 
 import kdsim
 from kdsim import plots
+from kdsim.scenario import with_fields
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+PROFILES = Path(__file__).resolve().parent / "results" / "learning"
+#: MB a second, 2 Mbit/s; and batches of 128 a second of the host that recorded the profiles, on one
+#: core (``calibration/traces/epyc-2core.curves.yaml``).
+LINK_MB_S, HOST_RATE = 0.25, 55.3
 
 
 def main():
@@ -24,6 +29,12 @@ def main():
     plots.save(paper.plot(value="gap"), DOCS / "paper-1to1-gap.png")
     for policy in ("greedy", "optimal"):
         plots.save(kdsim.simulate("paper-1to1", policy).plot(), DOCS / f"timeline-{policy}.png")
+    device = with_fields(
+        kdsim.load_scenario("measured-8virtual"), {"extensions.link_rate": LINK_MB_S}
+    )
+    runs = [PROFILES / f"edge-1-{method}.csv" for method in ("baseline", "aflkd-reverse")]
+    learned = kdsim.learning_curves(device, runs, profile_rate=HOST_RATE)
+    plots.save(learned.plot(), DOCS / "learning.png")
     plots.save(plots.curves(kdsim.load_scenario("paper-1to1")), DOCS / "curves.png")
 
 

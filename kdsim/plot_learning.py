@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from kdsim.plot_lines import BOUND_LINE, bound_handle, interval_handle, policy_handle
+from kdsim.plot_lines import BOUND_LINE, interval_handle, policy_handle
 from kdsim.plot_style import INK, MUTED, PAPER, add_legend, new_panels, policy_style, title
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def learning(
         heading = [curves.scenario.name, profile] if len(profiles) == 1 else [profile]
         title(at, ": ".join(heading))
     handles: list[Any] = [policy_handle(n, policy_style(n, names), line=True) for n in names]
-    handles.append(bound_handle({curves.bound_kind}, line=True))
+    handles.append(Line2D([], [], label="earliest possible (proven)", **BOUND_LINE))
     handles.append(
         Line2D([], [], color=MUTED, linestyle=(0, (1, 2)), label=f"{100 * target:.1f} %")
     )

@@ -95,13 +95,13 @@ def learning_table(result: LearningCurves, target: float | None = None) -> Table
         title=f"{device.name}, {device.device.cores} cores: seconds until test accuracy "
         f"{100 * rows[0]['target']:.1f} %{which}; seed {device.seed}",
         title_justify="left",
-        caption="CI: Student t over replications; exact: nothing random. Late = mean / "
-        + f"{result.bound_kind} - 1. Accuracies are known at the ends of epochs.",
+        caption="CI: Student t over replications; exact: nothing random. Earliest: no schedule can "
+        "be there before. Late = mean / earliest - 1. Accuracies are known at the ends of epochs.",
         caption_justify="left",
     )
     table.add_column("profile", no_wrap=True)
     table.add_column("policy", no_wrap=True)
-    for header in ("cycles", "accuracy", "mean", "95 % CI", "n", result.bound_kind, "late"):
+    for header in ("cycles", "accuracy", "mean", "95 % CI", "n", "earliest", "late"):
         table.add_column(header, justify="right", no_wrap=True)
     last = None
     for row in rows:
