@@ -56,6 +56,8 @@ class BenchSettings:
     virtual_cores : int or None
         Number of fractional shares that stand in for cores, instead of pinning.
     tls : Tls or None
+    wish : mapping or None
+        What the streams ask the teacher for when they connect.
     timeout_s : float
         Longest wait for any single task before the bench is declared stalled.
     reconnect_s : float
@@ -72,6 +74,7 @@ class BenchSettings:
     virtual_cores: int | None = None
     prefer_cgroup: bool = True
     tls: Tls | None = None
+    wish: Mapping[str, Any] | None = None
     timeout_s: float = 60.0
     reconnect_s: float = 5.0
 
@@ -172,6 +175,7 @@ class Bench:
             stream = {
                 "address": self.teacher.address,
                 "tls": settings.tls,
+                "wish": settings.wish,
                 "timeout_s": settings.timeout_s,
                 "reconnect_s": settings.reconnect_s,
             }

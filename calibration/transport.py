@@ -17,7 +17,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from calibration.wire import (
     receive_frame,
     send_frame,
 )
-from kdsim.errors import TransportError
+from kdsim.errors import KdsimError, TransportError
 
 _MAX_GREETING_BYTES = 64 * 2**10
 _SOCKET_BUFFER = 2**20
@@ -89,6 +89,10 @@ class Tls:
 #: Given (kind, batch, chunk), returns payload and CRC-32, or None when there is no such chunk.
 Source = Callable[[int, int, int], "tuple[bytes | memoryview, int | None] | None"]
 
+#: Given what a client asks for when it connects, returns the source and the greeting meant for it;
+#: refuses by raising a KdsimError.
+Select = Callable[[dict[str, Any]], "tuple[Source, dict[str, Any]]"]
+
 
 class KnowledgeServer:
     """Serves a teacher's knowledge to any number of streams, each in its own thread.
@@ -99,6 +103,8 @@ class KnowledgeServer:
         What to send; called from several threads.
     greeting : dict
         JSON values told to every client on connecting.
+    select : Select, optional
+        Serves clients that ask for something of their own; without it they are refused.
     host, port : str, int
         Loopback and any free port by default.
     tls : Tls, optional
@@ -112,14 +118,15 @@ class KnowledgeServer:
         source: Source,
         greeting: dict[str, Any],
         *,
+        select: Select | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         tls: Tls | None = None,
         timeout_s: float = 20.0,
         idle_s: float = 600.0,
     ) -> None:
-        self._source = source
-        self._greeting = json.dumps(greeting).encode()
+        self._common = source, greeting
+        self._select = select
         self._timeout_s, self._idle_s = timeout_s, idle_s
         self._context = tls.context(server=True) if tls else None
         self._closing = threading.Event()
@@ -175,11 +182,9 @@ class KnowledgeServer:
                 client = self._context.wrap_socket(client, server_side=True)
             with self._lock:
                 self._clients[key] = client
-            if receive_frame(client, max_bytes=_MAX_GREETING_BYTES).type != FrameType.HELLO:
-                raise TransportError(f"{peer_name(client)}: must begin with a greeting")
-            send_frame(client, FrameType.WELCOME, self._greeting)
+            source = self._welcome(client)
             while not self._closing.is_set():
-                self._answer(client)
+                self._answer(client, source)
         except (TransportError, OSError) as error:
             if not self._closing.is_set():
                 del self.refusals[:-50]
@@ -189,13 +194,33 @@ class KnowledgeServer:
                 self._clients.pop(key, None)
             client.close()
 
-    def _answer(self, client: socket.socket) -> None:
+    def _welcome(self, client: socket.socket) -> Source:
+        hello = receive_frame(client, max_bytes=_MAX_GREETING_BYTES)
+        if hello.type != FrameType.HELLO:
+            raise TransportError(f"{peer_name(client)}: must begin with a greeting")
+        wish = _json_object(client, hello, "greeting") if hello.payload else {}
+        try:
+            source, greeting = self._chosen(wish)
+        except KdsimError as error:
+            send_frame(client, FrameType.REFUSAL, str(error).encode()[:_MAX_GREETING_BYTES])
+            raise TransportError(f"{peer_name(client)}: refused: {error}") from error
+        send_frame(client, FrameType.WELCOME, json.dumps(greeting).encode())
+        return source
+
+    def _chosen(self, wish: dict[str, Any]) -> tuple[Source, dict[str, Any]]:
+        if not wish:
+            return self._common
+        if self._select is None:
+            raise TransportError("it serves one thing to all and knows no study")
+        return self._select(wish)
+
+    def _answer(self, client: socket.socket, source: Source) -> None:
         client.settimeout(self._idle_s)
         frame = receive_frame(client, max_bytes=0)
         client.settimeout(self._timeout_s)
         if frame.type != FrameType.REQUEST:
             raise TransportError(f"{peer_name(client)}: expected a request, got {frame.type.name}")
-        found = self._source(frame.kind, frame.batch, frame.chunk)
+        found = source(frame.kind, frame.batch, frame.chunk)
         names = {"kind": frame.kind, "batch": frame.batch, "chunk": frame.chunk}
         if found is None:
             send_frame(client, FrameType.REFUSAL, b"no such chunk", **names)
@@ -246,6 +271,8 @@ class KnowledgeStream:
     reconnect_s : float
         How long to keep trying after a drop before giving up; 0 tries once.
     tls : Tls, optional
+    wish : mapping, optional
+        JSON values that tell the teacher what this stream is for; nothing by default.
 
     Attributes
     ----------
@@ -262,7 +289,9 @@ class KnowledgeStream:
         timeout_s: float = 20.0,
         reconnect_s: float = 0.0,
         tls: Tls | None = None,
+        wish: Mapping[str, Any] | None = None,
     ) -> None:
+        self._wish = json.dumps(dict(wish)).encode() if wish else b""
         self._address, self._timeout_s, self._reconnect_s = address, timeout_s, reconnect_s
         self._context = tls.context(server=False) if tls else None
         self._buffer = bytearray()
@@ -384,7 +413,7 @@ class KnowledgeStream:
                 _tune(sock)
                 if self._context is not None:
                     sock = self._context.wrap_socket(sock, server_hostname=host)
-                self.greeting = _greet(sock)
+                self.greeting = _greet(sock, self._wish)
                 self._socket = sock
                 return
             except ssl.SSLCertVerificationError as error:
@@ -392,6 +421,9 @@ class KnowledgeStream:
                 raise TransportError(
                     f"teacher {host}:{port}: its certificate is not trusted: {error.verify_message}"
                 ) from error
+            except _RefusedError:
+                _close(sock)  # it will not say otherwise the next time
+                raise
             except (OSError, TransportError) as error:
                 _close(sock)
                 if time.monotonic() + pause > give_up:
@@ -407,18 +439,29 @@ def _close(sock: socket.socket | None) -> None:
         sock.close()
 
 
-def _greet(sock: socket.socket) -> dict[str, Any]:
-    send_frame(sock, FrameType.HELLO)
+class _RefusedError(TransportError):
+    """The teacher is there and does not serve what is asked for."""
+
+
+def _greet(sock: socket.socket, wish: bytes) -> dict[str, Any]:
+    send_frame(sock, FrameType.HELLO, wish)
     frame = receive_frame(sock, max_bytes=_MAX_GREETING_BYTES)
+    if frame.type == FrameType.REFUSAL:
+        reason = bytes(frame.payload).decode(errors="replace")
+        raise _RefusedError(f"teacher {peer_name(sock).removeprefix('peer ')} refuses: {reason}")
     if frame.type != FrameType.WELCOME:
         raise TransportError(f"{peer_name(sock)}: expected a welcome, got {frame.type.name}")
+    return _json_object(sock, frame, "welcome")
+
+
+def _json_object(sock: socket.socket, frame: Frame, what: str) -> dict[str, Any]:
     try:
-        greeting = json.loads(bytes(frame.payload))
-    except ValueError as error:
-        raise TransportError(f"{peer_name(sock)}: its welcome is not JSON") from error
-    if not isinstance(greeting, dict):
-        raise TransportError(f"{peer_name(sock)}: its welcome must be a JSON object")
-    return greeting
+        found = json.loads(bytes(frame.payload))
+    except (ValueError, RecursionError) as error:
+        raise TransportError(f"{peer_name(sock)}: its {what} is not JSON") from error
+    if not isinstance(found, dict):
+        raise TransportError(f"{peer_name(sock)}: its {what} must be a JSON object")
+    return found
 
 
 def readable_file(path: str | os.PathLike[str]) -> str:

@@ -53,7 +53,8 @@ def progress_bar(title: str) -> Iterator[Progress]:
         yield update
 
 
-def _tls(ca: str | None, certificate: str | None = None, key: str | None = None) -> Any:
+def tls_files(ca: str | None, certificate: str | None = None, key: str | None = None) -> Any:
+    """Gather PEM files into a `Tls`, or None without any; a missing one is named."""
     from calibration.transport import Tls, readable_file
 
     files = [None if name is None else readable_file(name) for name in (certificate, key, ca)]
@@ -109,7 +110,7 @@ def collect(
     try:
         with progress_bar("measuring") as progress:
             trace = run(
-                output, settings, resume=resume, progress=progress, tls=_tls(tls_ca),
+                output, settings, resume=resume, progress=progress, tls=tls_files(tls_ca),
                 teacher_address=parse_address(teacher) if teacher else None,
             )  # fmt: skip
     except KeyboardInterrupt:
@@ -381,7 +382,7 @@ def serve(bind: str, port: int, tls_cert: str | None, tls_key: str | None) -> No
     from calibration.bench_student import logit_bank
     from calibration.transport import KnowledgeServer
 
-    tls = _tls(None, tls_cert, tls_key)
+    tls = tls_files(None, tls_cert, tls_key)
     source, greeting = logit_bank({})
     with KnowledgeServer(source, greeting, host=bind, port=port, tls=tls) as server:
         click.echo(f"serving on {server.address[0]}:{server.address[1]}; Ctrl-C ends", err=True)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from calibration.transport import Tls
+    from calibration.workloads.edge_kd import EdgeConfig
 
 
 @click.command(name="edge-kd")
@@ -61,6 +66,19 @@ import click
     help="Who gets the cores; any policy of the simulator.",
 )
 @click.option(
+    "--teacher",
+    metavar="HOST:PORT",
+    help="A teacher elsewhere (the same command with --serve).  [default: one of our own]",
+)
+@click.option("--tls-ca", type=click.Path(), help="PEM file that the teacher's certificate is of.")
+@click.option(
+    "--serve",
+    metavar="HOST:PORT",
+    help="Be the teacher: listen on this address (127.0.0.1:PORT for this machine alone).",
+)
+@click.option("--tls-cert", type=click.Path(), help="PEM certificate, to serve with TLS.")
+@click.option("--tls-key", type=click.Path(), help="PEM key, to serve with TLS.")
+@click.option(
     "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -70,7 +88,17 @@ import click
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result for machines.")
 def command(
-    methods: str, seeds: int, policy: str, output: Path, as_json: bool, **values: Any
+    methods: str,
+    seeds: int,
+    policy: str,
+    teacher: str | None,
+    tls_ca: str | None,
+    serve: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    output: Path,
+    as_json: bool,
+    **values: Any,
 ) -> None:
     r"""Distil from a teacher process over TCP while a policy shares the cores.
 
@@ -78,15 +106,26 @@ def command(
     a cost profile of every run, which a scenario takes as its workload. A study that was stopped
     goes on where it was.
 
+    The teacher may run on another machine: give both the same options, one --serve and the other
+    --teacher.
+
     \b
-    Example:
+    Examples:
         kdsim workload edge-kd --methods none,response --seeds 5 -o study
+        kdsim workload edge-kd --serve 0.0.0.0:7071 -o cloud      # on the cloud
+        kdsim workload edge-kd --teacher cloud.local:7071         # on the edge
     """
-    from calibration.commands.calibrate import progress_bar
+    from calibration.commands.calibrate import progress_bar, tls_files
+    from calibration.transport import parse_address
     from calibration.workloads.edge_kd import EdgeConfig
     from calibration.workloads.edge_kd_study import run_study
 
     config = EdgeConfig(**values)
+    if serve is not None:
+        if teacher is not None:
+            raise click.UsageError("--serve and --teacher exclude each other")
+        _serve(config, output, parse_address(serve), tls_files(None, tls_cert, tls_key))
+        return
     try:
         with progress_bar("edge-kd") as progress:
             result = run_study(
@@ -95,6 +134,8 @@ def command(
                 methods=[name.strip() for name in methods.split(",") if name.strip()],
                 seeds=range(seeds),
                 policy=policy,
+                teacher_address=parse_address(teacher) if teacher else None,
+                tls=tls_files(tls_ca),
                 progress=progress,
             )
     except KeyboardInterrupt:
@@ -106,6 +147,27 @@ def command(
         click.echo(json.dumps(result, sort_keys=True))
         return
     _print(result, output)
+
+
+def _serve(config: EdgeConfig, folder: Path, address: tuple[str, int], tls: Tls | None) -> None:
+    from calibration.transport import KnowledgeServer
+    from calibration.workloads.edge_kd import serve_study
+
+    try:
+        select = serve_study(config, folder)
+
+        def nothing(*_: int) -> None:
+            return None  # for a client that does not say which run it is for
+
+        common = {"serves": "edge-kd"}
+        with KnowledgeServer(
+            nothing, common, select=select, host=address[0], port=address[1], tls=tls
+        ) as server:
+            click.echo(f"serving on {server.address[0]}:{server.address[1]}; Ctrl-C ends", err=True)
+            while True:
+                time.sleep(3600)
+    except KeyboardInterrupt:
+        return
 
 
 def _print(result: dict[str, Any], output: Path) -> None:

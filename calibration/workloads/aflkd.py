@@ -196,7 +196,9 @@ class _Student:
         optimizers: list[torch.optim.Optimizer] = [self.optimizer]
         if self.temperature is not None:
             optimizers += self.temperature.optimizers()
+        start = time.perf_counter()
         inputs, forward = self._inputs(lesson)
+        prefix_s = time.perf_counter() - start
         purpose = (lesson.size, epoch)
         order = batches(
             len(lesson.images),
@@ -223,6 +225,9 @@ class _Student:
             self.frozen,
             None if test is None else accuracy(predict(self.network, test[0]), test[1]),
         )
+        # The frozen prefix, where it was computed for this epoch, is part of its forward passes.
+        for step, images in enumerate(measure.images):
+            measure.forward_s[step] += prefix_s * images / len(lesson.images)
         self._add_cycles(lesson, epoch, order, measure, record)
         self.run.epochs.append(record)
         return record

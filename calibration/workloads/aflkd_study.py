@@ -145,6 +145,7 @@ def write_depth_profiles(config: StudyConfig, dataset: Dataset, folder: Path) ->
             seed=0,
             notes={
                 "epoch": "frozen layers + 1",
+                "forward_s": "without the frozen layers, whose features are computed beforehand",
                 "images": "synthetic: times do not depend on them",
             },
         )

@@ -3,9 +3,10 @@
 A teacher process (the cloud) infers on public data and streams its knowledge; the student process
 (the edge) has private labelled data and the same public images, and trains with
 ``L = alpha*CE(private) + (1 - alpha)*Ld(public)``. A cycle is one Comm (the knowledge of a public
-batch), one Forward and one Backward; a policy shares the cores while they run. The processes are
-those of ``calibration.bench``, the controller is ``calibration.replay``; the study over seeds and
-methods is ``calibration.workloads.edge_kd_study``.
+batch), one Forward and one Backward; a policy shares the cores while they run. The teacher is a
+process here or a server elsewhere (:func:`serve_study`). The processes are those of
+``calibration.bench``, the controller is ``calibration.replay``; the study over seeds and methods is
+``calibration.workloads.edge_kd_study``.
 
 References
 ----------
@@ -16,6 +17,7 @@ network, 2015.
 from __future__ import annotations
 
 import math
+import threading
 import time
 import zlib
 from collections.abc import Sequence
@@ -30,8 +32,9 @@ from torch.nn import functional
 
 from calibration.bench import MAX_BATCHES
 from calibration.bench_processes import Shared
-from calibration.transport import Source
+from calibration.transport import Select, Source
 from calibration.wire import Knowledge, matrix_payload
+from calibration.workloads.checkpoints import differences
 from calibration.workloads.datasets import Dataset, Split, load, split
 from calibration.workloads.knowledge import FeatureProjection, feature_loss, relation_loss
 from calibration.workloads.losses import MEASURES, distillation_loss
@@ -227,6 +230,70 @@ def build_source(spec: dict[str, Any]) -> tuple[Source, dict[str, Any]]:
 
     greeting = {"columns": known.shape[1], "chunk_rows": config.batch, "knowledge": method}
     return source, greeting
+
+
+#: What the teacher's answers depend on; all else is the edge's own business.
+_SERVED = (
+    "data", "student", "teacher_images", "private_images", "public_images", "teacher_epochs",
+    "epochs", "batch",
+)  # fmt: skip
+
+
+def wish_of(config: EdgeConfig, method: str, seed: int, data_sha256: str) -> dict[str, Any]:
+    """Return what an edge asks a teacher elsewhere for: JSON values, checked by its `serve_study`.
+
+    Parameters
+    ----------
+    config : EdgeConfig
+    method : str
+    seed : int
+    data_sha256 : str
+        Digest of the edge's data set: both sides must mean the same images.
+    """
+    study = {name: getattr(config, name) for name in _SERVED}
+    return {"edge-kd": {**study, "data_sha256": data_sha256}, "method": method, "seed": seed}
+
+
+def serve_study(config: EdgeConfig, folder: Path) -> Select:
+    """Train the teacher, or load it, and serve every method and seed of a study.
+
+    Parameters
+    ----------
+    config : EdgeConfig
+        The edge must be run with the same data, student, images, epochs and batch.
+    folder : path
+        Holds the teacher's checkpoint.
+
+    Returns
+    -------
+    Select
+        For a ``KnowledgeServer``. Greetings also tell the teacher's test accuracy; an edge of
+        another study is refused with the first difference.
+    """
+    dataset = load(config.data, config.data_dir)
+    teacher = prepare_teacher(config, folder)
+    test = accuracy(predict(teacher, dataset.images("test")), dataset.labels("test"))
+    lock = threading.Lock()
+    built: dict[tuple[str, int], tuple[Source, dict[str, Any]]] = {}
+
+    def select(wish: dict[str, Any]) -> tuple[Source, dict[str, Any]]:
+        method, seed, study = (wish.get(key) for key in ("method", "seed", "edge-kd"))
+        if not (isinstance(study, dict) and isinstance(seed, int) and seed >= 0):
+            raise WorkloadError("it serves edge-KD studies; what is asked for is none")
+        check_methods([method])
+        ours = wish_of(config, method, seed, dataset.digest)["edge-kd"]
+        for key, served, asked in differences(ours, study):
+            raise WorkloadError(
+                f"its {key} is {served!r}, the edge's {asked!r}; start both with the same options"
+            )
+        with lock:  # several streams of one run connect at once
+            if (method, seed) not in built:
+                built.clear()  # an edge asks for one run after the other
+                source, greeting = build_source(spec_of(config, method, seed, folder))
+                built[method, seed] = source, {**greeting, "accuracy": test}
+            return built[method, seed]
+
+    return select
 
 
 def _knowledge(teacher: ConvNet, images: Tensor, method: str, student: str) -> np.ndarray:

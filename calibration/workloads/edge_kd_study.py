@@ -19,13 +19,14 @@ from calibration.bench_start import Teacher, TeacherProcess
 from calibration.device import take_cores
 from calibration.replay import LiveRun, replay
 from calibration.transport import KnowledgeStream, Tls
-from calibration.workloads.datasets import load
+from calibration.workloads.datasets import Dataset, load
 from calibration.workloads.edge_kd import (
     EdgeConfig,
     check_methods,
     parts_of,
     prepare_teacher,
     spec_of,
+    wish_of,
 )
 from calibration.workloads.profile import CycleCost, write_profile
 from calibration.workloads.results import (
@@ -36,11 +37,15 @@ from calibration.workloads.results import (
     summarise,
     write_json,
 )
+from calibration.workloads.training import accuracy, predict
+from kdsim.errors import TransportError
 from kdsim.plan import Plan
 from kdsim.registry import make_policy
 
 #: Header and shape of a knowledge frame on the wire.
 _FRAME_OVERHEAD_BYTES = 24 + 8
+#: Longest wait for a teacher's greeting (it may infer first) or for a task, seconds.
+_PATIENCE_S = 120.0
 #: Knowledge that the device holds at most, received and not yet used.
 _MEMORY_MB = 128.0
 
@@ -92,7 +97,7 @@ def run_once(
     rates : (array, array), optional
         Fitted r(c) and q(c), for policies that plan; proportional to the cores by default.
     teacher_address : (str, int), optional
-        A teacher elsewhere, serving this very configuration.
+        A teacher elsewhere (`serve_study`); it refuses another configuration than its own.
     tls : Tls, optional
         For a teacher elsewhere.
 
@@ -107,9 +112,11 @@ def run_once(
     """
     spec = spec_of(config, method, seed, folder)
     if teacher_address is not None:
-        with KnowledgeStream(teacher_address, tls=tls) as stream:
+        digest = load(config.data, config.data_dir).digest
+        wish = wish_of(config, method, seed, digest)
+        with KnowledgeStream(teacher_address, timeout_s=_PATIENCE_S, tls=tls, wish=wish) as stream:
             teacher = Teacher(teacher_address, stream.greeting)
-        return _loop(config, spec, teacher, policy, rates, tls)
+        return _loop(config, spec, teacher, policy, rates, tls, wish)
     with TeacherProcess("calibration.workloads.edge_kd:build_source", spec) as teacher:
         return _loop(config, spec, teacher, policy, rates, None)
 
@@ -117,6 +124,7 @@ def run_once(
 def _loop(
     config: EdgeConfig, spec: dict[str, Any], teacher: Teacher, policy: str,
     rates: tuple[np.ndarray, np.ndarray] | None, tls: Tls | None,
+    wish: dict[str, Any] | None = None,
 ) -> EdgeRun:  # fmt: skip
     cores = take_cores(None)
     total, n = len(cores), config.cycles
@@ -131,7 +139,8 @@ def _loop(
         most_threads=1,
         capacity_mb=held * teacher.chunk_mb,
         tls=tls,
-        timeout_s=120.0,
+        wish=wish,
+        timeout_s=_PATIENCE_S,
     )
     comm = 0.0 if spec["method"] == "none" else teacher.chunk_mb
     if rates is None:
@@ -184,6 +193,8 @@ def run_study(
     methods: Sequence[str] = ("none", "response", "feature", "relation"),
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     policy: str = "comm-priority",
+    teacher_address: tuple[str, int] | None = None,
+    tls: Tls | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run every method over the seeds and compare each with no distillation.
@@ -198,6 +209,10 @@ def run_study(
         Different ones of `METHODS`.
     seeds : sequence of int
     policy : str
+    teacher_address : (str, int), optional
+        A teacher elsewhere; without it one is trained and started here.
+    tls : Tls, optional
+        For a teacher elsewhere.
     progress : callable, optional
         Told ``(done, all, what)``.
 
@@ -216,26 +231,30 @@ def run_study(
     WorkloadError, TransportError, ResultError
         If a run fails or a result cannot be written.
     """
-    from calibration.workloads.training import accuracy, predict
-
     check_methods(methods)
     described = {**asdict(config), "data_dir": None}  # the same images, wherever they lie
     dataset = load(config.data, config.data_dir)
     # What can be known beforehand is, before the folder is claimed and the teacher trained.
     parts_of(config, dataset, seed=0)
     make_policy(policy)
-    claim_folder(folder, {**described, "policy": policy, "data_sha256": dataset.digest})
-    teacher = prepare_teacher(config, folder)
-    teacher_accuracy = accuracy(predict(teacher, dataset.images("test")), dataset.labels("test"))
     plan = [(method, seed) for seed in seeds for method in methods]
     ledger = RunLedger(folder / "runs.jsonl")
+    told = None
+    if teacher_address is not None and "teacher" not in ledger:
+        told = _told_accuracy(teacher_address, tls, wish_of(config, *plan[0], dataset.digest))
+    claim_folder(folder, {**described, "policy": policy, "data_sha256": dataset.digest})
+    if "teacher" not in ledger:
+        known = _own_accuracy(config, dataset, folder) if told is None else told
+        ledger.add("teacher", {"accuracy": known})
     for done, (method, seed) in enumerate(plan):
         key = f"{method}/{seed}"
         if progress is not None:
             progress(done, len(plan), key)
         if key in ledger:
             continue
-        run = run_once(config, method, seed, folder, policy=policy)
+        run = run_once(
+            config, method, seed, folder, policy=policy, teacher_address=teacher_address, tls=tls
+        )
         save_profile(run, config, method, seed, folder / f"profile-{method}-{seed}.csv")
         ledger.add(key, {"method": method, "seed": seed, "accuracy": run.accuracy})
     if progress is not None:
@@ -244,10 +263,25 @@ def run_study(
     others = [(method, "none") for method in methods if method != "none" and "none" in methods]
     result = {
         "manifest": manifest({**described, "policy": policy}, seeds=list(seeds), dataset=dataset),
-        "teacher_accuracy": teacher_accuracy,
+        "teacher_accuracy": ledger.runs["teacher"]["accuracy"],
         "rows": rows,
         "accuracy": summarise(rows, "accuracy", ["method"]),
         "differences": compare_pairs(rows, "accuracy", [], treatment="method", pairs=others),
     }  # fmt: skip
     write_json(folder / "result.json", result)
     return result
+
+
+def _own_accuracy(config: EdgeConfig, dataset: Dataset, folder: Path) -> float:
+    """Train or load the teacher and return its test accuracy, 0 to 1."""
+    teacher = prepare_teacher(config, folder)
+    return accuracy(predict(teacher, dataset.images("test")), dataset.labels("test"))
+
+
+def _told_accuracy(address: tuple[str, int], tls: Tls | None, wish: dict[str, Any]) -> float:
+    """Return the test accuracy that a teacher elsewhere tells, 0 to 1."""
+    with KnowledgeStream(address, timeout_s=_PATIENCE_S, tls=tls, wish=wish) as stream:
+        told = stream.greeting.get("accuracy")
+    if not isinstance(told, float) or not 0 <= told <= 1:
+        raise TransportError(f"teacher {address[0]}:{address[1]}: told no accuracy, got {told!r}")
+    return told

@@ -1,3 +1,6 @@
+import time
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -5,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from workload_data import stripes
 
+from calibration.workloads import aflkd
 from calibration.workloads.aflkd import METHODS, StudentConfig, frozen_layers, train_student
 from calibration.workloads.datasets import split
-from calibration.workloads.freezing import frozen_prefix
+from calibration.workloads.freezing import frozen_prefix, prefix_features
 from calibration.workloads.incremental import LessonConfig, make_lessons
 from calibration.workloads.networks import build_network
 from calibration.workloads.robustness import (
@@ -210,6 +214,24 @@ def test_cycles_carry_the_bytes_in_the_epoch_in_which_images_travel(teacher):
     assert [c.cycle for c in run.cycles] == list(range(1, len(run.cycles) + 1))
     augmented = student(teacher, given=given_, epochs=2, run={"training": {"augment": True}})
     assert sum(c.comm_bytes for c in augmented.cycles) == 2 * sum(sums)
+
+
+def test_cycles_hold_the_seconds_of_the_frozen_prefix(teacher, monkeypatch):
+    clock = SimpleNamespace(ahead=0.0, monotonic=time.monotonic)
+    clock.perf_counter = lambda: time.perf_counter() + clock.ahead
+
+    def slow(*arguments, **options):
+        clock.ahead += 1000.0
+        return prefix_features(*arguments, **options)
+
+    monkeypatch.setattr(aflkd, "time", clock)
+    monkeypatch.setattr(aflkd, "prefix_features", slow)
+    run = student(teacher, method="sslf")
+    by_epoch = [[c.forward_s for c in run.cycles if c.epoch == e] for e in range(1, 7)]
+    # Each lesson's first epoch computes the features, a batch of 8 its share of them.
+    assert [sum(seconds) >= 1000 for seconds in by_epoch] == [True, False, False] * 2
+    assert by_epoch[0] == pytest.approx([1000 / 3] * 3, rel=0.1)
+    assert by_epoch[3] == pytest.approx([1000 / 2] * 2, rel=0.1)
 
 
 def test_lessons_that_the_split_cannot_fill_are_refused(teacher):

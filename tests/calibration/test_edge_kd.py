@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from torch.nn import functional
 from calibration.bench_processes import Shared
 from calibration.commands.edge_kd import command
 from calibration.replay import LiveRun, Task
-from calibration.wire import payload_matrix
+from calibration.transport import KnowledgeServer, KnowledgeStream
+from calibration.wire import FrameType, payload_matrix, receive_frame, send_frame
 from calibration.workloads import edge_kd, edge_kd_study
 from calibration.workloads.datasets import load
 from calibration.workloads.edge_kd import EdgeConfig, EdgeStudent, build_source, spec_of
@@ -20,7 +23,7 @@ from calibration.workloads.edge_kd_study import EdgeRun, run_once, run_study, sa
 from calibration.workloads.networks import build_network
 from calibration.workloads.profile import read_profile
 from calibration.workloads.training import derive_seed, predict
-from kdsim.errors import UnknownPolicyError, WorkloadError
+from kdsim.errors import TransportError, UnknownPolicyError, WorkloadError
 
 CONFIG = EdgeConfig(
     teacher_images=200, private_images=40, public_images=64, teacher_epochs=1, epochs=2, batch=16
@@ -90,6 +93,76 @@ def test_features_and_relations_have_their_own_width(folder, method, columns):
     assert greeting["columns"] == columns
 
 
+# --- a teacher elsewhere --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def elsewhere(folder):
+    select = edge_kd.serve_study(CONFIG, folder)
+    with KnowledgeServer(lambda *_: None, {}, select=select) as server:
+        yield server.address
+
+
+def wish(config=CONFIG, method="response", seed=0):
+    return edge_kd.wish_of(config, method, seed, load("digits").digest)
+
+
+@pytest.mark.parametrize(("method", "seed"), [("response", 0), ("response", 3), ("feature", 0)])
+def test_a_teacher_elsewhere_serves_every_method_and_seed(folder, elsewhere, method, seed):
+    source, greeting = build_source(spec_of(CONFIG, method, seed, folder))
+    with KnowledgeStream(elsewhere, wish=wish(method=method, seed=seed)) as stream:
+        assert {k: stream.greeting[k] for k in greeting} == greeting
+        assert 0 <= stream.greeting["accuracy"] <= 1
+        stream.request(5, 0)
+        assert bytes(stream.receive().payload) == bytes(source(0, 5, 0)[0])
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            lambda: wish(replace(CONFIG, epochs=3)),
+            "refuses: its epochs is 2, the edge's 3; start both",
+        ),
+        (lambda: wish(seed=-1), "what is asked for is none"),
+        (lambda: wish(method="telepathy"), "methods must be different ones of"),
+        (lambda: {"edge-kd": [], "method": "none", "seed": 0}, "what is asked for is none"),
+        (lambda: {"something": "else"}, "what is asked for is none"),
+    ],
+)
+def test_an_edge_of_another_study_is_refused_at_once(elsewhere, asked, said):
+    with pytest.raises(TransportError, match=said):
+        KnowledgeStream(elsewhere, wish=asked(), reconnect_s=60.0)
+
+
+def test_the_edges_own_choices_are_no_difference(elsewhere):
+    own = replace(CONFIG, alpha=0.1, temperature=2.0, measure="js", rate=0.5, momentum=0.0)
+    KnowledgeStream(elsewhere, wish=wish(own)).close()
+
+
+def test_a_teacher_of_one_thing_refuses_a_study():
+    with (
+        KnowledgeServer(lambda *_: None, {}) as server,
+        pytest.raises(TransportError, match="serves one thing to all"),
+    ):
+        KnowledgeStream(server.address, wish=wish())
+
+
+def test_a_greeting_nested_without_end_is_refused(elsewhere):
+    with socket.create_connection(elsewhere, timeout=5) as client:
+        send_frame(client, FrameType.HELLO, b"[" * 60_000)
+        with pytest.raises(TransportError, match="closed the connection"):
+            receive_frame(client)
+
+
+def test_an_absent_teacher_leaves_the_folder_free(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+    with pytest.raises(TransportError, match="cannot connect"):
+        run_study(CONFIG, tmp_path, seeds=[0], teacher_address=address)
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- the edge -------------------------------------------------------------------------------------
 
 
@@ -154,8 +227,6 @@ def test_training_lowers_the_loss_for_every_kind_of_knowledge(folder, method):
     ],
 )
 def test_an_impossible_configuration_is_refused(change, said):
-    from dataclasses import replace
-
     with pytest.raises(WorkloadError, match=said):
         replace(CONFIG, **change)
 
@@ -223,6 +294,17 @@ def test_the_real_loop_gives_the_same_weights_whatever_the_policy(folder, tmp_pa
 
 
 @pytest.mark.slow
+def test_a_study_with_a_teacher_elsewhere_is_the_same_study(folder, elsewhere, tmp_path):
+    methods = ("response", "relation")
+    here = run_study(CONFIG, tmp_path / "here", methods=methods, seeds=[0])
+    there = run_study(
+        CONFIG, tmp_path / "there", methods=methods, seeds=[0], teacher_address=elsewhere
+    )
+    assert there == here
+    assert not (tmp_path / "there" / "teacher.pt").exists()
+
+
+@pytest.mark.slow
 def test_little_memory_changes_who_waits_but_no_weight(folder, monkeypatch):
     plenty = run_once(CONFIG, "response", 0, folder)
     monkeypatch.setattr(edge_kd_study, "_MEMORY_MB", 0.0)
@@ -252,6 +334,8 @@ def test_the_command_explains_itself_and_refuses_nonsense(tmp_path):
     assert isinstance(result.exception, WorkloadError)
     result = CliRunner().invoke(command, ["-o", str(tmp_path), "--methods", "none, telepathy"])
     assert "got none, telepathy" in str(result.exception)
+    result = CliRunner().invoke(command, ["--serve", "a:1", "--teacher", "b:2"])
+    assert (result.exit_code, "exclude each other" in result.stderr) == (2, True)
 
 
 def test_an_interrupt_ends_with_130_and_names_the_folder(tmp_path, monkeypatch):
