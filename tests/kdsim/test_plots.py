@@ -271,6 +271,23 @@ def test_a_heat_map_holds_each_gap_at_its_place(scenario):
     assert (tick_labels(ax.xaxis), tick_labels(ax.yaxis)) == (["6", "8"], ["1:1", "2:1"])
 
 
+def test_dollars_in_names_are_no_formulas(scenario, swept, grid):
+    dollars = r"from $\frac$"
+    named = scenario.model_copy(update={"name": dollars})
+    own = [sample({}, dollars, [10.0]), sample({}, "optimal", [9.0])]
+    drawn = [
+        plots.comparison(Comparison(named, own)),
+        plots.comparison(Comparison(named, grid.samples)),
+        plots.sweep_lines(swept.frame.assign(policy=dollars).head(1), "device.cores"),
+        plots.regret_distribution(own),
+    ]
+    for axes in drawn:
+        first = axes[0] if isinstance(axes, list) else axes
+        first.figure.draw_without_rendering()  # where a formula that is none would fail
+    run = kdsim.simulate(named, "greedy")
+    plots.timeline(run).figure.draw_without_rendering()
+
+
 def test_a_heat_map_writes_the_uncertainty_of_varying_gaps(grid):
     ax = plots.gap_heatmap(grid.frame, "device.cores", "workload.ratio", "random", top=0.5)
     row = grid.rows[0]
