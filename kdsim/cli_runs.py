@@ -313,7 +313,7 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
 @scenario_argument
 @click.option(
     "--cores", multiple=True, type=click.IntRange(1), metavar="N",
-    help="Core count to draw (repeatable) [the sweep's, or the device's].",
+    help="Core count to draw (repeatable) [the sweep's; else 6, 8, 10, 12 and the device's].",
 )  # fmt: skip
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False),

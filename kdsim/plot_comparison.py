@@ -187,7 +187,8 @@ def comparison(
     handles = _handles(cmp.samples, names, value, form, bands=form == "lines" and groups > MANY)
     add_legend(axes, handles, own=ax is None)
     if ax is None and len(panels) > 1:
-        axes[0].figure.suptitle(cmp.scenario.name, color=INK, fontweight="bold")
+        look: dict[str, Any] = {"color": INK, "fontweight": "bold", "parse_math": False}
+        axes[0].figure.suptitle(cmp.scenario.name, **look)
     return axes[0] if len(axes) == 1 else axes
 
 

@@ -166,8 +166,9 @@ def prepare(ax: Axes) -> None:
 
 
 def title(ax: Axes, text: str, *, size: str = "medium") -> None:
-    """Put a left-aligned title over the Axes."""
-    ax.set_title(text, loc="left", fontsize=size, fontweight="bold", color=INK)
+    """Put a left-aligned title over the Axes; names in it are no formulas."""
+    look: dict[str, Any] = {"fontsize": size, "fontweight": "bold", "color": INK}
+    ax.set_title(text, loc="left", parse_math=False, **look)
 
 
 def add_legend(axes: Sequence[Axes], handles: Sequence[Any], *, own: bool) -> None:
@@ -183,9 +184,11 @@ def add_legend(axes: Sequence[Axes], handles: Sequence[Any], *, own: bool) -> No
         columns = _legend_columns(
             [len(str(handle.get_label())) for handle in handles], figure.get_figwidth() * 72.0
         )
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, **look)
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, **look)
     else:
-        axes[-1].legend(handles=handles, ncols=2, **look)
+        legend = axes[-1].legend(handles=handles, ncols=2, **look)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _legend_columns(lengths: Sequence[int], room: float) -> int:

@@ -59,6 +59,11 @@ def make_policy(policy: str | Policy | type[Policy], *, noisy: bool = False) -> 
             return _BUILT_IN[policy]()
         if policy.startswith("static:") and policy[7:].isdecimal():
             return Static(policy, int(policy[7:]))
+        if policy.startswith("static:"):
+            raise UnknownPolicyError(
+                f"policy {policy!r}: static:c takes a whole number of communication cores, "
+                "e.g. static:2"
+            )
         if ":" not in policy:
             known = ", ".join(POLICY_NAMES)
             raise UnknownPolicyError(

@@ -160,6 +160,7 @@ def test_another_seed_gives_other_numbers(small):
         ("compare small.yaml --seed -1", "not in the range"),
         ("run small.yaml --replication -1", "not in the range"),
         ("run small.yaml -p gredy", "did you mean 'greedy'?"),
+        ("run small.yaml -p static:-1", "static:c takes a whole number"),
         ("compare small.yaml -p optmal", "did you mean 'optimal'?"),
         ("compare small.yaml --against optmal", "did you mean 'optimal'?"),
         ("run smal", "scenarios that ship: "),

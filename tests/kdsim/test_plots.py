@@ -271,6 +271,23 @@ def test_a_heat_map_holds_each_gap_at_its_place(scenario):
     assert (tick_labels(ax.xaxis), tick_labels(ax.yaxis)) == (["6", "8"], ["1:1", "2:1"])
 
 
+def test_dollars_in_names_are_no_formulas(scenario, swept, grid):
+    dollars = r"from $\frac$"
+    named = scenario.model_copy(update={"name": dollars})
+    own = [sample({}, dollars, [10.0]), sample({}, "optimal", [9.0])]
+    drawn = [
+        plots.comparison(Comparison(named, own)),
+        plots.comparison(Comparison(named, grid.samples)),
+        plots.sweep_lines(swept.frame.assign(policy=dollars).head(1), "device.cores"),
+        plots.regret_distribution(own),
+    ]
+    for axes in drawn:
+        first = axes[0] if isinstance(axes, list) else axes
+        first.figure.draw_without_rendering()  # where a formula that is none would fail
+    run = kdsim.simulate(named, "greedy")
+    plots.timeline(run).figure.draw_without_rendering()
+
+
 def test_a_heat_map_writes_the_uncertainty_of_varying_gaps(grid):
     ax = plots.gap_heatmap(grid.frame, "device.cores", "workload.ratio", "random", top=0.5)
     row = grid.rows[0]
@@ -334,6 +351,15 @@ def test_curves_are_the_times_of_unit_work(scenario):
     b1, b2, b3 = 0.05, 0.3, 2.0
     slowest = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))[3]
     assert slowest == pytest.approx(1 / (b1 + b2 * np.log(b3)))
+
+
+def test_a_link_bounds_the_curve_that_is_drawn_as_the_one_that_is_simulated(scenario):
+    slow = with_fields(scenario, {"extensions.link_rate": 0.5})
+    _, g = plots.curves(slow, [4])
+    (line,) = lines_of(g, "4")
+    rates = slow.plan().comm_rates
+    assert line.get_ydata() == pytest.approx([1.0 / rates[4 - c] for c in line.get_xdata()])
+    assert line.get_ydata().min() == 2.0
 
 
 def test_curves_default_to_the_swept_core_counts():
