@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import errno
 import hashlib
 import io
 import json
@@ -42,6 +43,12 @@ PHASES = ("", "forward", "backward", "step")
 #: ok: counts. foreign: other processes used the CPU, the trial was repeated. noisy: the point
 #: kept varying from trial to trial; it is shown, but curves are not fitted to it.
 STATUSES = ("ok", "foreign", "noisy")
+#: What others rely on in the header, where it is there; any further key is free.
+_HEADER_VALUES: dict[str, tuple[type, str]] = {
+    "host": (dict, "a JSON object"),
+    "settings": (dict, "a JSON object"),
+    "cores": (list, "a JSON list"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +212,13 @@ def _read_bytes(path: Path) -> bytes:
     try:
         if path.is_dir():
             raise TraceError(f"{path}: a device trace is a CSV file, got a directory")
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)  # a device or a pipe has no size to ask for
+        if len(raw) > _MAX_BYTES:
             raise TraceError(
-                f"{path}: a device trace has at most {_MAX_BYTES // 2**20} MiB, "
-                f"got {size / 2**20:.0f} MiB"
+                f"{path}: a device trace has at most {_MAX_BYTES // 2**20} MiB, got more"
             )
-        return path.read_bytes()
+        return raw
     except OSError as error:
         raise TraceError(f"{path}: cannot read the trace: {error.strerror or error}") from error
 
@@ -247,6 +254,11 @@ def _split_header(
             f"{path}:1: header: must begin with '# kdsim-trace: {FORMAT_VERSION}' (got {got})"
         )
     header.pop("kdsim-trace", None)
+    faults.extend(
+        f"{path}: header: {key}: must be {_HEADER_VALUES[key][1]} (got {json.dumps(value)[:60]})"
+        for key, value in header.items()
+        if key in _HEADER_VALUES and not isinstance(value, _HEADER_VALUES[key][0])
+    )
     return header, lines[number - 1 :], number
 
 
@@ -389,12 +401,39 @@ def replace_file(path: Path, text: str) -> None:
     TraceError
         If the folder does not exist or cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        partial = _partial(path)
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise TraceError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def check_place(path: Path) -> None:
+    """Find out, before minutes of work, whether a result can be written; leave `path` as it is.
+
+    Raises
+    ------
+    TraceError
+        If the folder does not exist or cannot be written, or something is there that is no file.
+    """
+    try:
+        partial = _partial(path)
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _partial(path: Path) -> Path:
+    # Never put a file in a folder's or a device's place (/dev/null is one).
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "something is there that is not a file")
+    # Each process its own: two that write the same file must not tear each other's.
+    return path.parent / f"{path.name}.{os.getpid()}.partial"
 
 
 # --- summaries --------------------------------------------------------------------------------

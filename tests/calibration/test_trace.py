@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibration.trace import noisy_points, read_trace, trial_times, write_trace
+from calibration import trace as trace_module
+from calibration.trace import (
+    check_place,
+    noisy_points,
+    read_trace,
+    replace_file,
+    trial_times,
+    write_trace,
+)
 from kdsim.errors import TraceError
 
 HEADER = "# kdsim-trace: 1\n"
@@ -97,6 +107,48 @@ def test_an_unwritable_place_is_an_error_that_names_it(tmp_path):
     rows = pd.DataFrame([dict(zip(NAMES.strip().split(","), GOOD.strip().split(","), strict=True))])
     with pytest.raises(TraceError, match="cannot be written"):
         write_trace(tmp_path / "no" / "such" / "trace.csv", rows)
+
+
+def test_writing_never_replaces_what_is_no_file(tmp_path):
+    (tmp_path / "folder").mkdir()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (tmp_path / "folder", pipe, Path(os.devnull)):
+        for write_there in (check_place, lambda p: replace_file(p, "text")):
+            with pytest.raises(TraceError, match="cannot be written: something is there"):
+                write_there(path)
+    assert pipe.is_fifo()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "pipe"]
+
+
+def test_checking_a_place_leaves_it_alone(tmp_path):
+    path = tmp_path / "t.csv"
+    check_place(path)
+    assert not list(tmp_path.iterdir())
+    path.write_text("mine")
+    check_place(path)
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["mine"]
+
+
+def test_two_processes_that_write_one_file_do_not_share_a_scratch_file(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Path, "replace", lambda self, to: seen.append(self.name))
+    for pid in (1, 2):
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        replace_file(tmp_path / "t.csv", "x")
+    assert len(set(seen)) == 2
+
+
+def test_an_endless_file_is_refused(monkeypatch):
+    monkeypatch.setattr(trace_module, "_MAX_BYTES", 1000)
+    with pytest.raises(TraceError, match="/dev/zero: a device trace has at most"):
+        read_trace("/dev/zero")
+
+
+@pytest.mark.parametrize("line", ["host: []", "host: null", "settings: 3", "cores: 5"])
+def test_a_header_value_of_another_kind_is_a_fault(tmp_path, line):
+    with pytest.raises(TraceError, match=rf"header: {line.split(':')[0]}: must be a JSON"):
+        read_trace(write(tmp_path, f"{HEADER}# {line}\n{NAMES}{GOOD}"))
 
 
 def rows_of(values):
