@@ -54,6 +54,11 @@ def test_every_feasible_split_of_each_side_is_measured(total, full):
     assert compute == set(range(total))
     assert comm == set(range(1, total + 1))
     assert len(set(points)) == len(points)
+    # The cost of a change is told from the two splits it goes between, each side alone.
+    for point in points:
+        if point.condition == "switching":
+            for cores in (point.comm_cores, point.comm_cores + 1):
+                assert measure.Point("alone", cores, point.sides) in points
 
 
 def test_rounds_are_interleaved_in_orders_that_a_seed_fixes():
