@@ -27,6 +27,7 @@ from calibration.device import (
     wait_for_calm,
 )
 from calibration.measure import CollectSettings, Point, measure_point, plan_points, quick_settings
+from calibration.shares import MOST_SHARES, PERIOD_S
 from calibration.trace import COLUMNS, Trace, noisy_points, read_trace, write_trace
 from calibration.transport import KnowledgeStream, Tls
 from kdsim.errors import TraceError, WorkloadError
@@ -86,6 +87,11 @@ def collect(
         raise WorkloadError(
             "a single core cannot be split between communication and computation; give "
             "--virtual-cores N to measure fractional shares of it"
+        )
+    if total > MOST_SHARES * len(cores):
+        raise WorkloadError(
+            f"--virtual-cores: {len(cores)} core(s) can be shared out into at most "
+            f"{MOST_SHARES * len(cores)} (a millisecond of each {1e3 * PERIOD_S:g}), got {total}"
         )
     header = {
         "host": fingerprint(),

@@ -251,6 +251,19 @@ def test_an_unwritable_trace_is_refused_before_anything_is_measured(tmp_path):
         collect.collect(tmp_path / "no" / "t.csv", FAST)
 
 
+def test_a_share_too_small_to_be_granted_is_refused(tmp_path):
+    from dataclasses import replace
+
+    settings = replace(FAST, cores=1, virtual_cores=21)
+    with pytest.raises(WorkloadError, match=r"1 core\(s\) can be shared out into at most 20 .*21"):
+        collect.collect(tmp_path / "v.csv", settings)
+    assert not (tmp_path / "v.csv").exists()
+
+
+def test_shares_receive_in_tasks_as_large_as_real_ones():
+    assert min(measure.quick_settings(virtual_cores=8).mb) >= max(measure.quick_settings().mb)
+
+
 @pytest.mark.slow
 def test_virtual_cores_are_measured_by_throughput(tmp_path):
     from dataclasses import replace
