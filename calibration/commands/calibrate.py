@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,7 +75,9 @@ def _tls(ca: str | None, certificate: str | None = None, key: str | None = None)
     help="Share of the CPU used by others above which a trial is repeated.",
 )  # fmt: skip
 @click.option("--device", help="The device's name in the trace.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the points' order.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the points' order."
+)
 @click.option("--resume", is_flag=True, help="Go on with the trace that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary for machines.")
 def collect(
@@ -105,7 +106,7 @@ def collect(
     if rounds is not None:
         settings = replace(settings, rounds=rounds)
     if not resume and Path(output).exists():
-        click.echo(f"{output} is replaced", err=True)
+        click.echo(f"{output} is replaced when the first trial has ended", err=True)
     try:
         with progress_bar("measuring") as progress:
             trace = run(
@@ -114,7 +115,7 @@ def collect(
             )  # fmt: skip
     except KeyboardInterrupt:
         click.echo(f"\nstopped; {output} keeps what was measured (go on with --resume)", err=True)
-        sys.exit(1)
+        raise click.exceptions.Exit(130) from None
     counts = trace.rows["status"].value_counts().to_dict()
     if as_json:
         summary = {"trace": output, "device": trace.device, "total_cores": trace.total_cores}
@@ -140,7 +141,9 @@ _MODELS = click.Choice(["auto", "paper", "amdahl", "usl", "roofline", "table"])
 )  # fmt: skip
 @click.option("--include-noisy", is_flag=True, help="Fit to points marked noisy too.")
 @click.option("--bootstrap", type=click.IntRange(0, 20000), default=400, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the fit for machines.")
 def fit(
     trace: str, output: str | None, plot: str | None, compute_model: str,
@@ -255,7 +258,7 @@ def _number(value: float, form: str) -> str:
     help="Share of the CPU used by others above which a run is repeated.",
 )  # fmt: skip
 @click.option("--include-noisy", is_flag=True, help="Fit to points marked noisy too.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("-o", "--output", help="CSV of the table.")
 @click.option("--plot", help="Measured against predicted (png, svg or pdf).")
 @click.option("--timelines", help="Timelines above each other (png, svg or pdf).")

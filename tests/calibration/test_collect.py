@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from front_door import call
 from synthetic_traces import synthetic
 
 from calibration import bench_processes, collect, measure
@@ -244,6 +245,61 @@ def test_a_trace_of_other_settings_is_not_resumed(collected):
 
     with pytest.raises(TraceError, match=r"cannot be resumed: window_s \(the trace has 0.05"):
         collect.collect(collected[0], replace(FAST, window_s=9.0), student_spec=TINY, resume=True)
+
+
+@pytest.mark.skipif(len(take_cores(None)) < 2, reason="needs two cores to split")
+def test_more_rounds_can_be_asked_for_when_going_on(collected, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    path = tmp_path / "t.csv"
+    path.write_text(collected[0].read_text())
+    asked = []
+
+    def trial_of(bench_settings, teacher, point, settings, trial, t_zero, header):
+        asked.append(trial)
+        rows = read_trace(collected[0]).rows
+        return rows[rows["condition"] == point.condition].assign(trial=trial).to_dict("records")
+
+    monkeypatch.setattr(collect, "_guarded_trial", trial_of)
+    trace = collect.collect(path, replace(FAST, rounds=2), student_spec=TINY, resume=True)
+    assert set(asked) == {1}
+    assert set(trace.rows["trial"]) == {0, 1}
+    assert trace.header["settings"]["rounds"] == 2
+
+
+def test_a_trace_that_is_there_outlives_a_collection_that_measures_nothing(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("an hour of measuring")
+    with pytest.raises(TransportError, match="cannot connect"):
+        collect.collect(path, FAST, teacher_address=("127.0.0.1", 9))
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["an hour of measuring"]
+
+
+@pytest.mark.parametrize("name", ["  ", "a\nb", "a\u2028b"])
+def test_a_name_that_no_trace_could_hold_is_refused_before_anything_is_measured(name, tmp_path):
+    from dataclasses import replace
+
+    with pytest.raises(WorkloadError, match="a device's name must be printable"):
+        collect.collect(tmp_path / "t.csv", replace(FAST, device=name))
+
+
+def test_ctrl_c_is_told_once_and_is_the_status_130(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(collect, "collect", interrupted)
+    answer = call("calibrate", "collect", "-o", tmp_path / "t.csv")
+    assert answer.code == 130
+    assert "stopped" in answer.err
+    assert "sys.exit" not in answer.err
+
+
+@pytest.mark.parametrize("command_name", ["collect", "fit", "validate"])
+def test_a_negative_seed_is_bad_input(command_name):
+    arguments = [] if command_name == "collect" else ["t.csv"]
+    answer = call("calibrate", command_name, *arguments, "--seed", "-1")
+    assert answer.code == 2
+    assert "-1 is not in the range" in answer.err
 
 
 def test_an_unwritable_trace_is_refused_before_anything_is_measured(tmp_path):
