@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import errno
 import hashlib
 import io
 import json
@@ -26,7 +25,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdsim.errors import TraceError
+from kdsim.errors import PlotError, TraceError
+from kdsim.output_file import write_output
 
 FORMAT_VERSION = 1
 
@@ -390,50 +390,29 @@ def write_trace(
         buffer.write(f"# {key}: {json.dumps(value, sort_keys=True)}\n")
     columns = [name for name in COLUMNS if name in rows.columns]
     rows[columns].to_csv(buffer, index=False, float_format="%.9g", lineterminator="\n")
-    replace_file(path, buffer.getvalue())
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write `text` to a file beside `path`, then put it in `path`'s place.
-
-    Raises
-    ------
-    TraceError
-        If the folder does not exist or cannot be written.
-    """
     try:
-        partial = _partial(path)
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be written: {error.strerror or error}") from error
+        write_output(path, buffer.getvalue().encode())
+    except PlotError as error:
+        raise TraceError(str(error)) from error
 
 
 def check_place(path: Path) -> None:
-    """Find out, before minutes of work, whether a result can be written; leave `path` as it is.
+    """Find out, before minutes of measuring, whether a trace can be written; leave `path` as it is.
 
     Raises
     ------
     TraceError
         If the folder does not exist or cannot be written, or something is there that is no file.
     """
-    try:
-        partial = _partial(path)
-        partial.touch()
-        partial.unlink()
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def _partial(path: Path) -> Path:
-    # Never put a file in a folder's or a device's place (/dev/null is one).
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "something is there that is not a file")
-    # Each process its own: two that write the same file must not tear each other's.
-    return path.parent / f"{path.name}.{os.getpid()}.partial"
+    if not path.parent.is_dir():
+        reason = f"there is no folder {path.parent}"
+    elif path.exists() and not path.is_file():
+        reason = "something is there that is not a file"
+    elif not os.access(path.parent, os.W_OK):
+        reason = f"the folder {path.parent} is not writable"
+    else:
+        return
+    raise TraceError(f"{path}: cannot be written: {reason}")
 
 
 # --- summaries --------------------------------------------------------------------------------

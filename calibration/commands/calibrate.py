@@ -158,16 +158,22 @@ def fit(
     """
     from calibration.curve_file import curve_document, write_curves
     from calibration.fit import fit_trace
+    from calibration.trace import read_trace
 
     started = time.perf_counter()
+    read = read_trace(trace)
+    _check_outputs(trace, plot, output)
     fitted = fit_trace(
-        trace, compute_model=compute_model, communication_model=communication_model,
+        read, compute_model=compute_model, communication_model=communication_model,
         condition=condition, include_noisy=include_noisy, bootstrap=bootstrap, seed=seed,
     )  # fmt: skip
     if output:
         write_curves(fitted, output)
     if plot:
-        save_figure(_fit_figure(fitted), plot)
+        from calibration.plots import fit_figure
+        from kdsim.plot_style import save
+
+        save(fit_figure(fitted), plot, dpi=150)
     if as_json:
         click.echo(json.dumps(curve_document(fitted), sort_keys=True))
         return
@@ -177,26 +183,16 @@ def fit(
     click.echo(f"({time.perf_counter() - started:.1f} s)", err=True)
 
 
-def _fit_figure(fitted: Any) -> Any:
-    from calibration.plots import fit_figure
+def _check_outputs(trace: str, figure: str | None, *others: str | None) -> None:
+    """Refuse, before minutes of work, places that cannot be written or are the trace itself."""
+    from kdsim.cli_runs import check_outputs
+    from kdsim.errors import TraceError
 
-    return fit_figure(fitted)
-
-
-def save_figure(figure: Any, path: str) -> None:
-    """Save a figure under any of matplotlib's formats.
-
-    Raises
-    ------
-    PlotError
-        If the format is unknown or the file cannot be written.
-    """
-    from kdsim.errors import PlotError
-
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise PlotError(f"{path}: cannot save the figure: {error}") from error
+    paths = [None if name is None else Path(name) for name in (figure, *others)]
+    for path in paths:
+        if path is not None and path.exists() and path.samefile(trace):
+            raise TraceError(f"{path}: is the trace itself; write the result to another file")
+    check_outputs(*paths)
 
 
 def _print_fit(fitted: Any) -> None:
@@ -278,10 +274,14 @@ def validate(
         kdsim calibrate validate mine.csv --plot validation.png
     """
     from calibration.fit import fit_trace
+    from calibration.trace import read_trace
     from calibration.validate import ValidationSettings, Workload
     from calibration.validate import validate as run
 
-    fitted = fit_trace(trace, include_noisy=include_noisy)
+    read = read_trace(trace)
+    _check_outputs(trace, plot, output)
+    _check_outputs(trace, timelines)
+    fitted = fit_trace(read, include_noisy=include_noisy)
     settings = ValidationSettings(
         workloads=tuple(Workload(_ratio(text), cycles, batches) for text in workloads.split(",")),
         runs=runs, guard=guard, seed=seed,
@@ -289,22 +289,25 @@ def validate(
     if policies:
         from dataclasses import replace
 
-        settings = replace(settings, policies=tuple(policies.split(",")))
+        settings = replace(settings, policies=tuple(p.strip() for p in policies.split(",")))
     with progress_bar("running") as progress:
         result = run(fitted, settings, progress=progress)
     if output:
-        from calibration.trace import replace_file
+        from kdsim.output_file import write_output
 
-        replace_file(Path(output), result.table.to_csv(index=False, float_format="%.6g"))
+        write_output(output, result.table.to_csv(index=False, float_format="%.6g").encode())
     for path, draw in ((plot, "validation_figure"), (timelines, "timeline_figure")):
         if path:
             from calibration import validation_plots
+            from kdsim.plot_style import save
 
-            save_figure(getattr(validation_plots, draw)(result), path)
+            save(getattr(validation_plots, draw)(result), path, dpi=150)
     if as_json:
+        from kdsim.cli_runs import print_json
+
         rows = json.loads(result.table.to_json(orient="records"))
         told = {"rows": rows, "summary": result.summary, "manifest": _manifest(fitted, settings)}
-        click.echo(json.dumps(told, sort_keys=True))
+        print_json(told)
         return
     _print_validation(result)
     for path in filter(None, (output, plot, timelines)):
@@ -362,7 +365,9 @@ def _print_validation(result: Any) -> None:
         f"absolute error: median {s['median_absolute_error']:.1%}, 95th percentile "
         f"{s['p95_absolute_error']:.1%}, worst {s['worst_absolute_error']:.1%}"
     )
-    taus = ", ".join(f"{tau:+.2f} ({ratio})" for ratio, tau in s["kendall_tau"].items())
+    taus = ", ".join(
+        f"{_number(tau, '{:+.2f}')} ({ratio})" for ratio, tau in s["kendall_tau"].items()
+    )
     console.print(
         f"ranking: Kendall tau {taus}; of {s['pairs_separated']} pairs of policies whose measured "
         f"intervals separate, {s['pairs_in_order']} are predicted in that order"

@@ -18,7 +18,7 @@ from calibration.plots import fit_figure
 from calibration.trace import Trace, write_trace
 from calibration.verdicts import extras, verdicts
 from kdsim import curves, load_scenario
-from kdsim.errors import FitError, TraceError
+from kdsim.errors import FitError, PlotError
 from kdsim.loading import read_curves
 
 # --- what is known is recovered -----------------------------------------------------------------
@@ -289,7 +289,7 @@ def test_every_model_s_curve_file_is_read_back_by_a_scenario(tmp_path):
 
 def test_a_curve_file_cannot_be_written_nowhere(tmp_path):
     fit = fit_trace(synthetic(), bootstrap=0)
-    with pytest.raises(TraceError, match="cannot be written"):
+    with pytest.raises(PlotError, match="cannot be written"):
         write_curves(fit, tmp_path / "no" / "c.yaml")
 
 
