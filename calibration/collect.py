@@ -9,7 +9,8 @@ the file format in ``calibration.trace``.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -127,30 +128,16 @@ def collect(
     return read_trace(path)
 
 
-def _teacher(address: tuple[str, int] | None, tls: Tls | None) -> Any:
+@contextmanager
+def _teacher(address: tuple[str, int] | None, tls: Tls | None) -> Iterator[Teacher]:
+    """Start a teacher, or greet one elsewhere to learn what it serves."""
     if address is None:
-        return TeacherProcess()
-    return _RemoteTeacher(address, tls)
-
-
-class _RemoteTeacher:
-    """A teacher elsewhere, greeted once to learn what it serves."""
-
-    def __init__(self, address: tuple[str, int], tls: Tls | None) -> None:
+        with TeacherProcess() as teacher:
+            yield teacher
+    else:
         with KnowledgeStream(address, tls=tls) as stream:
             greeting = stream.greeting
-        if not {"columns", "chunk_rows"} <= set(greeting):
-            raise WorkloadError(
-                f"teacher {address[0]}:{address[1]} does not say columns and chunk_rows, got "
-                f"{sorted(greeting)}"
-            )
-        self._teacher = Teacher(address, greeting)
-
-    def __enter__(self) -> Teacher:
-        return self._teacher
-
-    def __exit__(self, *_: object) -> None:
-        return None
+        yield Teacher(address, greeting)
 
 
 def _run_rounds(

@@ -331,10 +331,21 @@ def test_virtual_cores_are_measured_by_throughput(tmp_path):
     assert trace.header["cores_given_by"] in {"cgroup-v1 cfs quota", "SIGSTOP/SIGCONT duty cycle"}
 
 
-def test_a_stranger_s_teacher_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"columns": 100},
+        {"columns": "many", "chunk_rows": 10},
+        {"columns": 0, "chunk_rows": 10},
+        {"columns": 2.5, "chunk_rows": 10},
+        {"columns": 10**9, "chunk_rows": 10**9},
+    ],
+)
+def test_a_stranger_s_teacher_is_refused(tmp_path, sizes):
     with (
-        KnowledgeServer(lambda *_: None, {"name": "stranger"}) as server,
-        pytest.raises(WorkloadError, match="does not say columns and chunk_rows"),
+        KnowledgeServer(lambda *_: None, {"name": "stranger", **sizes}) as server,
+        pytest.raises(WorkloadError, match="must say columns and chunk_rows"),
     ):
         collect.collect(tmp_path / "t.csv", FAST, teacher_address=server.address)
 
