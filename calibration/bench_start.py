@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import multiprocessing as mp
 import multiprocessing.forkserver
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 from calibration import bench_processes
 from calibration.device import measurement_environment
 from calibration.transport import Tls
+from calibration.wire import MAX_FRAME_BYTES
 from kdsim.errors import TransportError, WorkloadError
 
 
@@ -32,11 +34,25 @@ class Teacher:
         ``columns`` (floats a row) and ``chunk_rows`` (rows a chunk) at least.
     pid : int or None
         None for a teacher on another machine.
+
+    Raises
+    ------
+    WorkloadError
+        If the greeting lacks a size, or a chunk would be larger than any frame.
     """
 
     address: tuple[str, int]
     greeting: dict[str, Any]
     pid: int | None = None
+
+    def __post_init__(self) -> None:
+        sizes = [self.greeting.get(name) for name in ("columns", "chunk_rows")]
+        whole = all(isinstance(size, int) and size > 0 for size in sizes)
+        if not whole or 4 * math.prod(sizes) > MAX_FRAME_BYTES:
+            raise WorkloadError(
+                f"teacher {self.address[0]}:{self.address[1]} must say columns and chunk_rows, "
+                f"whole numbers of at most {MAX_FRAME_BYTES // 4} floats a chunk, got {sizes}"
+            )
 
     @property
     def chunk_mb(self) -> float:

@@ -9,7 +9,8 @@ the file format in ``calibration.trace``.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,14 @@ from calibration.device import (
     wait_for_calm,
 )
 from calibration.measure import CollectSettings, Point, measure_point, plan_points, quick_settings
-from calibration.trace import COLUMNS, Trace, noisy_points, read_trace, write_trace
+from calibration.shares import MOST_SHARES, PERIOD_S
+from calibration.trace import Trace, check_place, noisy_points, read_trace, write_trace
 from calibration.transport import KnowledgeStream, Tls
 from kdsim.errors import TraceError, WorkloadError
 
 _MOST_REPEATS_OF_A_TRIAL = 3
+#: What may change when a collection is gone on with: how long to go on, and what never repeats.
+_FREE_TO_DIFFER = {"rounds", "extra_rounds", "patience_s", "date", "memory_gib"}
 
 #: (done, all, what is being measured)
 Progress = Callable[[int, int, str], None]
@@ -49,7 +53,8 @@ def collect(
 ) -> Trace:
     """Measure this device into a trace file.
 
-    The file is complete after every trial; on Ctrl-C it keeps what is there.
+    The file is complete after every trial; on Ctrl-C it keeps what is there. A file of an earlier
+    collection is replaced when the first trial has ended.
 
     Parameters
     ----------
@@ -87,6 +92,11 @@ def collect(
             "a single core cannot be split between communication and computation; give "
             "--virtual-cores N to measure fractional shares of it"
         )
+    if total > MOST_SHARES * len(cores):
+        raise WorkloadError(
+            f"--virtual-cores: {len(cores)} core(s) can be shared out into at most "
+            f"{MOST_SHARES * len(cores)} (a millisecond of each {1e3 * PERIOD_S:g}), got {total}"
+        )
     header = {
         "host": fingerprint(),
         "settings": {**asdict(settings), "student": dict(student_spec or {})},
@@ -94,11 +104,13 @@ def collect(
         "cores": list(cores),
     }
     name = settings.device or device_name(len(cores))
+    if not name.strip() or not name.isprintable():
+        raise WorkloadError(f"a device's name must be printable and not blank, got {name!r}")
     if settings.virtual_cores and not settings.device:
         name = f"{name}-{settings.virtual_cores}virtual"
     rows = _resumable(path, header) if resume else []
-    # Before minutes of measuring: is there a place for the result?
-    _save(path, name, rows, header)
+    # Before minutes of measuring; what is there stays until there is something to replace it with.
+    check_place(path)
     bench_settings = BenchSettings(
         cores=cores,
         virtual_cores=settings.virtual_cores,
@@ -116,30 +128,16 @@ def collect(
     return read_trace(path)
 
 
-def _teacher(address: tuple[str, int] | None, tls: Tls | None) -> Any:
+@contextmanager
+def _teacher(address: tuple[str, int] | None, tls: Tls | None) -> Iterator[Teacher]:
+    """Start a teacher, or greet one elsewhere to learn what it serves."""
     if address is None:
-        return TeacherProcess()
-    return _RemoteTeacher(address, tls)
-
-
-class _RemoteTeacher:
-    """A teacher elsewhere, greeted once to learn what it serves."""
-
-    def __init__(self, address: tuple[str, int], tls: Tls | None) -> None:
+        with TeacherProcess() as teacher:
+            yield teacher
+    else:
         with KnowledgeStream(address, tls=tls) as stream:
             greeting = stream.greeting
-        if not {"columns", "chunk_rows"} <= set(greeting):
-            raise WorkloadError(
-                f"teacher {address[0]}:{address[1]} does not say columns and chunk_rows, got "
-                f"{sorted(greeting)}"
-            )
-        self._teacher = Teacher(address, greeting)
-
-    def __enter__(self) -> Teacher:
-        return self._teacher
-
-    def __exit__(self, *_: object) -> None:
-        return None
+        yield Teacher(address, greeting)
 
 
 def _run_rounds(
@@ -155,11 +153,12 @@ def _run_rounds(
     points = plan_points(bench_settings.total_cores, full=settings.full)
     t_zero = time.perf_counter() - max((r["t_start"] + r["seconds"] for r in rows), default=0.0)
     have = {_key(r) for r in rows if r["status"] != "foreign"}
+    covered = _covered(points, have, bench_settings.total_cores)
     todo = [
         (trial, point)
         for trial in range(settings.rounds)
         for point in _shuffled(points, settings.seed, trial)
-        if (point, trial) not in _covered(points, have, bench_settings.total_cores)
+        if (point, trial) not in covered
     ]
     last = settings.rounds + settings.extra_rounds
     while todo:
@@ -234,9 +233,7 @@ def _mark(rows: list[dict[str, Any]], noisy: set[tuple[str, str, int]]) -> None:
 
 
 def _save(path: Path, name: str, rows: list[dict[str, Any]], header: Mapping[str, Any]) -> None:
-    frame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(COLUMNS))
-    frame["device"] = name
-    write_trace(path, frame, header)
+    write_trace(path, pd.DataFrame(rows).assign(device=name), header)
 
 
 def _resumable(path: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
@@ -249,19 +246,14 @@ def _resumable(path: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    try:
-        before = read_trace(path)
-    except TraceError as error:
-        if "no measurement" in str(error):
-            return []  # Interrupted before its first trial ended.
-        raise
+    before = read_trace(path)
     differing = [
         f"{key} (the trace has {old.get(key)!r}, asked for {new.get(key)!r})"
         for old, new in [
             (before.header.get("settings", {}), _as_json(header["settings"])),
             (before.header.get("host", {}), header["host"]),
         ]
-        for key in sorted({*old, *new} - {"date", "memory_gib"})
+        for key in sorted({*old, *new} - _FREE_TO_DIFFER)
         if old.get(key) != new.get(key)
     ]
     if differing:
@@ -269,7 +261,8 @@ def _resumable(path: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
             f"{path}: cannot be resumed: {'; '.join(differing)}; give the same settings, or "
             "collect into another file"
         )
-    header.update(before.header)
+    settings = header["settings"]
+    header.update({**before.header, "settings": settings})
     records = before.rows.drop(columns="device").to_dict("records")
     return [{str(k): v for k, v in record.items()} for record in records]
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 import os
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 from calibration.device import package_versions
 from calibration.fit import Curve, Fit
-from calibration.trace import replace_file
 from kdsim.loading import CURVES_VERSION
+from kdsim.output_file import write_output
 
 
 def curve_document(fit: Fit) -> dict[str, Any]:
@@ -79,7 +78,7 @@ def write_curves(fit: Fit, path: str | os.PathLike[str]) -> None:
 
     Raises
     ------
-    TraceError
+    PlotError
         If the file cannot be written.
     """
     from ruamel.yaml import YAML  # only writing needs it
@@ -90,7 +89,7 @@ def write_curves(fit: Fit, path: str | os.PathLike[str]) -> None:
     text = StringIO()
     text.write("# Curves fitted to a device trace; see provenance. Read by device: {curves: ..}.\n")
     yaml.dump(curve_document(fit), text)
-    replace_file(Path(path), text.getvalue())
+    write_output(path, text.getvalue().encode())
 
 
 def _plain(value: Any) -> Any:

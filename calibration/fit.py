@@ -237,7 +237,7 @@ def fit_trace(
         points=pd.concat([s.summary() for s in samples.values()], ignore_index=True),
         trace=trace,
         samples=samples,
-        extras=extras(trace, {side: f.curve for side, f in fitted.items()}, trials),
+        extras=extras(trace, trials),
         level=level,
         bootstrap=bootstrap,
         seed=seed,

@@ -112,7 +112,7 @@ class _Controller:
         replication: int,
     ) -> None:  # fmt: skip
         self._bench, self._plan, self._batches = bench, plan, batches
-        self._policy = make_policy(policy)
+        self._name, self._policy = policy_name(policy), make_policy(policy)
         self._policy.start(plan)
         self._draws = Draws(seed, replication)
         self._seed, self._replication = seed, replication
@@ -142,7 +142,7 @@ class _Controller:
                 self._book(other)
             self._settle()
         return LiveRun(
-            policy=policy_name(self._policy),
+            policy=self._name,
             seed=self._seed,
             replication=self._replication,
             makespan=max(task.end for task in self._tasks),

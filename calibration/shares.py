@@ -22,6 +22,8 @@ PERIOD_S = 0.020
 _CPU_CONTROLLER = Path("/sys/fs/cgroup/cpu")
 #: The kernel grants no quota below this.
 _LEAST_QUOTA_US = 1000
+#: Shares into which a core can be divided, none below the least quota.
+MOST_SHARES = round(PERIOD_S * 1e6 / _LEAST_QUOTA_US)
 
 
 class Share(Protocol):

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kdsim.errors import TraceError
+from kdsim.errors import PlotError, TraceError
+from kdsim.output_file import write_output
 
 FORMAT_VERSION = 1
 
@@ -42,6 +43,12 @@ PHASES = ("", "forward", "backward", "step")
 #: ok: counts. foreign: other processes used the CPU, the trial was repeated. noisy: the point
 #: kept varying from trial to trial; it is shown, but curves are not fitted to it.
 STATUSES = ("ok", "foreign", "noisy")
+#: What others rely on in the header, where it is there; any further key is free.
+_HEADER_VALUES: dict[str, tuple[type, str]] = {
+    "host": (dict, "a JSON object"),
+    "settings": (dict, "a JSON object"),
+    "cores": (list, "a JSON list"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +212,13 @@ def _read_bytes(path: Path) -> bytes:
     try:
         if path.is_dir():
             raise TraceError(f"{path}: a device trace is a CSV file, got a directory")
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)  # a device or a pipe has no size to ask for
+        if len(raw) > _MAX_BYTES:
             raise TraceError(
-                f"{path}: a device trace has at most {_MAX_BYTES // 2**20} MiB, "
-                f"got {size / 2**20:.0f} MiB"
+                f"{path}: a device trace has at most {_MAX_BYTES // 2**20} MiB, got more"
             )
-        return path.read_bytes()
+        return raw
     except OSError as error:
         raise TraceError(f"{path}: cannot read the trace: {error.strerror or error}") from error
 
@@ -247,6 +254,11 @@ def _split_header(
             f"{path}:1: header: must begin with '# kdsim-trace: {FORMAT_VERSION}' (got {got})"
         )
     header.pop("kdsim-trace", None)
+    faults.extend(
+        f"{path}: header: {key}: must be {_HEADER_VALUES[key][1]} (got {json.dumps(value)[:60]})"
+        for key, value in header.items()
+        if key in _HEADER_VALUES and not isinstance(value, _HEADER_VALUES[key][0])
+    )
     return header, lines[number - 1 :], number
 
 
@@ -378,23 +390,29 @@ def write_trace(
         buffer.write(f"# {key}: {json.dumps(value, sort_keys=True)}\n")
     columns = [name for name in COLUMNS if name in rows.columns]
     rows[columns].to_csv(buffer, index=False, float_format="%.9g", lineterminator="\n")
-    replace_file(path, buffer.getvalue())
+    try:
+        write_output(path, buffer.getvalue().encode())
+    except PlotError as error:
+        raise TraceError(str(error)) from error
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write `text` to a file beside `path`, then put it in `path`'s place.
+def check_place(path: Path) -> None:
+    """Find out, before minutes of measuring, whether a trace can be written; leave `path` as it is.
 
     Raises
     ------
     TraceError
-        If the folder does not exist or cannot be written.
+        If the folder does not exist or cannot be written, or something is there that is no file.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be written: {error.strerror or error}") from error
+    if not path.parent.is_dir():
+        reason = f"there is no folder {path.parent}"
+    elif path.exists() and not path.is_file():
+        reason = "something is there that is not a file"
+    elif not os.access(path.parent, os.W_OK):
+        reason = f"the folder {path.parent} is not writable"
+    else:
+        return
+    raise TraceError(f"{path}: cannot be written: {reason}")
 
 
 # --- summaries --------------------------------------------------------------------------------

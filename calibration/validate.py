@@ -101,7 +101,8 @@ class Validation:
         ``predicted_low/high`` (seconds), ``error`` (predicted / measured - 1), ``error_low/high``,
         ``runs``, ``worst_task_error``.
     summary : dict
-        ``median_absolute_error``, ``p95_absolute_error``, ``kendall_tau`` by workload, and
+        ``median_absolute_error``, ``p95_absolute_error``, ``kendall_tau`` by workload (NaN where
+        nothing differs), and
         ``pairs_separated``, ``pairs_in_order``: how many pairs of policies have separate measured
         intervals, and how many of those are predicted in that order.
     live, simulated : dict
@@ -194,8 +195,13 @@ def validate(
     ------
     WorkloadError, TransportError
         If this is not the machine of the trace, or the bench fails.
+    PolicyError
+        If a policy is unknown or answers nonsense; nothing has been run for real by then.
     """
     settings = settings or ValidationSettings()
+    for what, given in (("policies", settings.policies), ("workloads", settings.workloads)):
+        if not given or len(set(given)) < len(given):
+            raise WorkloadError(f"{what} must be given, and each once, got {given}")
     header = fit.trace.header
     collected = header.get("settings", {})
     cores = take_cores(len(header["cores"]) if "cores" in header else None)
@@ -213,7 +219,12 @@ def validate(
     )
     runs: list[tuple[Workload, LiveRun]] = []
     with TeacherProcess() as teacher:
-        plans = {w: scenario_of(fit, w, teacher.chunk_mb).plan() for w in settings.workloads}
+        plans = {}
+        for workload in settings.workloads:
+            scenario = scenario_of(fit, workload, teacher.chunk_mb)
+            plans[workload] = scenario.plan()
+            for policy in settings.policies:
+                simulate(scenario, policy, seed=settings.seed)  # fails here or not at all
         order = _order(settings)
         try:
             for done, (workload, policy, number) in enumerate(order):
@@ -396,7 +407,9 @@ def summarise(table: pd.DataFrame) -> dict[str, Any]:
     errors = table["error"].abs()
     tau, separated, ordered = {}, 0, 0
     for ratio, group in table.groupby("workload", sort=False):
-        tau[str(ratio)] = float(kendalltau(group["measured"], group["predicted"]).statistic)
+        ranks = [group[name] for name in ("measured", "predicted")]
+        told = min(column.nunique() for column in ranks) > 1  # else there is no order to compare
+        tau[str(ratio)] = float(kendalltau(*ranks).statistic) if told else math.nan
         rows = list(group.itertuples())
         for a, first in enumerate(rows):
             for second in rows[a + 1 :]:

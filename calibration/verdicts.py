@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +11,6 @@ from numpy.typing import ArrayLike
 from calibration.models import COMMUNICATION, COMPUTE
 from calibration.trace import Trace, trial_times
 from kdsim.statistics import mean_interval
-
-if TYPE_CHECKING:
-    from calibration.fit import Curve
 
 #: Work of twice the size that takes over 5 % more or less than twice the time is not linear.
 _LINEAR_WITHIN = 0.05
@@ -41,7 +36,9 @@ def verdicts(trace: Trace) -> list[str]:
     if disturbed:
         found.append(f"{disturbed} measurements were disturbed by other processes; not fitted")
     found += _contention(rows[rows["status"] == "ok"])
-    found += _linearity(rows[rows["status"] == "ok"])
+    # A window is as large as what fitted in; only single tasks can tell.
+    if not trace.header.get("settings", {}).get("virtual_cores"):
+        found += _linearity(rows[rows["status"] == "ok"])
     return found
 
 
@@ -86,16 +83,12 @@ def _linearity(rows: pd.DataFrame) -> list[str]:
     return found
 
 
-def extras(
-    trace: Trace, fitted: Mapping[str, Curve], trials: ArrayLike | None = None
-) -> dict[str, Any]:
+def extras(trace: Trace, trials: ArrayLike | None = None) -> dict[str, Any]:
     """Compute what a scenario wants to know beside the curves.
 
     Parameters
     ----------
     trace : Trace
-    fitted : mapping
-        The curves by side.
     trials : array_like of int, optional
         Use these trials only.
 
@@ -122,7 +115,7 @@ def extras(
     cost = {
         side: described
         for side, task in ((COMPUTE, "compute"), (COMMUNICATION, "comm"))
-        if (described := _reallocation(rows[rows["task"] == task], fitted[side]))
+        if (described := _reallocation(rows[rows["task"] == task]))
     }
     if cost:
         found["reallocation_cost_s"] = cost
@@ -132,20 +125,34 @@ def extras(
     return found
 
 
-def _reallocation(rows: pd.DataFrame, curve: Curve) -> dict[str, Any]:
-    """Time lost at a change of the split: what a window's work took beyond what it should."""
-    switching = rows[rows["condition"] == "switching"]
+def _reallocation(rows: pd.DataFrame) -> dict[str, Any]:
+    """Time lost at a change of the split: what a window's work took beyond what it should.
+
+    A window is held against the same trial's windows at the two splits that it goes between: a
+    task's own time leaves out the moment between two tasks (half a millisecond), a contended one
+    has the other side's interference in it, and another trial's pace would be missing from the
+    interval.
+    """
+    alone = _window_times(rows[rows["condition"] == "alone"])
     losses = []
-    alone = trial_times(rows[rows["condition"] == "alone"]) if len(rows) else pd.DataFrame()
-    for row in switching.itertuples():
-        rates = []
-        for c in (row.comm_cores, row.comm_cores + 1):
-            here = alone[alone["comm_cores"] == c]["seconds_per_work"]
-            rates.append(1 / here.median() if len(here) else float(curve.rates[c]))
-        mean_rate = (rates[0] + rates[1]) / 2
-        if row.changes and mean_rate > 0 and math.isfinite(mean_rate):
+    for row in rows[rows["condition"] == "switching"].itertuples():
+        splits = [(c, row.trial) for c in (row.comm_cores, row.comm_cores + 1)]
+        if row.changes and all(split in alone for split in splits):
+            mean_rate = sum(1 / alone[split] for split in splits) / 2
             losses.append((row.seconds - row.work / mean_rate) / row.changes)
     if not losses:
         return {}
     interval = mean_interval(losses)
     return {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
+
+
+def _window_times(rows: pd.DataFrame) -> dict[tuple[int, int], float]:
+    """Return the time of a unit of work over each whole window, by (communication cores, trial)."""
+    times = {}
+    for (cores, trial), window in rows.groupby(["comm_cores", "trial"]):
+        # A batch is a forward and a backward pass; where they are apart, each row is half of one.
+        halves = window["phase"].isin(["forward", "backward"])
+        work = window["work"].where(~halves, window["work"] / 2).sum()
+        elapsed = (window["t_start"] + window["seconds"]).max() - window["t_start"].min()
+        times[int(cores), int(trial)] = float(elapsed / work)
+    return times

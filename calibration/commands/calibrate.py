@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,7 +76,9 @@ def tls_files(ca: str | None, certificate: str | None = None, key: str | None = 
     help="Share of the CPU used by others above which a trial is repeated.",
 )  # fmt: skip
 @click.option("--device", help="The device's name in the trace.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the points' order.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the points' order."
+)
 @click.option("--resume", is_flag=True, help="Go on with the trace that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary for machines.")
 def collect(
@@ -106,7 +107,7 @@ def collect(
     if rounds is not None:
         settings = replace(settings, rounds=rounds)
     if not resume and Path(output).exists():
-        click.echo(f"{output} is replaced", err=True)
+        click.echo(f"{output} is replaced when the first trial has ended", err=True)
     try:
         with progress_bar("measuring") as progress:
             trace = run(
@@ -115,7 +116,7 @@ def collect(
             )  # fmt: skip
     except KeyboardInterrupt:
         click.echo(f"\nstopped; {output} keeps what was measured (go on with --resume)", err=True)
-        sys.exit(1)
+        raise click.exceptions.Exit(130) from None
     counts = trace.rows["status"].value_counts().to_dict()
     if as_json:
         summary = {"trace": output, "device": trace.device, "total_cores": trace.total_cores}
@@ -141,7 +142,9 @@ _MODELS = click.Choice(["auto", "paper", "amdahl", "usl", "roofline", "table"])
 )  # fmt: skip
 @click.option("--include-noisy", is_flag=True, help="Fit to points marked noisy too.")
 @click.option("--bootstrap", type=click.IntRange(0, 20000), default=400, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the fit for machines.")
 def fit(
     trace: str, output: str | None, plot: str | None, compute_model: str,
@@ -156,16 +159,22 @@ def fit(
     """
     from calibration.curve_file import curve_document, write_curves
     from calibration.fit import fit_trace
+    from calibration.trace import read_trace
 
     started = time.perf_counter()
+    read = read_trace(trace)
+    _check_outputs(trace, plot, output)
     fitted = fit_trace(
-        trace, compute_model=compute_model, communication_model=communication_model,
+        read, compute_model=compute_model, communication_model=communication_model,
         condition=condition, include_noisy=include_noisy, bootstrap=bootstrap, seed=seed,
     )  # fmt: skip
     if output:
         write_curves(fitted, output)
     if plot:
-        save_figure(_fit_figure(fitted), plot)
+        from calibration.plots import fit_figure
+        from kdsim.plot_style import save
+
+        save(fit_figure(fitted), plot, dpi=150)
     if as_json:
         click.echo(json.dumps(curve_document(fitted), sort_keys=True))
         return
@@ -175,26 +184,16 @@ def fit(
     click.echo(f"({time.perf_counter() - started:.1f} s)", err=True)
 
 
-def _fit_figure(fitted: Any) -> Any:
-    from calibration.plots import fit_figure
+def _check_outputs(trace: str, figure: str | None, *others: str | None) -> None:
+    """Refuse, before minutes of work, places that cannot be written or are the trace itself."""
+    from kdsim.cli_runs import check_outputs
+    from kdsim.errors import TraceError
 
-    return fit_figure(fitted)
-
-
-def save_figure(figure: Any, path: str) -> None:
-    """Save a figure under any of matplotlib's formats.
-
-    Raises
-    ------
-    PlotError
-        If the format is unknown or the file cannot be written.
-    """
-    from kdsim.errors import PlotError
-
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise PlotError(f"{path}: cannot save the figure: {error}") from error
+    paths = [None if name is None else Path(name) for name in (figure, *others)]
+    for path in paths:
+        if path is not None and path.exists() and path.samefile(trace):
+            raise TraceError(f"{path}: is the trace itself; write the result to another file")
+    check_outputs(*paths)
 
 
 def _print_fit(fitted: Any) -> None:
@@ -256,7 +255,7 @@ def _number(value: float, form: str) -> str:
     help="Share of the CPU used by others above which a run is repeated.",
 )  # fmt: skip
 @click.option("--include-noisy", is_flag=True, help="Fit to points marked noisy too.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("-o", "--output", help="CSV of the table.")
 @click.option("--plot", help="Measured against predicted (png, svg or pdf).")
 @click.option("--timelines", help="Timelines above each other (png, svg or pdf).")
@@ -276,10 +275,14 @@ def validate(
         kdsim calibrate validate mine.csv --plot validation.png
     """
     from calibration.fit import fit_trace
+    from calibration.trace import read_trace
     from calibration.validate import ValidationSettings, Workload
     from calibration.validate import validate as run
 
-    fitted = fit_trace(trace, include_noisy=include_noisy)
+    read = read_trace(trace)
+    _check_outputs(trace, plot, output)
+    _check_outputs(trace, timelines)
+    fitted = fit_trace(read, include_noisy=include_noisy)
     settings = ValidationSettings(
         workloads=tuple(Workload(_ratio(text), cycles, batches) for text in workloads.split(",")),
         runs=runs, guard=guard, seed=seed,
@@ -287,22 +290,25 @@ def validate(
     if policies:
         from dataclasses import replace
 
-        settings = replace(settings, policies=tuple(policies.split(",")))
+        settings = replace(settings, policies=tuple(p.strip() for p in policies.split(",")))
     with progress_bar("running") as progress:
         result = run(fitted, settings, progress=progress)
     if output:
-        from calibration.trace import replace_file
+        from kdsim.output_file import write_output
 
-        replace_file(Path(output), result.table.to_csv(index=False, float_format="%.6g"))
+        write_output(output, result.table.to_csv(index=False, float_format="%.6g").encode())
     for path, draw in ((plot, "validation_figure"), (timelines, "timeline_figure")):
         if path:
             from calibration import validation_plots
+            from kdsim.plot_style import save
 
-            save_figure(getattr(validation_plots, draw)(result), path)
+            save(getattr(validation_plots, draw)(result), path, dpi=150)
     if as_json:
+        from kdsim.cli_runs import print_json
+
         rows = json.loads(result.table.to_json(orient="records"))
         told = {"rows": rows, "summary": result.summary, "manifest": _manifest(fitted, settings)}
-        click.echo(json.dumps(told, sort_keys=True))
+        print_json(told)
         return
     _print_validation(result)
     for path in filter(None, (output, plot, timelines)):
@@ -360,7 +366,9 @@ def _print_validation(result: Any) -> None:
         f"absolute error: median {s['median_absolute_error']:.1%}, 95th percentile "
         f"{s['p95_absolute_error']:.1%}, worst {s['worst_absolute_error']:.1%}"
     )
-    taus = ", ".join(f"{tau:+.2f} ({ratio})" for ratio, tau in s["kendall_tau"].items())
+    taus = ", ".join(
+        f"{_number(tau, '{:+.2f}')} ({ratio})" for ratio, tau in s["kendall_tau"].items()
+    )
     console.print(
         f"ranking: Kendall tau {taus}; of {s['pairs_separated']} pairs of policies whose measured "
         f"intervals separate, {s['pairs_in_order']} are predicted in that order"

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from front_door import call
 from synthetic_traces import synthetic
 
 from calibration import bench_processes, collect, measure
@@ -54,6 +55,11 @@ def test_every_feasible_split_of_each_side_is_measured(total, full):
     assert compute == set(range(total))
     assert comm == set(range(1, total + 1))
     assert len(set(points)) == len(points)
+    # The cost of a change is told from the two splits it goes between, each side alone.
+    for point in points:
+        if point.condition == "switching":
+            for cores in (point.comm_cores, point.comm_cores + 1):
+                assert measure.Point("alone", cores, point.sides) in points
 
 
 def test_rounds_are_interleaved_in_orders_that_a_seed_fixes():
@@ -241,9 +247,77 @@ def test_a_trace_of_other_settings_is_not_resumed(collected):
         collect.collect(collected[0], replace(FAST, window_s=9.0), student_spec=TINY, resume=True)
 
 
+@pytest.mark.skipif(len(take_cores(None)) < 2, reason="needs two cores to split")
+def test_more_rounds_can_be_asked_for_when_going_on(collected, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    path = tmp_path / "t.csv"
+    path.write_text(collected[0].read_text())
+    asked = []
+
+    def trial_of(bench_settings, teacher, point, settings, trial, t_zero, header):
+        asked.append(trial)
+        rows = read_trace(collected[0]).rows
+        return rows[rows["condition"] == point.condition].assign(trial=trial).to_dict("records")
+
+    monkeypatch.setattr(collect, "_guarded_trial", trial_of)
+    trace = collect.collect(path, replace(FAST, rounds=2), student_spec=TINY, resume=True)
+    assert set(asked) == {1}
+    assert set(trace.rows["trial"]) == {0, 1}
+    assert trace.header["settings"]["rounds"] == 2
+
+
+def test_a_trace_that_is_there_outlives_a_collection_that_measures_nothing(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("an hour of measuring")
+    with pytest.raises(TransportError, match="cannot connect"):
+        collect.collect(path, FAST, teacher_address=("127.0.0.1", 9))
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["an hour of measuring"]
+
+
+@pytest.mark.parametrize("name", ["  ", "a\nb", "a\u2028b"])
+def test_a_name_that_no_trace_could_hold_is_refused_before_anything_is_measured(name, tmp_path):
+    from dataclasses import replace
+
+    with pytest.raises(WorkloadError, match="a device's name must be printable"):
+        collect.collect(tmp_path / "t.csv", replace(FAST, device=name))
+
+
+def test_ctrl_c_is_told_once_and_is_the_status_130(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(collect, "collect", interrupted)
+    answer = call("calibrate", "collect", "-o", tmp_path / "t.csv")
+    assert answer.code == 130
+    assert "stopped" in answer.err
+    assert "sys.exit" not in answer.err
+
+
+@pytest.mark.parametrize("command_name", ["collect", "fit", "validate"])
+def test_a_negative_seed_is_bad_input(command_name):
+    arguments = [] if command_name == "collect" else ["t.csv"]
+    answer = call("calibrate", command_name, *arguments, "--seed", "-1")
+    assert answer.code == 2
+    assert "-1 is not in the range" in answer.err
+
+
 def test_an_unwritable_trace_is_refused_before_anything_is_measured(tmp_path):
     with pytest.raises(TraceError, match="cannot be written"):
         collect.collect(tmp_path / "no" / "t.csv", FAST)
+
+
+def test_a_share_too_small_to_be_granted_is_refused(tmp_path):
+    from dataclasses import replace
+
+    settings = replace(FAST, cores=1, virtual_cores=21)
+    with pytest.raises(WorkloadError, match=r"1 core\(s\) can be shared out into at most 20 .*21"):
+        collect.collect(tmp_path / "v.csv", settings)
+    assert not (tmp_path / "v.csv").exists()
+
+
+def test_shares_receive_in_tasks_as_large_as_real_ones():
+    assert min(measure.quick_settings(virtual_cores=8).mb) >= max(measure.quick_settings().mb)
 
 
 @pytest.mark.slow
@@ -257,10 +331,21 @@ def test_virtual_cores_are_measured_by_throughput(tmp_path):
     assert trace.header["cores_given_by"] in {"cgroup-v1 cfs quota", "SIGSTOP/SIGCONT duty cycle"}
 
 
-def test_a_stranger_s_teacher_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"columns": 100},
+        {"columns": "many", "chunk_rows": 10},
+        {"columns": 0, "chunk_rows": 10},
+        {"columns": 2.5, "chunk_rows": 10},
+        {"columns": 10**9, "chunk_rows": 10**9},
+    ],
+)
+def test_a_stranger_s_teacher_is_refused(tmp_path, sizes):
     with (
-        KnowledgeServer(lambda *_: None, {"name": "stranger"}) as server,
-        pytest.raises(WorkloadError, match="does not say columns and chunk_rows"),
+        KnowledgeServer(lambda *_: None, {"name": "stranger", **sizes}) as server,
+        pytest.raises(WorkloadError, match="must say columns and chunk_rows"),
     ):
         collect.collect(tmp_path / "t.csv", FAST, teacher_address=server.address)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from calibration.replay import LiveRun, Task, replay
 from calibration.trace import Trace, write_trace
 from calibration.validation_plots import timeline_figure, validation_figure
 from kdsim import Decision, Policy, simulate
-from kdsim.errors import PolicyError, WorkloadError
+from kdsim.errors import KdsimError, PolicyError, WorkloadError
 from kdsim.plan import Plan
 
 TINY = {"batch": 8, "channels": [2, 4], "classes": 100}
@@ -169,6 +170,18 @@ def test_training_without_a_teacher_receives_nothing(monkeypatch):
     assert {c for _, c in live.splits} == {0}
 
 
+class Half(Policy):
+    name = "another name than the reference"
+
+    def decide(self, state):
+        return Decision(state.total_cores // 2)
+
+
+def test_a_run_goes_by_the_name_that_was_asked_for(monkeypatch):
+    assert ideal_replay(monkeypatch, plan_of(4), f"{__name__}:Half").policy == f"{__name__}:Half"
+    assert ideal_replay(monkeypatch, plan_of(4), Half()).policy == Half.name
+
+
 def test_a_policy_that_answers_nonsense_ends_the_loop(monkeypatch):
     class Wild(Policy):
         name = "wild"
@@ -288,6 +301,49 @@ def test_runs_are_interleaved_round_by_round():
             (w.ratio, p) for w in SETTINGS.workloads for p in SETTINGS.policies
         }
         assert {n for _, _, n in part} == {number}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        (
+            {"policies": ("greedy", "greedy")},
+            WorkloadError,
+            "policies must be given, and each once",
+        ),
+        ({"policies": ()}, WorkloadError, "policies must be given"),
+        ({"workloads": (validate.Workload("1:1"),) * 2}, WorkloadError, "workloads must be given"),
+        ({"policies": ("greedy", "gredy")}, PolicyError, "did you mean 'greedy'"),
+        ({"policies": ("greedy", "static:99")}, PolicyError, "asks for 99 communication cores"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_is(changes, error, said, monkeypatch):
+    monkeypatch.setattr(validate, "_one_run", lambda *_: pytest.fail("a run was made"))
+    total = len(take_cores(None))
+    here = fit_trace(synthetic(total, a2=0.3), communication_model="table", bootstrap=0)
+    with pytest.raises(error, match=said):
+        validate.validate(here, replace(SETTINGS, **changes))
+
+
+@pytest.mark.parametrize("option", ["-o", "--plot", "--timelines"])
+def test_results_are_given_a_place_before_anything_is_run(option, tmp_path, monkeypatch):
+    monkeypatch.setattr(validate, "validate", lambda *_, **__: pytest.fail("a run was made"))
+    path = tmp_path / "t.csv"
+    write_trace(path, synthetic(4, trials=2).rows, {})
+    arguments = ["validate", str(path), option]
+    before = path.read_bytes()
+    places = [tmp_path / "no" / "x.png", path] + [tmp_path / "x.xyz"] * (option != "-o")
+    for place in places:
+        result = CliRunner().invoke(command, [*arguments, str(place)])
+        assert isinstance(result.exception, KdsimError)
+        assert str(place) in str(result.exception)
+    assert path.read_bytes() == before
+
+
+def test_one_policy_has_no_ranking_and_no_warning(fitted):
+    settings = replace(SETTINGS, policies=("greedy",))
+    result = validate.judge(fitted, settings, predicted_as_measured(fitted, settings), 0.256)
+    assert all(np.isnan(tau) for tau in result.summary["kendall_tau"].values())
 
 
 def test_another_device_s_trace_cannot_be_validated_here(fitted):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibration.trace import noisy_points, read_trace, trial_times, write_trace
+from calibration import trace as trace_module
+from calibration.trace import (
+    check_place,
+    noisy_points,
+    read_trace,
+    trial_times,
+    write_trace,
+)
 from kdsim.errors import TraceError
 
 HEADER = "# kdsim-trace: 1\n"
@@ -97,6 +106,39 @@ def test_an_unwritable_place_is_an_error_that_names_it(tmp_path):
     rows = pd.DataFrame([dict(zip(NAMES.strip().split(","), GOOD.strip().split(","), strict=True))])
     with pytest.raises(TraceError, match="cannot be written"):
         write_trace(tmp_path / "no" / "such" / "trace.csv", rows)
+
+
+def test_a_trace_never_takes_the_place_of_what_is_no_file(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "folder", Path(os.devnull)):
+        with pytest.raises(TraceError, match="cannot be written: something is there"):
+            check_place(path)
+    with pytest.raises(TraceError, match="there is no folder"):
+        check_place(tmp_path / "no" / "t.csv")
+    rows = rows_of([(1, 1.0, 1.0)])
+    write_trace(os.devnull, rows)
+    assert Path(os.devnull).is_char_device()
+
+
+def test_checking_a_place_leaves_it_alone(tmp_path):
+    path = tmp_path / "t.csv"
+    check_place(path)
+    assert not list(tmp_path.iterdir())
+    path.write_text("mine")
+    check_place(path)
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["mine"]
+
+
+def test_an_endless_file_is_refused(monkeypatch):
+    monkeypatch.setattr(trace_module, "_MAX_BYTES", 1000)
+    with pytest.raises(TraceError, match="/dev/zero: a device trace has at most"):
+        read_trace("/dev/zero")
+
+
+@pytest.mark.parametrize("line", ["host: []", "host: null", "settings: 3", "cores: 5"])
+def test_a_header_value_of_another_kind_is_a_fault(tmp_path, line):
+    with pytest.raises(TraceError, match=rf"header: {line.split(':')[0]}: must be a JSON"):
+        read_trace(write(tmp_path, f"{HEADER}# {line}\n{NAMES}{GOOD}"))
 
 
 def rows_of(values):
