@@ -16,6 +16,7 @@ network, 2015.
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 import time
@@ -36,6 +37,7 @@ from calibration.transport import Select, Source
 from calibration.wire import Knowledge, matrix_payload
 from calibration.workloads.checkpoints import differences
 from calibration.workloads.datasets import Dataset, Split, load, split
+from calibration.workloads.exchange import snapshot
 from calibration.workloads.knowledge import FeatureProjection, feature_loss, relation_loss
 from calibration.workloads.losses import MEASURES, distillation_loss
 from calibration.workloads.networks import NETWORKS, ConvNet, build_network
@@ -49,6 +51,9 @@ from calibration.workloads.training import (
     predict,
 )
 from kdsim.errors import WorkloadError
+
+#: Epochs at whose ends the student's weights are kept, to be judged when the run is over.
+_MOST_SNAPSHOTS = 50
 
 #: What travels; "none" is the same training without a teacher.
 METHODS = ("none", "response", "feature", "relation")
@@ -347,6 +352,7 @@ class EdgeStudent:
         self._kept: dict[str, Tensor] = {}
         self._loss = float("nan")
         self._forward_s = self._backward_s = 0.0
+        self._snapshots: list[tuple[int, dict[str, Tensor]]] = []
 
     def _make_projection(self, dataset: Dataset) -> FeatureProjection | None:
         if self._method != "feature":
@@ -388,6 +394,10 @@ class EdgeStudent:
         if not np.isfinite(self._loss):
             raise WorkloadError(f"the loss of cycle {cycle + 1} is {self._loss}; lower the rate")
         self._backward_s = time.perf_counter() - start
+        epoch, rest = divmod(cycle + 1, self._config.cycles_per_epoch)
+        if rest == 0 and epoch % math.ceil(self._config.epochs / _MOST_SNAPSHOTS) == 0:
+            # Judged when the run is over: a test would hold up the loop.
+            self._snapshots.append((cycle + 1, snapshot(self._net)))
 
     def _distillation(self, cycle: int) -> Tensor:
         known = self._received(cycle)  # (batch, columns)
@@ -422,9 +432,17 @@ class EdgeStudent:
         }
 
     def answer_accuracy(self) -> dict[str, Any]:
-        """Return the share of test images classified correctly, 0 to 1."""
+        """Return the share of test images classified correctly, 0 to 1: now, and on the way.
+
+        ``accuracies`` holds pairs of cycles done and the accuracy then, at ends of epochs.
+        """
         images, labels = self._test
-        return {"accuracy": accuracy(predict(self._net, images), labels)}
+        now = accuracy(predict(self._net, images), labels)
+        then, earlier = copy.deepcopy(self._net), []
+        for cycles, state in self._snapshots:
+            then.load_state_dict(state)
+            earlier.append([cycles, accuracy(predict(then, images), labels)])
+        return {"accuracy": now, "accuracies": earlier}
 
 
 def build_student(spec: dict[str, Any], shared: Shared) -> EdgeStudent:

@@ -7,8 +7,8 @@ runs are kept in a ledger: a study that was stopped goes on where it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,14 @@ class EdgeRun:
         What ran when.
     comm_bytes : int
         Received in each cycle.
+    accuracies : mapping of int to float
+        Accuracy by cycles done, at ends of epochs.
     """
 
     accuracy: float
     live: LiveRun
     comm_bytes: int
+    accuracies: Mapping[int, float] = field(default_factory=dict)
 
 
 def run_once(
@@ -151,9 +154,10 @@ def _loop(
     )  # fmt: skip
     with Bench(settings, teacher) as bench:
         live = replay(bench, plan, [1] * n, policy, seed=spec["seed"])
-        accuracy = float(bench.ask_student("accuracy")["accuracy"])
+        judged = bench.ask_student("accuracy")
     received = round(comm * 1e6) + _FRAME_OVERHEAD_BYTES if comm else 0
-    return EdgeRun(accuracy, live, received)
+    marks = {int(cycles): float(value) for cycles, value in judged["accuracies"]}
+    return EdgeRun(float(judged["accuracy"]), live, received, marks)
 
 
 def save_profile(run: EdgeRun, config: EdgeConfig, method: str, seed: int, path: Path) -> None:
@@ -176,7 +180,7 @@ def save_profile(run: EdgeRun, config: EdgeConfig, method: str, seed: int, path:
             forward_s=report["forward_s"],
             backward_s=report["backward_s"],
             cores=1,
-            accuracy=run.accuracy if i == last else None,
+            accuracy=run.accuracy if i == last else run.accuracies.get(i + 1),
         )
         for i, report in enumerate(run.live.reports)
     ]

@@ -290,6 +290,11 @@ def test_the_real_loop_gives_the_same_weights_whatever_the_policy(folder, tmp_pa
     profile = read_profile(path)
     assert len(profile.cycles) == CONFIG.cycles
     assert profile.cycles[-1].accuracy == pytest.approx(first.accuracy, rel=1e-5)
+    ends = [c.cycle for c in profile.cycles if c.accuracy is not None]
+    each = CONFIG.cycles_per_epoch
+    assert ends == list(range(each, CONFIG.cycles + 1, each))
+    assert first.accuracies == second.accuracies
+    assert first.accuracies[CONFIG.cycles] == first.accuracy
     assert all(cycle.forward_s > 0 and cycle.backward_s > 0 for cycle in profile.cycles)
 
 
