@@ -6,7 +6,8 @@ Each study is resumable: stop it with Ctrl-C and call it again. Work in progress
 ``out/aflkd/``; tables, figures and the JSON with its manifest go to ``benchmarks/results/aflkd/``.
 ``--report-only`` writes them from the seeds that are complete. On one core that has nothing else to
 do: Fashion-MNIST 4 minutes for the cloud network and 15 s a run (40 runs), its cumulative twin 20 s
-a run, CIFAR 10 minutes and 30 s a run (40 runs); about 55 minutes in all.
+a run, CIFAR 10 minutes and 30 s a run (40 runs); about 55 minutes in all. The runs of seed 0, whose
+cost profiles are kept, are tested after every epoch and take about a minute more each.
 """
 
 from __future__ import annotations
