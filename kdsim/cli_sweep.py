@@ -11,6 +11,7 @@ import click
 
 from kdsim.cli_runs import json_option, load, print_json, save_figure, scenario_argument
 from kdsim.errors import KdsimError, PlotError, ScenarioError, SweepError
+from kdsim.faults import did_you_mean
 from kdsim.results import Comparison
 from kdsim.sweeps import TASK_TIMEOUT_S
 from kdsim.sweeps import sweep as run_sweep
@@ -364,6 +365,13 @@ def _check_fixed(result: Comparison, *axes: str) -> None:
 
 def _selected(result: Comparison, policies: tuple[str, ...], fixed: tuple[str, ...]) -> Comparison:
     wanted = dict(_parse_fixed(text, result) for text in fixed)
+    names = dict.fromkeys(sample.policy for sample in result.samples)
+    for name in policies:
+        if name not in names:
+            raise PlotError(
+                f"no finished run of the store is of policy {name!r}"
+                f"{did_you_mean(name, names)}; there are {', '.join(names)}"
+            )
     samples = [
         sample
         for sample in result.samples
@@ -371,8 +379,7 @@ def _selected(result: Comparison, policies: tuple[str, ...], fixed: tuple[str, .
         and all(str(sample.point[name]) in values for name, values in wanted.items())
     ]
     if not samples:
-        names = ", ".join(dict.fromkeys(sample.policy for sample in result.samples))
-        raise PlotError(f"no run of the store is selected; its policies are: {names}")
+        raise PlotError(f"no finished run of the store is at {', '.join(fixed)}")
     return Comparison(result.scenario, samples)
 
 

@@ -56,7 +56,8 @@ def compare(
     Raises
     ------
     ScenarioError
-        If a point of the sweep, `replications` or `seed` is not legal.
+        If a point of the sweep, `replications` or `seed` is not legal, or two policies share a
+        name.
     PolicyError
         If a policy fails in a run.
 
@@ -70,7 +71,7 @@ def compare(
     if isinstance(policies, str):
         raise ScenarioError(f"must be a list of policies (got {policies!r})", field="policies")
     scenario = with_run_counts(load_scenario(scenario), seed, replications)
-    chosen = list(policies) if policies else list(scenario.policies)
+    chosen = _distinct(policies or scenario.policies)
     todo = [(point, policy) for point in points(scenario) for policy in chosen]
     counts = [_runs(scenario, policy) for _, policy in todo]
     total, done = sum(counts), 0
@@ -85,6 +86,19 @@ def compare(
         samples.append(sample(point.legal(), policy, count, point.values, tell, threads))
         done += count
     return Comparison(scenario, samples)
+
+
+def _distinct(policies: Sequence[Any]) -> list[Any]:
+    """Leave out what is named twice; refuse two policies that no table could tell apart."""
+    chosen: dict[str, Any] = {}
+    for policy in policies:
+        name = policy_name(policy)
+        if chosen.setdefault(name, policy) != policy:
+            raise ScenarioError(
+                f"two different policies are called {name!r}; give each a name of its own",
+                field="policies",
+            )
+    return list(chosen.values())
 
 
 def _runs(scenario: Scenario, policy: Any) -> int:

@@ -344,7 +344,10 @@ def scenario_from_data(data: Any, document: Document | None = None) -> Scenario:
         faults += faults_of(error, places, Scenario)
         rest, broken = _legal_rest(data, error)
     if rest is not None:
-        more = itertools.chain(_sweep_faults(rest), _static_faults(rest) if document else ())
+        known_design = "design" not in broken
+        more = itertools.chain(
+            _sweep_faults(rest, known_design=known_design), _static_faults(rest) if document else ()
+        )
         faults += [
             places.fault(place, reason, at_key=len(place) == 1)
             for place, reason in more
@@ -400,17 +403,20 @@ def _static_faults(scenario: Scenario) -> Iterator[tuple[tuple[str | int, ...], 
             yield ("policies", i), reason
 
 
-def _sweep_faults(scenario: Scenario) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def _sweep_faults(
+    scenario: Scenario, *, known_design: bool
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Find what is wrong with a sweep; of a faulty design nothing follows for it."""
     sampled = scenario.design.samples is not None
     known = sweepable_fields(scenario)
     for path, swept in scenario.sweep.items():
         place: tuple[str | int, ...] = ("sweep", path)
         if path not in known:
             yield place, f"no numeric field is called that{did_you_mean(path, known)}"
-        elif sampled and not isinstance(swept, Range):
+        elif known_design and sampled and not isinstance(swept, Range):
             yield place, f"method {scenario.design.method} needs a range {{low: .., high: ..}}"
         elif isinstance(swept, Range):
-            if not sampled:
+            if known_design and not sampled:
                 yield place, f"method {scenario.design.method} needs a list of values, not a range"
             yield from _value_faults(scenario, path, {"low": swept.low, "high": swept.high})
         else:
@@ -419,6 +425,8 @@ def _sweep_faults(scenario: Scenario) -> Iterator[tuple[tuple[str | int, ...], s
     twice = [name for name in twice if name in scenario.sweep]
     if "workload.ratio" in scenario.sweep and twice:
         yield ("sweep", "workload.ratio"), f"sets {', '.join(twice)} as well; sweep one of them"
+    if not known_design:
+        return
     if sampled and not scenario.sweep:
         reason = f"method {scenario.design.method} needs a sweep of ranges {{low: .., high: ..}}"
         yield ("design",), reason

@@ -135,6 +135,24 @@ def test_no_replications_are_refused():
         kdsim.simulate_many("paper-1to1", "random", replications=0)
 
 
+def test_policies_that_share_a_name_are_not_compared():
+    class One(Policy):
+        name = "mine"
+
+        def decide(self, state):
+            return Decision(1)
+
+    class Two(One):
+        def decide(self, state):
+            return Decision(2)
+
+    small = kdsim.with_fields(kdsim.load_scenario("paper-1to1"), {"workload.cycles": 3})
+    with pytest.raises(kdsim.ScenarioError, match="two different policies are called 'mine'"):
+        kdsim.compare(small, [One, "optimal", Two])
+    rows = kdsim.compare(small, [One, "optimal", One], replications=2).rows
+    assert [row["policy"] for row in rows] == ["mine", "optimal"]
+
+
 @pytest.mark.parametrize("call", [kdsim.compare, kdsim.sweep])
 def test_a_name_where_a_list_of_policies_is_wanted_is_refused(call):
     with pytest.raises(kdsim.ScenarioError, match="list of policies"):

@@ -246,6 +246,25 @@ def test_without_a_command_the_help_is_shown():
     assert "Usage: kdsim" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("-p greedy -p optmal", "of policy 'optmal' - did you mean 'optimal'?; there are random"),
+        ("--at device.cores=5", "no finished run of the store is at device.cores=5"),
+        ("--at workload.ratio=1:1", "swept: device.cores"),
+    ],
+)
+def test_a_figure_of_what_the_store_lacks_is_refused(arguments, words, small, tmp_path):
+    (tmp_path / "swept.yaml").write_text(
+        (tmp_path / small).read_text() + "sweep: {device.cores: [2, 4]}\n"
+    )
+    assert call("sweep", "swept.yaml", "-s", "s.sqlite", "-n", 2).code == 0
+    answer = call("plot", "s.sqlite", *arguments.split(), "-o", "fig.png")
+    assert answer.code == 2
+    assert words in answer.err
+    assert not (tmp_path / "fig.png").exists()
+
+
 def test_a_sweep_whose_runs_all_fail_says_why_though_a_figure_was_asked_for(small, tmp_path):
     answer = call("sweep", small, "-p", "static:9", "-o", "fig.png", "-o", "t.csv")
     assert answer.code == 1

@@ -80,6 +80,16 @@ def test_each_illegal_swept_value_has_its_line(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("samples", ["0", "1e3", "many"])
+def test_of_a_faulty_design_nothing_is_said_of_its_sweep(samples, tmp_path):
+    sweep = "sweep: {device.cores: {low: 2, high: 8}}\n"
+    design = f"design: {{method: sobol, samples: {samples}}}\n"
+    (tmp_path / "a.yaml").write_text(BASE + sweep + design)
+    with pytest.raises(FaultyFileError) as caught:
+        load_scenario(tmp_path / "a.yaml")
+    assert [fault.field for fault in caught.value.faults] == ["design.samples"]
+
+
 def test_both_curves_are_told_when_both_are_wrong(tmp_path):
     text = BASE.replace("a2: 0.2", "a2: 0.9").replace("b3: 2.0", "b3: 0.01")
     (tmp_path / "a.yaml").write_text(text)
