@@ -298,11 +298,13 @@ class Bench:
             raise WorkloadError(f"a bench carries at most {MAX_BATCHES} Comm tasks")
         chunks = self.chunks(mb)
         self._cycles["comm"] += 1
+        # Before the grant: on a busy machine the workers may be done before we run again.
+        begun = time.perf_counter()
         with shared.lock:
             start = shared.grant_end[batch - 1] if batch else 0
             shared.grant_end[batch] = start + chunks
             shared.control[bench_processes.GRANTED] = start + chunks
-        self._granted_mb[batch] = (chunks * self.teacher.chunk_mb, time.perf_counter())
+        self._granted_mb[batch] = (chunks * self.teacher.chunk_mb, begun)
         for index in range(shared.control[bench_processes.ACTIVE]):
             self._tell(1 + index, {"do": "wake"})
 

@@ -272,6 +272,9 @@ def _fit_side(
             f"{counts} core count(s) were measured: it has no unique fit; use {TABLE}"
         )
     table = compare(clean, models, total)
+    sizes = [int(np.sum(samples.cores == c)) for c in samples.counts]
+    if max(sizes) < 2:
+        bootstrap = 0  # resampling single trials gives intervals of no width
     interval_rates = bootstrap_rates(samples, None, total, bootstrap, rng)
     name, reasons = choose(table, samples, interval_rates, level, wanted)
     model = models.get(name)
@@ -280,8 +283,8 @@ def _fit_side(
     )
     parameters, rates = fit_model(clean, model, total)
     dof = len(clean.cores) - (counts if model is None else len(model.names))
-    smallest = min(int(np.sum(samples.cores == c)) for c in samples.counts)
-    tail = expanded_tail(level, smallest, dof)
+    tail = expanded_tail(level, min(sizes), dof)
+    reasons += _too_few_trials(samples.side, sizes, table_chosen=model is None)
     low, high = _quantiles(drawn.rates, tail, rates)
     ci: dict[str, tuple[float, float]] = {}
     for key, values in drawn.parameters.items():
@@ -299,6 +302,19 @@ def _fit_side(
             f"{OUTLIER_SD:g} robust standard deviations off and were left out"
         )
     return _FittedSide(curve, ci, table, reasons)
+
+
+def _too_few_trials(side: str, sizes: list[int], *, table_chosen: bool) -> list[str]:
+    if max(sizes) < 2:
+        return [f"{side}: one trial a core count tells no spread: there are no intervals"]
+    # A resample of n trials never leaves their range, which holds the median with 1 - 2/2^n.
+    holds = 1 - 2 ** (1 - min(sizes))
+    if table_chosen and holds < 0.9:
+        return [
+            f"{side}: a core count with {min(sizes)} trial(s) has an interval no wider than their "
+            f"range, which holds the truth in {holds:.0%} of cases, not more"
+        ]
+    return []
 
 
 def _quantiles(draws: FloatArray, tail: float, rates: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -23,6 +23,7 @@ FloatArray = NDArray[np.float64]
 
 COMPUTE, COMMUNICATION = "compute", "communication"
 _LARGEST_LN_B3 = 600.0
+_LARGEST_LN_GAIN = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,8 @@ def _paper_compute(total: int) -> SideModel:
     last = max(total - 1, 1)
 
     def parameters(v: FloatArray) -> dict[str, float]:
-        return {"a1": math.exp(-v[0]), "a2": float(expit(v[1])) / last}
+        # The logistic function itself reaches 1 in floats, and with it the pole.
+        return {"a1": math.exp(-v[0]), "a2": min(float(expit(v[1])), 1 - 1e-9) / last}
 
     def start(c: FloatArray, rates: FloatArray) -> FloatArray:
         slope, level = np.polyfit(c, rates, 1) if len(set(c)) > 1 else (0.0, rates.mean())
@@ -100,7 +102,10 @@ def _paper_communication(total: int) -> SideModel:
     top = max(total, 2)
 
     def parameters(v: FloatArray) -> dict[str, float]:
-        first, gain, w = math.exp(v[0]), math.exp(v[1]), float(expit(v[2]))
+        first, w = math.exp(v[0]), float(expit(v[2]))
+        # In eq. 4 the first rate is a difference; a trial step of the optimiser to gains beyond
+        # this would leave nothing of it but rounding, of either sign.
+        gain = math.exp(min(v[1], v[0] + _LARGEST_LN_GAIN))
         b1, b2 = gain * (1 - w) / (top - 1), gain * w / math.log(top)
         # r1 = b1 + b2*ln b3. Without a logarithmic part eq. 4 has no constant left and b3 leaves
         # the range of floats; the least b2 that keeps it in adds under 0.5 % to the curve.

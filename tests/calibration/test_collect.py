@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -107,6 +108,25 @@ def test_a_cycle_runs_and_progress_is_counted(teacher):
         bench.start_forward(1)
         with pytest.raises(WorkloadError, match="busy with a forward"):
             bench.start_forward(1)
+
+
+def test_a_comm_begins_before_it_is_granted(teacher):
+    with Bench(bench_settings(), teacher) as bench:
+        bench.set_split(0)
+        lock, granted = bench._shared.lock, []
+
+        class Watched:
+            def __enter__(self):
+                granted.append(time.perf_counter())
+                return lock.__enter__()
+
+            def __exit__(self, *error):
+                return lock.__exit__(*error)
+
+        bench._shared.lock = Watched()
+        bench.start_comm(teacher.chunk_mb)
+        bench.set_split(bench.total_cores)
+        assert bench.next_event().start <= granted[0]
 
 
 def test_a_side_without_cores_waits_and_goes_on(teacher):

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from synthetic_traces import A1, A2, B1, B2, B3, synthetic
 
@@ -77,6 +77,7 @@ def test_intervals_cover_the_truth_at_five_percent_noise_and_ten_percent_outlier
     b1=st.floats(0.0, 2.0),
     b2=st.floats(0.0, 2.0),
 )
+@example(seed=762, total=5, noise=0.3, a2_share=0.0, b1=1.65625, b2=1.3125)
 def test_no_fit_ever_has_a_negative_rate_or_a_pole_in_range(seed, total, noise, a2_share, b1, b2):
     a2 = a2_share / (total - 1)
     trace = synthetic(total, 3, noise=noise, seed=seed, a2=a2, b=(b1 + 0.01, b2, 2.0))
@@ -86,6 +87,17 @@ def test_no_fit_ever_has_a_negative_rate_or_a_pole_in_range(seed, total, noise, 
             _, rates = fit_model(clean, model, total)
             assert np.isfinite(rates).all()
             assert (np.delete(rates, total if side == COMPUTE else 0) > 0).all()
+
+
+@given(
+    total=st.integers(2, 64),
+    v=st.tuples(*[st.floats(-60.0, 60.0)] * 3),
+)
+def test_no_step_of_the_optimiser_leaves_the_legal_curves(total, v):
+    for side in (COMPUTE, COMMUNICATION):
+        model = side_models(side, total)["paper"]
+        rates = model.rates(model.parameters(np.array(v)), total)
+        assert np.isfinite(rates).all()
 
 
 @pytest.mark.parametrize("side", [COMPUTE, COMMUNICATION])
@@ -324,6 +336,23 @@ def test_noisy_points_can_be_taken_and_drawn_on_request():
     fit = fit_trace(trace, include_noisy=True, bootstrap=10)
     assert 8 in fit.communication.measured
     assert len(fit_figure(fit).axes) == 3
+
+
+def test_one_trial_a_core_count_has_no_interval_rather_than_a_certain_one():
+    fit = fit_trace(synthetic(4, trials=1, noise=0.05), bootstrap=20)
+    assert any("tells no spread" in said for said in fit.verdicts)
+    for curve in (fit.compute, fit.communication):
+        assert np.isnan(curve.low[curve.rates > 0]).all()
+    assert all(math.isnan(end) for ci in fit.ci.values() for ends in ci.values() for end in ends)
+    assert fit_figure(fit).axes
+
+
+@pytest.mark.parametrize(("trials", "said"), [(2, "50%"), (3, "75%"), (4, "88%"), (5, None)])
+def test_a_table_of_few_trials_says_how_little_its_intervals_hold(trials, said):
+    fit = fit_trace(synthetic(2, a2=0.3, trials=trials, noise=0.05), bootstrap=20)
+    found = [v for v in fit.verdicts if v.startswith("communication: a core count with")]
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]
 
 
 # --- what else a trace says -----------------------------------------------------------------------
