@@ -4,7 +4,7 @@ The student is a convolutional net on 28 x 28 images, trained by ``alpha*CE + (1
 batches of real size with the knowledge that came over the wire; gradients of a cycle's batches
 accumulate, and the weights move once a cycle. The logits are a teacher net's real outputs. What
 they are worth as knowledge does not matter here: this module measures time (the workload with
-real data and an accuracy is ``calibration.workloads.edge_kd``).
+real data and an accuracy is ``calibration.workloads.edge_kd_student``).
 """
 
 from __future__ import annotations

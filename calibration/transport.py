@@ -31,7 +31,7 @@ from calibration.wire import (
     receive_frame,
     send_frame,
 )
-from kdsim.errors import KdsimError, TransportError
+from kdsim.errors import AddressError, KdsimError, TransportError
 
 _MAX_GREETING_BYTES = 64 * 2**10
 _SOCKET_BUFFER = 2**20
@@ -245,7 +245,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
     Raises
     ------
-    TransportError
+    AddressError
         If the text has another form.
 
     Examples
@@ -255,7 +255,7 @@ def parse_address(text: str) -> tuple[str, int]:
     """
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise TransportError(f"a teacher's address must be HOST:PORT, got {text!r}")
+        raise AddressError(f"a teacher's address must be HOST:PORT, got {text!r}")
     return host, int(port)
 
 

@@ -76,3 +76,9 @@ class TransportError(KdsimError):
     """A peer is gone, stalled or speaks another protocol."""
 
     exit_code = 1
+
+
+class AddressError(TransportError, ValueError):
+    """What was given as a host and port is none."""
+
+    exit_code = 2

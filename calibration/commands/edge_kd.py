@@ -151,7 +151,7 @@ def command(
 
 def _serve(config: EdgeConfig, folder: Path, address: tuple[str, int], tls: Tls | None) -> None:
     from calibration.transport import KnowledgeServer
-    from calibration.workloads.edge_kd import serve_study
+    from calibration.workloads.edge_kd_cloud import serve_study
 
     try:
         select = serve_study(config, folder)

@@ -27,9 +27,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from calibration.workloads.datasets import Dataset, split
+from calibration.workloads.datasets import Dataset
 from calibration.workloads.losses import MEASURES, distillation_loss
 from calibration.workloads.networks import build_network
+from calibration.workloads.splits import split
 from calibration.workloads.training import (
     TrainingConfig,
     accuracy,

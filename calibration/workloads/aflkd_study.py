@@ -16,13 +16,14 @@ from torch import Tensor
 
 from calibration.workloads.aflkd import train_student
 from calibration.workloads.aflkd_config import StudyConfig
-from calibration.workloads.datasets import Dataset, Split, split
+from calibration.workloads.datasets import Dataset
 from calibration.workloads.depths import depth_costs
 from calibration.workloads.incremental import make_lessons
 from calibration.workloads.methods import EpochRecord, StudentConfig, StudentRun
 from calibration.workloads.networks import ConvNet
 from calibration.workloads.profile import write_profile
 from calibration.workloads.results import RunLedger, claim_folder
+from calibration.workloads.splits import Split, split
 from calibration.workloads.teacher import train_teacher
 from calibration.workloads.training import (
     EpochMeasure,

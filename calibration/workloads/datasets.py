@@ -1,9 +1,8 @@
-"""The data sets of the real workloads, in memory, and their disjoint splits.
+"""The data sets of the real workloads, in memory.
 
 Read are the official files alone: scikit-learn's digits, Fashion-MNIST as IDX, CIFAR as the
 *binary* version (never pickle), in the folder names torchvision uses. What is absent is fetched by
-``fetch``. Nothing here trains, and nothing is selected on test data: a :class:`Split` draws from
-the training part only.
+``fetch``; disjoint parts are drawn by ``splits``.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -82,7 +81,7 @@ class Dataset:
             empty = np.flatnonzero(np.bincount(labels, minlength=self.classes) == 0)
             if empty.size:
                 raise DataError(
-                    f"{self.name}: {part} has no image of class {_listing(empty)}; every one of "
+                    f"{self.name}: {part} has no image of class {listing(empty)}; every one of "
                     f"the {self.classes} classes needs at least one"
                 )
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
@@ -196,141 +195,6 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
     return Path(pooch.os_cache("kdsim"))
 
 
-# --- splits --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Disjoint parts of a data set: who may see what.
-
-    Attributes
-    ----------
-    teacher, student, stream : (k,) int64 array
-        Indices into the training part: the cloud's labelled data, the edge's initial labelled
-        data, and the unlabelled data that arrive later, in order of arrival.
-    test : (k,) int64 array
-        Indices into the test part.
-    """
-
-    teacher: Labels
-    student: Labels
-    stream: Labels
-    test: Labels
-    seed: int = field(default=0)
-
-    def __post_init__(self) -> None:
-        joined = np.concatenate([self.teacher, self.student, self.stream])
-        if np.unique(joined).size != joined.size:
-            raise DataError("the teacher, student and stream parts share an index")
-
-
-def split(dataset: Dataset, *, teacher: int, student: int, stream: int = 0, seed: int = 0) -> Split:
-    """Draw disjoint teacher, student and stream parts from the training images.
-
-    The teacher's part comes first and does not depend on `seed`, so that one teacher serves every
-    repetition; student and stream are drawn by `seed` from the rest. Each part holds its classes
-    in the proportions of the training data, to within one image a class.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        The source.
-    teacher, student, stream : int
-        Number of images of each part.
-    seed : int
-        Seed of the student's and the stream's draw.
-
-    Returns
-    -------
-    Split
-        With every test image in ``test``.
-
-    Raises
-    ------
-    DataError
-        If the sizes exceed the pool, are negative, or leave a class of a part empty.
-    """
-    pool = len(dataset.train_labels)
-    if min(teacher, student, stream) < 0:
-        raise DataError(
-            f"part sizes must not be negative, got teacher {teacher}, student {student}, "
-            f"stream {stream}"
-        )
-    if teacher + student + stream > pool:
-        raise DataError(
-            f"{dataset.name}: teacher {teacher} + student {student} + stream {stream} = "
-            f"{teacher + student + stream} images, but the training part holds {pool}"
-        )
-    everything = np.arange(pool)
-    teacher_part, rest = _draw(dataset, everything, teacher, np.random.default_rng(0), "teacher")
-    rng = np.random.default_rng([1, seed])
-    student_part, rest = _draw(dataset, rest, student, rng, "student")
-    stream_part, _ = _draw(dataset, rest, stream, rng, "stream", all_classes=False)
-    return Split(teacher_part, student_part, stream_part, np.arange(len(dataset.test_labels)), seed)
-
-
-def _draw(
-    dataset: Dataset,
-    pool: Labels,
-    size: int,
-    rng: np.random.Generator,
-    part: str,
-    *,
-    all_classes: bool = True,
-) -> tuple[Labels, Labels]:
-    """Take `size` indices from `pool`, class by class in proportion; also return what is left."""
-    labels = dataset.train_labels[pool]
-    available = np.bincount(labels, minlength=dataset.classes)
-    exact = available * (size / max(len(pool), 1))
-    quota = np.floor(exact).astype(int)
-    # Largest remainders, ties in random order, so that no class is favoured by its number.
-    order = np.lexsort((rng.random(dataset.classes), quota - exact))
-    quota[order[: size - quota.sum()]] += 1
-    empty = np.flatnonzero(quota == 0)
-    if size and all_classes and empty.size:
-        raise DataError(
-            f"{dataset.name}: a {part} part of {size} images has none of class {_listing(empty)}; "
-            f"{dataset.classes} classes need at least one image each"
-        )
-    shuffled = rng.permutation(pool)
-    by_class = dataset.train_labels[shuffled]
-    taken = np.zeros(len(shuffled), bool)
-    for label, count in enumerate(quota):
-        taken[np.flatnonzero(by_class == label)[:count]] = True
-    return shuffled[taken], np.sort(shuffled[~taken])
-
-
-def augment(images: Tensor, *, generator: torch.Generator, pad: int = 2) -> Tensor:
-    """Flip each image left-right with probability 1/2 and shift it by up to `pad` pixels.
-
-    Parameters
-    ----------
-    images : (batch, channels, height, width) float tensor
-        Normalised images; the border is filled with the channel mean (zero).
-    generator : torch.Generator
-        Source of all randomness.
-    pad : int
-        Largest shift in pixels along each side.
-
-    Returns
-    -------
-    (batch, channels, height, width) float tensor
-        A new tensor.
-    """
-    batch, _, height, width = images.shape
-    flip = torch.rand(batch, generator=generator) < 0.5
-    flipped = torch.where(flip[:, None, None, None], images.flip(3), images)
-    padded = torch.nn.functional.pad(flipped, (pad, pad, pad, pad))
-    top = torch.randint(0, 2 * pad + 1, (batch, 1), generator=generator)
-    left = torch.randint(0, 2 * pad + 1, (batch, 1), generator=generator)
-    rows = top + torch.arange(height)  # (batch, height)
-    columns = left + torch.arange(width)  # (batch, width)
-    which = torch.arange(batch)[:, None, None]
-    # Indexing with a slice between index arrays puts the channels last: bring them back.
-    shifted = padded[which, :, rows[:, :, None], columns[:, None, :]]
-    return shifted.permute(0, 3, 1, 2).contiguous()  # (batch, channels, height, width)
-
-
 # --- readers -------------------------------------------------------------------------------------
 
 
@@ -419,6 +283,7 @@ def _where_from(name: str) -> str:
     )
 
 
-def _listing(numbers: NDArray[np.int64]) -> str:
+def listing(numbers: NDArray[np.int64]) -> str:
+    """Write the first few of some numbers for a message."""
     shown = ", ".join(str(n) for n in numbers[:5])
     return shown + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")

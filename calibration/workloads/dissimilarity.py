@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from calibration.workloads.cohort import Material, Progress, Result
-from calibration.workloads.datasets import Dataset, split
+from calibration.workloads.datasets import Dataset
 from calibration.workloads.decentralized import Plan, run_decentralized
 from calibration.workloads.dissimilarity_config import (
     NOT_EXCHANGING,
@@ -34,6 +34,7 @@ from calibration.workloads.partition import primary_labels, skewed_partition
 from calibration.workloads.processes import run_in_processes
 from calibration.workloads.profile import CycleCost, write_profile
 from calibration.workloads.results import ResultError, RunLedger, manifest
+from calibration.workloads.splits import split
 from kdsim.errors import DataError
 
 

@@ -20,14 +20,8 @@ from calibration.device import take_cores
 from calibration.replay import LiveRun, replay
 from calibration.transport import KnowledgeStream, Tls
 from calibration.workloads.datasets import Dataset, load
-from calibration.workloads.edge_kd import (
-    EdgeConfig,
-    check_methods,
-    parts_of,
-    prepare_teacher,
-    spec_of,
-    wish_of,
-)
+from calibration.workloads.edge_kd import EdgeConfig, check_methods, parts_of, spec_of
+from calibration.workloads.edge_kd_cloud import prepare_teacher, wish_of
 from calibration.workloads.profile import CycleCost, write_profile
 from calibration.workloads.results import (
     RunLedger,
@@ -120,7 +114,7 @@ def run_once(
         with KnowledgeStream(teacher_address, timeout_s=_PATIENCE_S, tls=tls, wish=wish) as stream:
             teacher = Teacher(teacher_address, stream.greeting)
         return _loop(config, spec, teacher, policy, rates, tls, wish)
-    with TeacherProcess("calibration.workloads.edge_kd:build_source", spec) as teacher:
+    with TeacherProcess("calibration.workloads.edge_kd_cloud:build_source", spec) as teacher:
         return _loop(config, spec, teacher, policy, rates, None)
 
 
@@ -136,7 +130,7 @@ def _loop(
     held = max(2, min(n, int(_MEMORY_MB / teacher.chunk_mb)))
     settings = BenchSettings(
         cores=cores,
-        student="calibration.workloads.edge_kd:build_student",
+        student="calibration.workloads.edge_kd_student:build_student",
         student_spec=spec,
         decode="raw",
         most_threads=1,

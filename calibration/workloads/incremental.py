@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calibration.workloads.datasets import Dataset, Split
+from calibration.workloads.datasets import Dataset
 from calibration.workloads.networks import ConvNet
 from calibration.workloads.robustness import check_share, corrupt_logits, flip_labels
+from calibration.workloads.splits import Split
 from calibration.workloads.training import generator_for, predict
 from kdsim.errors import WorkloadError
 

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from calibration.workloads.augmentation import augment
 from calibration.workloads.checkpoints import load_checkpoint, restore, save_checkpoint
-from calibration.workloads.datasets import augment
 from kdsim.errors import WorkloadError
 
 #: Images in one forward pass without gradients: large enough to keep a core busy, 100 MB at most.

@@ -10,7 +10,6 @@ from workload_data import stripes
 
 from calibration.workloads import aflkd
 from calibration.workloads.aflkd import METHODS, StudentConfig, frozen_layers, train_student
-from calibration.workloads.datasets import split
 from calibration.workloads.freezing import frozen_prefix, prefix_features
 from calibration.workloads.incremental import LessonConfig, make_lessons
 from calibration.workloads.networks import build_network
@@ -20,6 +19,7 @@ from calibration.workloads.robustness import (
     flip_labels,
     safeguarded_weight,
 )
+from calibration.workloads.splits import split
 from calibration.workloads.temperature import TemperatureConfig
 from calibration.workloads.training import TrainingConfig, fit, state_digest
 from kdsim.errors import WorkloadError

@@ -14,15 +14,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calibration.workloads.augmentation import augment
 from calibration.workloads.data_files import read_cifar, read_idx
-from calibration.workloads.datasets import (
-    Dataset,
-    augment,
-    data_folder,
-    load,
-    split,
-)
+from calibration.workloads.datasets import Dataset, data_folder, load
 from calibration.workloads.fetch import fetch_file, unpack_files
+from calibration.workloads.splits import split
 from kdsim.errors import DataError
 
 

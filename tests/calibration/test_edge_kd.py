@@ -16,9 +16,11 @@ from calibration.commands.edge_kd import command
 from calibration.replay import LiveRun, Task
 from calibration.transport import KnowledgeServer, KnowledgeStream
 from calibration.wire import FrameType, payload_matrix, receive_frame, send_frame
-from calibration.workloads import edge_kd, edge_kd_study
+from calibration.workloads import edge_kd, edge_kd_cloud, edge_kd_study
 from calibration.workloads.datasets import load
-from calibration.workloads.edge_kd import EdgeConfig, EdgeStudent, build_source, spec_of
+from calibration.workloads.edge_kd import EdgeConfig, spec_of
+from calibration.workloads.edge_kd_cloud import build_source
+from calibration.workloads.edge_kd_student import EdgeStudent
 from calibration.workloads.edge_kd_study import EdgeRun, run_once, run_study, save_profile
 from calibration.workloads.networks import build_network
 from calibration.workloads.profile import read_profile
@@ -34,7 +36,7 @@ CONFIG = EdgeConfig(
 def folder(tmp_path_factory):
     torch.set_num_threads(1)
     path = tmp_path_factory.mktemp("edge")
-    edge_kd.prepare_teacher(CONFIG, path)
+    edge_kd_cloud.prepare_teacher(CONFIG, path)
     return path
 
 
@@ -78,7 +80,7 @@ def test_the_teacher_sends_its_own_logits_for_the_images_asked_for(folder):
     assert greeting == {"columns": 10, "chunk_rows": 16, "knowledge": "response"}
     dataset = load("digits")
     images = dataset.images("train", edge_kd.parts_of(CONFIG, dataset, 0).stream)
-    teacher = edge_kd.prepare_teacher(CONFIG, folder)
+    teacher = edge_kd_cloud.prepare_teacher(CONFIG, folder)
     payload, _ = source(0, 5, 0)
     expected = predict(teacher, images[edge_kd.public_rows(CONFIG, 0, 5)])
     np.testing.assert_allclose(payload_matrix(memoryview(payload)), expected, atol=1e-5)
@@ -98,13 +100,13 @@ def test_features_and_relations_have_their_own_width(folder, method, columns):
 
 @pytest.fixture(scope="module")
 def elsewhere(folder):
-    select = edge_kd.serve_study(CONFIG, folder)
+    select = edge_kd_cloud.serve_study(CONFIG, folder)
     with KnowledgeServer(lambda *_: None, {}, select=select) as server:
         yield server.address
 
 
 def wish(config=CONFIG, method="response", seed=0):
-    return edge_kd.wish_of(config, method, seed, load("digits").digest)
+    return edge_kd_cloud.wish_of(config, method, seed, load("digits").digest)
 
 
 @pytest.mark.parametrize(("method", "seed"), [("response", 0), ("response", 3), ("feature", 0)])

@@ -22,7 +22,7 @@ from calibration.wire import (
     receive_frame,
     send_frame,
 )
-from kdsim.errors import TransportError
+from kdsim.errors import AddressError, TransportError
 
 HEADER = struct.Struct("<4sBBHIIII")
 PEM = Path(__file__).parent / "tls"
@@ -345,8 +345,9 @@ def test_a_taken_port_is_an_error_that_names_it(server):
 
 @pytest.mark.parametrize("text", ["host", "host:", ":7", "host:seven", "host:0", "host:70000"])
 def test_an_address_must_be_host_and_port(text):
-    with pytest.raises(TransportError, match="HOST:PORT"):
+    with pytest.raises(AddressError, match="HOST:PORT") as caught:
         parse_address(text)
+    assert caught.value.exit_code == 2
 
 
 # --- TLS --------------------------------------------------------------------------------------
