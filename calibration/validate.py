@@ -407,7 +407,8 @@ def summarise(table: pd.DataFrame) -> dict[str, Any]:
     errors = table["error"].abs()
     tau, separated, ordered = {}, 0, 0
     for ratio, group in table.groupby("workload", sort=False):
-        ranks = [group[name] for name in ("measured", "predicted")]
+        # Policies that do the same differ in the last bits: that is no order.
+        ranks = [group[name].map(lambda v: float(f"{v:.6g}")) for name in ("measured", "predicted")]
         told = min(column.nunique() for column in ranks) > 1  # else there is no order to compare
         tau[str(ratio)] = float(kendalltau(*ranks).statistic) if told else math.nan
         rows = list(group.itertuples())
