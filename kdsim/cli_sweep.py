@@ -168,6 +168,10 @@ def _check_outputs(outputs: tuple[Path, ...]) -> None:
             raise PlotError(f"{output}: must end in one of {', '.join(known)}")
         if not output.parent.is_dir():
             raise PlotError(f"{output}: the folder {output.parent} does not exist")
+        if output.suffix == ".parquet":
+            from kdsim.exporting import check_parquet
+
+            check_parquet()
 
 
 def _write_output(ledger: Any, output: Path) -> None:

@@ -155,13 +155,18 @@ def _text(value: Any) -> Any:
     return float(value) if isinstance(value, np.floating) else value
 
 
-def _write_parquet(store: Store, path: Path, *, expand: bool) -> None:
+def check_parquet() -> None:
+    """Raise StoreError where parquet tables cannot be written."""
     try:
         importlib.import_module("pyarrow")  # pandas needs it, and says so less clearly
     except ImportError:
         raise StoreError(
             "a .parquet table needs pyarrow: pip install 'kdsim[parquet]', or write a .csv"
         ) from None
+
+
+def _write_parquet(store: Store, path: Path, *, expand: bool) -> None:
+    check_parquet()
     table = frame(store, expand=expand)
     for name in table.columns[: table.columns.get_loc("policy")]:
         if table[name].map(type).nunique() > 1:

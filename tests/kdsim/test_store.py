@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from front_door import call
 
 from kdsim import store as store_module
 from kdsim.errors import StoreError
@@ -188,6 +189,17 @@ def test_a_parquet_table_without_pyarrow_says_what_to_install(tmp_path, monkeypa
     with Store.open(tmp_path / "s.sqlite") as store, pytest.raises(StoreError, match="pip install"):
         store.export(tmp_path / "t.parquet")
     assert list(tmp_path.glob("*t.parquet*")) == []
+
+
+def test_a_sweep_that_could_not_write_its_parquet_table_does_not_begin(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    wanted = ("--store", tmp_path / "s.sqlite", "-o", tmp_path / "t.parquet")
+    answer = call("sweep", "paper-1to1", *wanted)
+    assert answer.code == 2
+    assert "pip install 'kdsim[parquet]'" in answer.err
+    assert not (tmp_path / "s.sqlite").exists()
 
 
 def test_a_table_of_another_kind_is_refused(tmp_path):
