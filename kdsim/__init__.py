@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from kdsim.comparison import compare
     from kdsim.engine import simulate
     from kdsim.errors import KdsimError, PolicyError, ScenarioError, StoreError, TraceError
-    from kdsim.learning import LearningCurves, learning_curves
+    from kdsim.learning import learning_curves
+    from kdsim.learning_results import LearningCurves
     from kdsim.loading import bundled_scenarios, load_scenario
     from kdsim.optimum import Optimum, minimal_makespan
     from kdsim.policies import Decision, Policy, State
@@ -40,7 +41,7 @@ _HOMES = {
     "Run": "results",
     "Comparison": "results",
     "learning_curves": "learning",
-    "LearningCurves": "learning",
+    "LearningCurves": "learning_results",
     "minimal_makespan": "optimum",
     "Optimum": "optimum",
     "Policy": "policies",

@@ -13,7 +13,7 @@ from kdsim.plot_lines import BOUND_LINE, interval_handle, policy_handle
 from kdsim.plot_style import INK, MUTED, PAPER, add_legend, new_panels, policy_style, title
 
 if TYPE_CHECKING:
-    from kdsim.learning import LearningCurve, LearningCurves
+    from kdsim.learning_results import LearningCurve, LearningCurves
 
 #: Accuracies of a curve from which on marks would run together.
 _MANY = 25

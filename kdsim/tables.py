@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from kdsim.learning import LearningCurves
+from kdsim.learning_results import LearningCurves
 from kdsim.optimum import Optimum
 from kdsim.results import SUMMARY_COLUMNS, WAITED, Comparison, Run
 

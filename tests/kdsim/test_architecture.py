@@ -22,7 +22,7 @@ FLOORS = [
     {"loading", "optimum", "design", "schema"},
     {"policies"},
     {"registry"},
-    {"results"},
+    {"results", "learning_results"},
     {"pool"},
     {"engine"},
     {"checking", "kernels", "chrome_trace", "plot_style"},
@@ -45,7 +45,12 @@ FLOORS = [
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 #: Conveniences that reach up, lazily and in one place each: a result draws itself, an optimum
 #: accepts a scenario's name, a store gives its table.
-LAZY = {("results", "plots"), ("learning", "plots"), ("optimum", "loading"), ("store", "exporting")}
+LAZY = {
+    ("results", "plots"),
+    ("learning_results", "plots"),
+    ("optimum", "loading"),
+    ("store", "exporting"),
+}
 
 
 def imports_of(path):
