@@ -338,7 +338,7 @@ def _method(data: ReportData, made: Comparison) -> str:
     methods = {row["ci_method"] for row in made.rows}
     words = {
         "t": "Student's t over independent replications, two-sided, 95 %",
-        "exact": "none needed: the quantity has no randomness",
+        "exact": "none needed: all runs are equal",
         "none": "none can be given from a single replication",
     }
     sizes = sorted({row["n"] for row in made.rows})

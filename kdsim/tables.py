@@ -95,7 +95,7 @@ def learning_table(result: LearningCurves, target: float | None = None) -> Table
         title=f"{device.name}, {device.device.cores} cores: seconds until test accuracy "
         f"{100 * rows[0]['target']:.1f} %{which}; seed {device.seed}",
         title_justify="left",
-        caption="CI: Student t over replications; exact: nothing random. Earliest: no schedule can "
+        caption="CI: Student t over replications; exact: all runs equal. Earliest: no schedule can "
         "be there before. Late = mean / earliest - 1. Accuracies are known at the ends of epochs.",
         caption_justify="left",
     )
@@ -145,7 +145,7 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 
 def _how(kinds: Sequence[str], *, noisy: bool) -> str:
-    text = "CI: Student t over replications; exact: nothing random. "
+    text = "CI: Student t over replications; exact: all runs equal. "
     if noisy:
         text += "Regret = makespan / bound - 1; the bound knows the noise, no policy does."
     else:

@@ -87,7 +87,7 @@ def plot_methods(study: Study, ax: Axes | None = None) -> Axes:
             ax.plot(study.predicted_s[name] / whole, k, "D", color="black", ms=4, label=label)
         ax.annotate(
             f"{ratio.mean:.3f}",
-            (max(ratio.high, ratio.mean), k),
+            (max(ratio.high, ratio.mean, study.predicted_s.get(name, 0.0) / whole), k),
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
