@@ -8,10 +8,9 @@ from typing import Any
 
 from kdsim import batch
 from kdsim.design import points
-from kdsim.errors import ScenarioError
 from kdsim.loading import load_scenario
 from kdsim.policies import Policy
-from kdsim.registry import policy_name
+from kdsim.registry import distinct_policies, policy_name
 from kdsim.results import Comparison, Sample
 from kdsim.scenario import Scenario, with_run_counts
 
@@ -68,10 +67,8 @@ def compare(
     >>> len(result.rows)
     8
     """
-    if isinstance(policies, str):
-        raise ScenarioError(f"must be a list of policies (got {policies!r})", field="policies")
     scenario = with_run_counts(load_scenario(scenario), seed, replications)
-    chosen = _distinct(policies or scenario.policies)
+    chosen = distinct_policies(policies or scenario.policies)
     todo = [(point, policy) for point in points(scenario) for policy in chosen]
     counts = [_runs(scenario, policy) for _, policy in todo]
     total, done = sum(counts), 0
@@ -86,19 +83,6 @@ def compare(
         samples.append(sample(point.legal(), policy, count, point.values, tell, threads))
         done += count
     return Comparison(scenario, samples)
-
-
-def _distinct(policies: Sequence[Any]) -> list[Any]:
-    """Leave out what is named twice; refuse two policies that no table could tell apart."""
-    chosen: dict[str, Any] = {}
-    for policy in policies:
-        name = policy_name(policy)
-        if chosen.setdefault(name, policy) != policy:
-            raise ScenarioError(
-                f"two different policies are called {name!r}; give each a name of its own",
-                field="policies",
-            )
-    return list(chosen.values())
 
 
 def _runs(scenario: Scenario, policy: Any) -> int:

@@ -8,6 +8,7 @@ optimum of the cycles up to there says how early that could have been at all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,9 @@ from kdsim.loading import load_scenario
 from kdsim.optimum import is_exact, minimal_makespan
 from kdsim.policies import Policy
 from kdsim.profiles import Profile, read_profile
-from kdsim.registry import make_policy, policy_name
+from kdsim.registry import distinct_policies, make_policy, policy_name
 from kdsim.results import Run
-from kdsim.scenario import Scenario, scenario_from_data
+from kdsim.scenario import Scenario, scenario_from_data, with_run_counts
 
 if TYPE_CHECKING:
     from kdsim.plan import Plan
@@ -72,23 +73,24 @@ def learning_curves(
     Raises
     ------
     ScenarioError
-        If a profile is not legal or has no accuracy.
+        If an argument or a profile is not legal, or a profile has no accuracy.
     PolicyError
         If a policy fails in a run.
     """
-    device = load_scenario(scenario)
-    if not profiles:
-        raise ScenarioError("at least one cost profile is needed")
-    if seed is not None:
-        device = device.model_copy(update={"seed": seed})
+    device = with_run_counts(load_scenario(scenario), seed, replications)
+    if isinstance(profiles, str) or not profiles:
+        raise ScenarioError(f"must be a list of cost profiles (got {profiles!r})", field="profiles")
+    if profile_rate is not None and not 0 < profile_rate < math.inf:
+        reason = f"must be positive and finite (got {profile_rate})"
+        raise ScenarioError(reason, field="profile_rate")
     read = [read_profile(path) for path in profiles]
     for profile in read:
         if not profile.marks.size:
             raise ScenarioError(f"{profile.path}: no cycle has an accuracy in this cost profile")
-    chosen = list(policies) if policies else list(device.policies)
-    most = min(device.replications, MOST_REPLICATIONS) if replications is None else replications
-    if most < 1:
-        raise ScenarioError(f"must be at least 1 (got {most})", field="replications")
+    chosen = distinct_policies(policies or device.policies)
+    most = device.replications
+    if replications is None:
+        most = min(most, MOST_REPLICATIONS)
     for policy in chosen:
         make_policy(policy)  # a wrong name is told before the others have been simulated
     counts = [most if batch.varies(device, policy) else 1 for policy in chosen]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdsim.curves import FloatArray
+from kdsim.errors import ScenarioError
 from kdsim.statistics import Interval, mean_interval
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ class LearningCurves:
             not reached the cycle, the accuracy and all times are None.
         """
         target = self.common_accuracy if target is None else target
+        if not 0.0 <= target <= 1.0:
+            raise ScenarioError(f"must lie in [0, 1] (got {target})", field="target")
         found = []
         for curve in self.curves:
             mark = curve.first(target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kdsim.errors import PolicyError, UnknownPolicyError
+from kdsim.errors import PolicyError, ScenarioError, UnknownPolicyError
 from kdsim.faults import did_you_mean
 from kdsim.policies import Greedy, Optimal, Policy, Random, Static
 from kdsim.scenario import POLICY_NAMES
@@ -87,6 +87,27 @@ def policy_name(policy: str | Policy | type[Policy]) -> str:
     if isinstance(policy, str):
         return policy
     return str(getattr(policy, "name", None) or getattr(policy, "__name__", "policy"))
+
+
+def distinct_policies(policies: Sequence[Any]) -> list[Any]:
+    """Leave out what is named twice; refuse two policies that no table could tell apart.
+
+    Raises
+    ------
+    ScenarioError
+        If two different policies share a name, or one name stands where a list should.
+    """
+    if isinstance(policies, str):
+        raise ScenarioError(f"must be a list of policies (got {policies!r})", field="policies")
+    chosen: dict[str, Any] = {}
+    for policy in policies:
+        name = policy_name(policy)
+        if chosen.setdefault(name, policy) != policy:
+            raise ScenarioError(
+                f"two different policies are called {name!r}; give each a name of its own",
+                field="policies",
+            )
+    return list(chosen.values())
 
 
 def checked_shape(policy: Any) -> Policy:

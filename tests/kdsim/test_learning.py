@@ -166,10 +166,15 @@ def test_profiles_are_named_by_what_tells_them_apart(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "options", "said"),
     [
-        ([], {}, "at least one cost profile"),
+        ([], {}, "must be a list of cost profiles"),
+        (["run.csv"], {"policies": "greedy"}, "must be a list of policies"),
+        (["run.csv"], {"seed": -1}, "seed: must be"),
+        (["run.csv"], {"replications": 2.5}, "replications: must be"),
+        (["run.csv"], {"profile_rate": float("nan")}, "profile_rate: must be positive"),
+        (["run.csv"], {"profile_rate": -1.0}, "profile_rate: must be positive"),
         (["silent.csv"], {}, "no cycle has an accuracy"),
         (["absent.csv"], {}, "absent.csv"),
-        (["run.csv"], {"replications": 0}, "must be at least 1"),
+        (["run.csv"], {"replications": 0}, "replications: must be a whole number, at least 1"),
         (["run.csv"], {"policies": ["gredy"]}, "greedy"),
     ],
 )
@@ -177,6 +182,16 @@ def test_what_cannot_be_done_is_said(arguments, options, said, profile):
     write(profile.parent / "silent.csv", [(1.0, 1.0, 1.0, None)])
     with pytest.raises(kdsim.KdsimError, match=said):
         learning_curves("paper-1to1", [profile.parent / name for name in arguments], **options)
+
+
+def test_one_path_is_no_list_and_a_policy_named_twice_is_one(profile):
+    with pytest.raises(ScenarioError, match="must be a list of cost profiles"):
+        learning_curves("paper-1to1", str(profile))
+    found = learning_curves("paper-1to1", [profile], ["greedy", "greedy"])
+    assert len(found.curves) == 1
+    for target in (float("nan"), 1.5):
+        with pytest.raises(ScenarioError, match=r"target: must lie in \[0, 1\]"):
+            found.reached(target)
 
 
 def test_a_profile_of_more_cores_than_the_curves_know_asks_for_its_rate(profile):
