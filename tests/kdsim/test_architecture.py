@@ -25,7 +25,7 @@ FLOORS = {
     ],
     "calibration": [
         {"trace", "machine", "traces"},
-        {"link", "fit"},
+        {"link", "fit", "importing"},
         {"bench"},
         {"validation"},
         {"workloads"},
