@@ -13,16 +13,36 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 
 @functools.cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the numba-compiled form of `function`, its machine code cached on disk."""
+    """Return the numba-compiled form of `function`, its machine code cached on disk.
+
+    The plain functions of this package that it calls by their global names are compiled with it.
+    """
     import numba
 
+    called = {
+        name: compiled(value)
+        for name in function.__code__.co_names
+        if isinstance(value := function.__globals__.get(name), FunctionType)
+        and value.__module__.startswith("kdsim.")
+    }
+    if called:
+        function = _with_globals(function, called)
     made: Callable[..., Any] = numba.njit(cache=True, nogil=True)(function)
     return made
+
+
+def _with_globals(function: Any, names: dict[str, Any]) -> Any:
+    """Return a copy of a function that finds other values under some global names."""
+    copy = FunctionType(function.__code__, {**function.__globals__, **names}, function.__name__)
+    copy.__module__, copy.__qualname__ = function.__module__, function.__qualname__
+    copy.__defaults__, copy.__doc__ = function.__defaults__, function.__doc__
+    return copy
 
 
 @contextmanager
