@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdsim.model.jit import compiled
-from kdsim.model.optimum import COMPILE_FROM, corridor, path_heights, taut_string
+from kdsim.model.optimum import COMPILE_FROM, Corridor, corridor, path_heights, taut_string
 from kdsim.model.plan import Plan
 from kdsim.model.string_tree import link_corners, times_left
 
@@ -80,24 +80,28 @@ class Guide(NamedTuple):
 
     def as_lists(self) -> Guide:
         """Return the same with lists for arrays: plain floats are faster one by one."""
-        return Guide(*(x.tolist() if isinstance(x, np.ndarray) else x for x in self))
+        return Guide._make(x.tolist() if isinstance(x, np.ndarray) else x for x in self)
 
 
-def guide_of(plan: Plan) -> Guide:
-    """Prepare a plan for the rules that plan ahead."""
+def guide_of(plan: Plan, *, corners: bool = True) -> Guide:
+    """Prepare a plan for the rules that plan ahead.
+
+    Parameters
+    ----------
+    plan : Plan
+    corners : bool
+        Whether the corners and the time left at each are needed; else they are left empty.
+
+    Returns
+    -------
+    Guide
+        With arrays.
+    """
     gates, region = corridor(plan), plan.region
-    n, total = gates.V.size, float(gates.total)
-    bounded = plan.prefetch > 0
-    scratch = (np.zeros(n, np.int64), np.zeros(n, np.int64))
-    following, left = np.zeros(2 * n, np.int64), np.zeros(2 * n)
-    if n:
-        link, measure = link_corners, times_left
-        if n >= COMPILE_FROM:
-            link, measure = compiled(link_corners), compiled(times_left)
-        link(gates.V, gates.upper, gates.lower, bounded, *scratch, following)
-        facet_v, facet_w = region.facets.T.copy()
-        measure(gates.V, gates.upper, gates.lower, total, facet_v, facet_w, following, left)
-    rates = np.stack([plan.comm_rates, plan.comp_rates])
+    facet_v, facet_w = region.facets.T.copy()
+    following, left = np.zeros(0, np.int64), np.zeros(0)
+    if corners and gates.V.size:
+        following, left = _linked(gates, plan.prefetch > 0, facet_v, facet_w)
     tasks = np.column_stack([plan.forward, plan.backward]).ravel()
     return Guide(
         comm=plan.comm,
@@ -112,9 +116,11 @@ def guide_of(plan: Plan) -> Guide:
         cores=region.vertices,
         vr=plan.comm_rates[region.vertices],
         vq=plan.comp_rates[region.vertices],
-        facet_v=region.facets[:, 0].copy(),
-        facet_w=region.facets[:, 1].copy(),
-        shortfall=np.maximum(1.0 - region.facets @ rates, 0.0).ravel(),
+        facet_v=facet_v,
+        facet_w=facet_w,
+        shortfall=np.maximum(
+            1.0 - region.facets @ np.stack([plan.comm_rates, plan.comp_rates]), 0.0
+        ).ravel(),
         heights=path_heights(taut_string(gates), gates.Q),
         gate_of=np.searchsorted(gates.V, gates.Q),
         V=gates.V,
@@ -122,7 +128,37 @@ def guide_of(plan: Plan) -> Guide:
         lower=gates.lower,
         following=following,
         left=left,
-        bounded=bounded,
+        bounded=plan.prefetch > 0,
         done=np.concatenate([[0.0], np.cumsum(tasks)]),
-        total=total,
+        total=float(gates.total),
     )
+
+
+def _linked(gates: Corridor, bounded: bool, facet_v: Any, facet_w: Any) -> tuple[Any, Any]:
+    """Link the corners of a corridor, see ``string_tree``: lists for few gates, arrays for many."""
+    n = gates.V.size
+    following, left = np.zeros(2 * n, np.int64), np.zeros(2 * n)
+    walls = (gates.V, gates.upper, gates.lower)
+    scratch = (np.zeros(n, np.int64), np.zeros(n, np.int64))
+    if n >= COMPILE_FROM:
+        compiled(link_corners)(*walls, bounded, *scratch, following)
+        total = float(gates.total)
+        compiled(times_left)(*walls, total, facet_v, facet_w, following, left)
+        return following, left
+    V, upper, lower = (wall.tolist() for wall in walls)
+    links, seconds = [0] * (2 * n), [0.0] * (2 * n)
+    link_corners(V, upper, lower, bounded, [0] * n, [0] * n, links)
+    facets = (facet_v.tolist(), facet_w.tolist())
+    times_left(V, upper, lower, float(gates.total), *facets, links, seconds)
+    return np.array(links, dtype=np.int64), np.array(seconds)
+
+
+def _empty_guide() -> Guide:
+    whole = dict.fromkeys(("cores", "gate_of", "following"), np.zeros(0, np.int64))
+    numbers = {"prefetch": 0, "cost": 0.0, "bounded": False, "total": 0.0}
+    given = {**whole, **numbers}
+    return Guide._make(given.get(name, np.zeros(0)) for name in Guide._fields)
+
+
+#: For the rules that look at the present tasks alone.
+NO_GUIDE = _empty_guide()

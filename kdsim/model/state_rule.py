@@ -46,10 +46,11 @@ def time_left(gate: int, dv: float, w: float, guide: Guide) -> float:
     """
     if dv <= 0.0:
         if gate == len(guide.V) - 1:
-            return (guide.total - w) * guide.comp_times[0]
+            rest: float = (guide.total - w) * guide.comp_times[0]
+            return rest
         if guide.bounded and guide.lower[gate] > w:
             climb: float = (guide.lower[gate] - w) * guide.comp_times[0]
-            return climb + guide.left[2 * gate + 1]
+            return climb + float(guide.left[2 * gate + 1])
         gate += 1
         dv = guide.V[gate] - guide.V[gate - 1]
     corner, x, y = first_bend(
@@ -58,7 +59,7 @@ def time_left(gate: int, dv: float, w: float, guide: Guide) -> float:
     longest = 0.0
     for f in range(len(guide.facet_v)):
         longest = max(longest, guide.facet_v[f] * x + guide.facet_w[f] * y)
-    return longest + guide.left[corner]
+    return longest + float(guide.left[corner])
 
 
 def first_facet(gate: int, dv: float, w: float, guide: Guide) -> tuple[int, float]:
@@ -71,7 +72,7 @@ def first_facet(gate: int, dv: float, w: float, guide: Guide) -> tuple[int, floa
         length = guide.facet_v[f] * x + guide.facet_w[f] * y
         if length > longest:
             facet, longest = f, length
-    return facet, longest + guide.left[corner]
+    return facet, longest + float(guide.left[corner])
 
 
 def held(c: int, gate: int, dv: float, rest: float, end: float, guide: Guide) -> float:
@@ -107,9 +108,7 @@ def held(c: int, gate: int, dv: float, rest: float, end: float, guide: Guide) ->
     return step + time_left(gate, dv, end - rest, guide)
 
 
-def state_based_cores(
-    i: int, k: int, dv: float, rest: float, present: int, guide: Guide
-) -> int:
+def state_based_cores(i: int, k: int, dv: float, rest: float, present: int, guide: Guide) -> int:
     """Return the c that minimises Delta(c) + T(S'(c)), the smallest on ties (eq. 15).
 
     Parameters

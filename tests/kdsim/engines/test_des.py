@@ -18,10 +18,10 @@ from kdsim.model import curves
 from kdsim.model.optimum import minimal_makespan
 from kdsim.model.plan import Plan
 from kdsim.policies.base import Decision, Policy, State
-from kdsim.policies.builtin import Optimal
+from kdsim.policies.names import POLICY_NAMES
 from kdsim.results.run import COMP_ALONE, PARALLEL, WAITED
 
-ALL = ["random", "comm-priority", "comp-priority", "greedy", "greedy-full", "optimal", "static:1"]
+ALL = [*POLICY_NAMES, "static:1"]
 
 
 # --- against the bound ----------------------------------------------------------------------------
@@ -32,13 +32,6 @@ ALL = ["random", "comm-priority", "comp-priority", "greedy", "greedy-full", "opt
 def test_optimal_attains_the_proven_minimum(plan):
     bound = minimal_makespan(plan).makespan
     assert play(plan, "optimal")[0] == pytest.approx(bound, rel=1e-9)
-
-
-@given(plans())
-@settings(deadline=None)
-def test_replanning_at_every_decision_attains_the_minimum_too(plan):
-    bound = minimal_makespan(plan).makespan
-    assert play(plan, Optimal(replan=True))[0] == pytest.approx(bound, rel=1e-9)
 
 
 @given(plans(), st.sampled_from(ALL))
