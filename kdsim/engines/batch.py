@@ -18,7 +18,7 @@ import numpy as np
 
 from kdsim.engines.des import realised, run_processes
 from kdsim.model.curves import FloatArray
-from kdsim.model.guide import NO_GUIDE, Guide, guide_of
+from kdsim.model.guide import NO_HEIGHTS, NOT_PLANNED, Heights, Planned, heights_of, planned_of
 from kdsim.model.jit import announced
 from kdsim.model.optimum import corridor, is_exact, minimal_makespan, release_bound
 from kdsim.model.plan import Plan
@@ -31,6 +31,8 @@ from kdsim.scenario.study import Scenario, with_run_counts
 
 #: Simulated cycles above which loading the compiled engine (about half a second) pays.
 _WORTH_COMPILING = 30_000
+#: A policy as the loop takes it: kind, fixed core count, what it plans by.
+_Translated = tuple[int, int, Heights, Planned]
 #: Bytes of realised work in memory at a time, per thread.
 _CHUNK_BYTES = 4 * 2**20
 
@@ -200,11 +202,16 @@ def _by_simpy(
 
 
 def _by_kernel(
-    plan: Plan, noise: float, seed: int, arguments: tuple[int, int, Guide], start: int, stop: int
+    plan: Plan,
+    noise: float,
+    seed: int,
+    arguments: tuple[int, int, Heights, Planned],
+    start: int,
+    stop: int,
 ) -> tuple[FloatArray, FloatArray]:
     from kdsim.engines import kernels
 
-    kind, fixed, guide = arguments
+    kind, fixed, heights, planned = arguments
     numbers = np.arange(start, stop)
     keys = stream_keys(seed, numbers, POLICY_STREAM)
     n = plan.cycles
@@ -220,7 +227,7 @@ def _by_kernel(
         kind, fixed, keys, comm, forward, backward, plan.comm, plan.forward, plan.backward,
         plan.comm_rates, plan.comp_rates, plan.comm_unit_times, plan.comp_unit_times,
         plan.prefetch, plan.release, plan.reallocation_cost,
-        guide, times,
+        heights, planned, times,
     )  # fmt: skip
     if noise == 0:
         return times, np.empty(0)
@@ -246,22 +253,22 @@ def bound_kind(scenario: Scenario) -> str:
     return "optimum" if is_exact(scenario.plan()) else "lower bound"
 
 
-def _policy_arguments(plan: Plan, policy: str, *, noisy: bool) -> tuple[int, int, Guide]:
+def _policy_arguments(plan: Plan, policy: str, *, noisy: bool) -> _Translated:
     """Translate a built-in policy for the loop: its kind, a fixed core count, what it plans by."""
     from kdsim.engines import kernels
 
     if policy == "random":
-        return kernels.RANDOM, 0, NO_GUIDE
+        return kernels.RANDOM, 0, NO_HEIGHTS, NOT_PLANNED
     if policy == "greedy":
-        return kernels.GREEDY, 0, NO_GUIDE
+        return kernels.GREEDY, 0, NO_HEIGHTS, NOT_PLANNED
     if policy == "greedy-full":
-        return kernels.GREEDY_FULL, 0, NO_GUIDE
+        return kernels.GREEDY_FULL, 0, NO_HEIGHTS, NOT_PLANNED
     if policy in ("state-based", "optimal"):
         if looks_ahead(plan, noisy):
-            return kernels.LOOK_AHEAD, 0, guide_of(plan)
+            return kernels.LOOK_AHEAD, 0, NO_HEIGHTS, planned_of(plan)
         if policy == "state-based":
-            return kernels.STATE_BASED, 0, guide_of(plan)
-        return kernels.OPTIMAL, 0, guide_of(plan, corners=False)
+            return kernels.STATE_BASED, 0, NO_HEIGHTS, planned_of(plan)
+        return kernels.OPTIMAL, 0, heights_of(plan), NOT_PLANNED
     chosen = cast(Static, make_policy(policy))
     chosen.start(plan)  # refuses more cores than there are
-    return kernels.STATIC, chosen.comm_cores, NO_GUIDE
+    return kernels.STATIC, chosen.comm_cores, NO_HEIGHTS, NOT_PLANNED

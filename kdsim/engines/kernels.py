@@ -34,10 +34,15 @@ def _one_run(
     kind, fixed, key,
     comm, forward, backward, plan_comm, plan_forward, plan_backward,
     comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
-    guide,
+    optimum, planned,
 ):  # fmt: skip
     """Play one run; return its makespan. The order of operations is the SimPy engine's."""
     n, c_total = comm.size, comm_rates.size - 1
+    heights, done, cores, vr, vq = optimum
+    (
+        change, held, splits, tasks, corners, normals, shortfall,
+        gates, gate_of, following, left, ended,
+    ) = planned  # fmt: skip
     now, split, draw = 0.0, -1, np.uint64(0)
     i = k = 0  # Comm tasks done; Forward and Backward tasks done
     comm_on, comp_on, ready, ready_at = False, False, True, 0.0
@@ -85,14 +90,20 @@ def _one_run(
             c = greedy_cores(plan_comm[i], full, comm_times, comp_times)
         elif kind == OPTIMAL:
             dv = comm_left * comm_scale
-            dw = guide.heights[i] - (guide.done[k + 1] - comp_left * comp_scale)
-            c, hold, then = aim(dv, dw, now, guide.cores, guide.vr, guide.vq)
+            dw = heights[i] - (done[k + 1] - comp_left * comp_scale)
+            c, hold, then = aim(dv, dw, now, cores, vr, vq)
+        elif kind == LOOK_AHEAD:
+            c = look_ahead_cores(
+                i, k, comm_left * comm_scale, comp_left * comp_scale, split,
+                change, held, splits, tasks, corners, normals, shortfall,
+                gates, gate_of, following, left, ended,
+            )  # fmt: skip
         else:
-            dv, rest = comm_left * comm_scale, comp_left * comp_scale
-            if kind == LOOK_AHEAD:
-                c = look_ahead_cores(i, k, dv, rest, split, guide)
-            else:
-                c = state_based_cores(i, k, dv, rest, split, guide)
+            c = state_based_cores(
+                i, k, comm_left * comm_scale, comp_left * comp_scale, split,
+                change, held, splits, tasks, corners, normals, shortfall,
+                gates, gate_of, following, left, ended,
+            )  # fmt: skip
         # Run on until something completes; a mix changes over once in between.
         while True:
             stall = 0.0
@@ -131,7 +142,7 @@ def _one_run(
 def many_runs(
     kind, fixed, keys, comm, forward, backward, plan_comm, plan_forward, plan_backward,
     comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
-    guide, out,
+    optimum, planned, out,
 ):  # fmt: skip
     """Play replication after replication; one row of work serves all when there is no noise."""
     noisy = comm.shape[0] > 1
@@ -141,7 +152,7 @@ def many_runs(
             kind, fixed, keys[run], comm[row], forward[row], backward[row],
             plan_comm, plan_forward, plan_backward, comm_rates, comp_rates, comm_times, comp_times,
             prefetch, release, cost,
-            guide,
+            optimum, planned,
         )  # fmt: skip
 
 

@@ -111,9 +111,8 @@ def times_left(
 
 
 def first_bend(
-    dv: float, w: float, gate: int,
-    V: Any, upper: Any, lower: Any, following: Any, bounded: bool,
-) -> tuple[int, float, float]:  # fmt: skip
+    dv: float, w: float, gate: int, bounded: bool, gates: Any, following: Any
+) -> tuple[int, float, float]:
     """Find the first corner that the taut string from a state touches.
 
     Parameters
@@ -125,31 +124,39 @@ def first_bend(
         Compute work done.
     gate : int
         The gate at which that task ends.
+    bounded : bool
+        Whether the floor counts.
+    gates : (3n,) sequence of float
+        V, upper and lower of each gate in turn.
+    following : (2n,) sequence of int
+        See `link_corners`.
 
     Returns
     -------
     corner, x, y
         The corner, and communication and compute work up to it.
     """
-    here = V[gate]
-    node, x, y = 2 * gate, dv, upper[gate] - w
+    here = gates[3 * gate]
+    node, x, y = 2 * gate, dv, gates[3 * gate + 1] - w
     if not bounded:
         k = following[node]
         while k >= 0:
-            kx, ky = (V[k >> 1] - here) + dv, upper[k >> 1] - w
+            at = 3 * (k >> 1)
+            kx, ky = (gates[at] - here) + dv, gates[at + 1] - w
             if ky * x > y * kx:
                 break
             node, x, y = k, kx, ky
             k = following[node]
         return node, x, y
-    if gate == len(V) - 1 or lower[gate] > upper[gate]:
+    if 3 * (gate + 1) == len(gates) or gates[3 * gate + 2] > gates[3 * gate + 1]:
         return node, x, y
     # Between the directions to `node` and to `low` the view is free, up to the corners passed.
-    low, lx, ly = node + 1, dv, lower[gate] - w
+    low, lx, ly = node + 1, dv, gates[3 * gate + 2] - w
     u, d = following[node], following[low]
     while u != d:
         if u >> 1 <= d >> 1:
-            kx, ky = (V[u >> 1] - here) + dv, upper[u >> 1] - w
+            at = 3 * (u >> 1)
+            kx, ky = (gates[at] - here) + dv, gates[at + 1] - w
             if ky * lx <= ly * kx:
                 return low, lx, ly
             if ky * x > y * kx:
@@ -157,15 +164,16 @@ def first_bend(
             node, x, y = u, kx, ky
             u = following[u]
         else:
-            kx, ky = (V[d >> 1] - here) + dv, lower[d >> 1] - w
+            at = 3 * (d >> 1)
+            kx, ky = (gates[at] - here) + dv, gates[at + 2] - w
             if ky * x >= y * kx:
                 return node, x, y
             if ky * lx < ly * kx:
                 return low, lx, ly
             low, lx, ly = d, kx, ky
             d = following[d]
-    kx = (V[u >> 1] - here) + dv
-    ky = (lower[u >> 1] if u & 1 else upper[u >> 1]) - w
+    at = 3 * (u >> 1)
+    kx, ky = (gates[at] - here) + dv, gates[at + 1 + (u & 1)] - w
     if ky * lx < ly * kx:
         return low, lx, ly
     if ky * x > y * kx:
