@@ -26,7 +26,8 @@ from kdsim.plot_style import (
 )
 
 if TYPE_CHECKING:
-    from kdsim.results import Interval, Run
+    from kdsim.recording import Interval
+    from kdsim.results import Run
 
 #: Of a run of many cycles this many are shown, from the start.
 CYCLES_THAT_FIT = 10
