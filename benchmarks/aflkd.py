@@ -19,16 +19,16 @@ from pathlib import Path
 
 import torch
 
-from calibration.workloads.aflkd_config import PRESETS, StudyConfig
-from calibration.workloads.aflkd_report import build_result, write_report
-from calibration.workloads.aflkd_study import (
+from calibration.workloads.aflkd.config import PRESETS, StudyConfig
+from calibration.workloads.aflkd.report import build_result, write_report
+from calibration.workloads.aflkd.study import (
     Watcher,
     finished_runs,
     planned_runs,
     run_study,
     teacher_accuracy,
 )
-from calibration.workloads.datasets import load
+from calibration.workloads.data.datasets import load
 
 STUDIES: dict[str, StudyConfig] = {
     # Algorithm 2 as written: an update trains on the new images alone.

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 
-from calibration.workloads.aflkd_config import PRESETS, StudyConfig
-from calibration.workloads.aflkd_report import build_result, percent
-from calibration.workloads.aflkd_study import run_study, teacher_accuracy
-from calibration.workloads.datasets import load
-from calibration.workloads.results import compare_pairs, write_json, write_text
+from calibration.workloads.aflkd.config import PRESETS, StudyConfig
+from calibration.workloads.aflkd.report import build_result, percent
+from calibration.workloads.aflkd.study import run_study, teacher_accuracy
+from calibration.workloads.data.datasets import load
+from calibration.workloads.records.results import compare_pairs, write_json, write_text
 
 DISTURBANCES = {
     "none": {},

@@ -21,17 +21,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from calibration.workloads.freezing import freeze_layers, prefix_features, trainable_tail
+from calibration.workloads.aflkd.freezing import freeze_layers, prefix_features, trainable_tail
 from calibration.workloads.losses import distillation_loss
-from calibration.workloads.networks import (
+from calibration.workloads.records.results import host, interval_row, versions, write_json
+from calibration.workloads.training.loops import batches, train_epoch
+from calibration.workloads.training.networks import (
     ConvNet,
     build_network,
     layer_costs,
     layer_count,
 )
-from calibration.workloads.results import host, interval_row, versions, write_json
-from calibration.workloads.training import batches, train_epoch
-from kdsim.statistics import mean_interval
+from kdsim.results.intervals import mean_interval
 
 SHAPE, CLASSES, BATCH, STEPS = (1, 28, 28), 10, 32, 8
 

@@ -28,18 +28,18 @@ import numpy as np
 import torch
 from dissimilarity_tables import reference_tables, study_tables
 
-from calibration.workloads.adaptation import AdaptationPlan, run_adaptation
-from calibration.workloads.cohort import Material
-from calibration.workloads.datasets import Dataset, load
-from calibration.workloads.decentralized import Plan, run_decentralized
-from calibration.workloads.dissimilarity import material, run_study, study_manifest
-from calibration.workloads.dissimilarity import rows as study_rows
-from calibration.workloads.dissimilarity_config import PRESETS, Study
-from calibration.workloads.dissimilarity_figures import plot_study
-from calibration.workloads.dissimilarity_report import summary, verdicts
-from calibration.workloads.fedavg import FedAvgPlan, run_fedavg
-from calibration.workloads.multihead import MultiHeadPlan, run_multihead
-from calibration.workloads.results import (
+from calibration.workloads.data.datasets import Dataset, load
+from calibration.workloads.decentralized.adaptation import AdaptationPlan, run_adaptation
+from calibration.workloads.decentralized.cohort import Material
+from calibration.workloads.decentralized.config import PRESETS, Study
+from calibration.workloads.decentralized.fedavg import FedAvgPlan, run_fedavg
+from calibration.workloads.decentralized.figures import plot_study
+from calibration.workloads.decentralized.multihead import MultiHeadPlan, run_multihead
+from calibration.workloads.decentralized.report import summary, verdicts
+from calibration.workloads.decentralized.run import Plan, run_decentralized
+from calibration.workloads.decentralized.study import material, run_study, study_manifest
+from calibration.workloads.decentralized.study import rows as study_rows
+from calibration.workloads.records.results import (
     RunLedger,
     compare_pairs,
     manifest,

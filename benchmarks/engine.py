@@ -23,11 +23,14 @@ from numba import njit
 from scipy.optimize import linprog
 
 import kdsim
-from kdsim import batch, engine, optimum, pool
-from kdsim.design import points
-from kdsim.policies import Decision, Policy
-from kdsim.randomness import Draws
-from kdsim.registry import make_policy
+from kdsim.engines import batch
+from kdsim.engines import core_pool as pool
+from kdsim.engines import des as engine
+from kdsim.model import optimum
+from kdsim.model.random_streams import Draws
+from kdsim.policies.base import Decision, Policy
+from kdsim.policies.resolve import make_policy
+from kdsim.scenario.points import points
 
 RESULTS = Path(__file__).parent / "results" / "engine"
 

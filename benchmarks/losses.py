@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from calibration.workloads.losses import MEASURES, distillation_loss, multiway_sed
-from calibration.workloads.results import manifest, write_json
+from calibration.workloads.records.results import manifest, write_json
 
 SHAPES = ((128, 10), (128, 397), (32, 50257))
 REFERENCE = "torch kl_div"

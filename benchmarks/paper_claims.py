@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import kdsim
-from kdsim import batch
+from kdsim.engines import batch
 
 RESULTS = Path(__file__).parent / "results" / "paper_claims"
 DRAWS, REPLICATIONS, CYCLES, SEED = 2000, 200, 50, 0

@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from synthetic_traces import A1, A2, B1, B2, B3, synthetic
 
-from calibration.device import fingerprint
-from calibration.estimate import side_samples
 from calibration.fit import fit_trace
-from kdsim import curves
+from calibration.fit.estimate import side_samples
+from calibration.machine.cores import fingerprint
+from kdsim.model import curves
 
 RESULTS = Path(__file__).resolve().parent / "results" / "calibration"
 TOTAL, TRIALS, NOISE, OUTLIERS = 8, 10, 0.05, 0.10

@@ -19,15 +19,15 @@ import numpy as np
 import torch
 
 from calibration.commands.split import draw
-from calibration.workloads.networks import build_network
-from calibration.workloads.results import manifest, write_json
+from calibration.workloads.records.results import manifest, write_json
 from calibration.workloads.split_inference import SplitModel, WorkerPool, WorkerSpec, trace
 from calibration.workloads.split_inference.pipeline import PipelinedModel
 from calibration.workloads.split_inference.report import chrome_trace, to_json
 from calibration.workloads.split_inference.study import Study, run_study
 from calibration.workloads.split_inference.worker_process import available_cores, one_core_each
-from kdsim.plot_style import save
-from kdsim.statistics import mean_interval
+from calibration.workloads.training.networks import build_network
+from kdsim.plots.style import save
+from kdsim.results.intervals import mean_interval
 
 SHAPE = (3, 224, 224)
 STREAMED = 24

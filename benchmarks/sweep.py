@@ -25,12 +25,12 @@ from pathlib import Path
 import numpy as np
 
 import kdsim
-from kdsim import batch
-from kdsim.design import points
-from kdsim.policies import Decision, Policy
-from kdsim.scenario import scenario_from_data
-from kdsim.store import Store
-from kdsim.sweeps import sweep
+from kdsim.engines import batch
+from kdsim.policies.base import Decision, Policy
+from kdsim.scenario.points import points
+from kdsim.scenario.study import scenario_from_data
+from kdsim.sweeps.driver import sweep
+from kdsim.sweeps.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "sweep"

@@ -7,47 +7,48 @@ use, so that ``import kdsim`` costs next to nothing.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from kdsim._lazy import attach
 from kdsim._version import __version__
 
 if TYPE_CHECKING:
-    from kdsim.batch import simulate_many
-    from kdsim.checking import check_policy
-    from kdsim.comparison import compare
-    from kdsim.engine import simulate
+    from kdsim.engines.batch import simulate_many
+    from kdsim.engines.check_policy import check_policy
+    from kdsim.engines.compare import compare
+    from kdsim.engines.des import simulate
+    from kdsim.engines.learning import learning_curves
     from kdsim.errors import KdsimError, PolicyError, ScenarioError, StoreError, TraceError
-    from kdsim.learning import learning_curves
-    from kdsim.learning_results import LearningCurves
-    from kdsim.loading import bundled_scenarios, load_scenario
-    from kdsim.optimum import Optimum, minimal_makespan
-    from kdsim.policies import Decision, Policy, State
-    from kdsim.results import Comparison, Run
-    from kdsim.scenario import Scenario, with_fields
-    from kdsim.store import Store
-    from kdsim.sweeps import sweep
+    from kdsim.model.optimum import Optimum, minimal_makespan
+    from kdsim.policies.base import Decision, Policy, State
+    from kdsim.results.comparison import Comparison
+    from kdsim.results.learning import LearningCurves
+    from kdsim.results.run import Run
+    from kdsim.scenario.load import bundled_scenarios, load_scenario
+    from kdsim.scenario.study import Scenario, with_fields
+    from kdsim.sweeps.driver import sweep
+    from kdsim.sweeps.store import Store
 
 _HOMES = {
-    "Scenario": "scenario",
-    "with_fields": "scenario",
-    "load_scenario": "loading",
-    "bundled_scenarios": "loading",
-    "simulate": "engine",
-    "simulate_many": "batch",
-    "compare": "comparison",
-    "sweep": "sweeps",
-    "Store": "store",
-    "Run": "results",
-    "Comparison": "results",
-    "learning_curves": "learning",
-    "LearningCurves": "learning_results",
-    "minimal_makespan": "optimum",
-    "Optimum": "optimum",
-    "Policy": "policies",
-    "State": "policies",
-    "Decision": "policies",
-    "check_policy": "checking",
+    "Scenario": "scenario.study",
+    "with_fields": "scenario.study",
+    "load_scenario": "scenario.load",
+    "bundled_scenarios": "scenario.load",
+    "simulate": "engines.des",
+    "simulate_many": "engines.batch",
+    "compare": "engines.compare",
+    "sweep": "sweeps.driver",
+    "Store": "sweeps.store",
+    "Run": "results.run",
+    "Comparison": "results.comparison",
+    "learning_curves": "engines.learning",
+    "LearningCurves": "results.learning",
+    "minimal_makespan": "model.optimum",
+    "Optimum": "model.optimum",
+    "Policy": "policies.base",
+    "State": "policies.base",
+    "Decision": "policies.base",
+    "check_policy": "engines.check_policy",
     "KdsimError": "errors",
     "ScenarioError": "errors",
     "PolicyError": "errors",
@@ -57,15 +58,4 @@ _HOMES = {
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - the names are strings
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'kdsim' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"kdsim.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = attach(__name__, _HOMES)

@@ -1,5 +1,5 @@
 """``python -m kdsim`` is the command line."""
 
-from kdsim.cli import main
+from kdsim.cli.group import main
 
 main()

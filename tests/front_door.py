@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import kdsim
-from kdsim.cli import main
+from kdsim.cli.group import main
 
 ROOT = Path(kdsim.__file__).resolve().parents[1]
 

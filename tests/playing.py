@@ -2,11 +2,11 @@
 
 import simpy
 
-from kdsim.engine import run_processes
-from kdsim.policies import Decision, Policy
-from kdsim.randomness import Draws
-from kdsim.registry import make_policy
-from kdsim.results import Run
+from kdsim.engines.des import run_processes
+from kdsim.model.random_streams import Draws
+from kdsim.policies.base import Decision, Policy
+from kdsim.policies.resolve import make_policy
+from kdsim.results.run import Run
 
 
 def play(plan, policy, *, seed=0, replication=0, real=None):

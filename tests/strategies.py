@@ -3,8 +3,8 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from kdsim import curves
-from kdsim.plan import Plan
+from kdsim.model import curves
+from kdsim.model.plan import Plan
 
 amounts = st.floats(0.01, 10.0)
 amounts_or_none = st.one_of(st.just(0.0), amounts)

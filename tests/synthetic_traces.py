@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from calibration.trace import Trace
-from kdsim import curves
+from kdsim.model import curves
 
 A1, A2 = 0.02, 0.1
 B1, B2, B3 = 0.3, 1.2, 3.0

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from calibration.workloads.datasets import Dataset
+from calibration.workloads.data.datasets import Dataset
 
 
 def stripes(pool=160, test=60, classes=3, side=8, seed=0):

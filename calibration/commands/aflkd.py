@@ -16,9 +16,9 @@ import click
 from kdsim.errors import WorkloadError
 
 if TYPE_CHECKING:
-    from calibration.workloads.aflkd_config import StudyConfig
-    from calibration.workloads.aflkd_study import Watcher
-    from calibration.workloads.methods import EpochRecord
+    from calibration.workloads.aflkd.config import StudyConfig
+    from calibration.workloads.aflkd.methods import EpochRecord
+    from calibration.workloads.aflkd.study import Watcher
 
 _EXAMPLE = """\b
 Examples:
@@ -105,14 +105,14 @@ def command(**options: Any) -> None:
 
 
 def _run(options: dict[str, Any]) -> None:
-    from calibration.workloads.aflkd_report import build_result, tables, write_report
-    from calibration.workloads.aflkd_study import (
+    from calibration.workloads.aflkd.report import build_result, tables, write_report
+    from calibration.workloads.aflkd.study import (
         finished_runs,
         run_study,
         teacher_accuracy,
         write_depth_profiles,
     )
-    from calibration.workloads.datasets import load
+    from calibration.workloads.data.datasets import load
 
     config = study_config(options)
     folder = options["out"] or Path("out") / f"aflkd-{config.data}"
@@ -147,8 +147,8 @@ def study_config(options: dict[str, Any]) -> StudyConfig:
     KdsimError
         If an option is out of its range.
     """
-    from calibration.workloads.aflkd_config import PRESETS
-    from calibration.workloads.datasets import DATASETS
+    from calibration.workloads.aflkd.config import PRESETS
+    from calibration.workloads.data.datasets import DATASETS
 
     if options["data"] not in PRESETS:
         raise WorkloadError(f"--data must be one of {', '.join(DATASETS)}; got {options['data']!r}")
@@ -228,7 +228,7 @@ def _progress(config: StudyConfig, folder: Path, *, verbose: bool) -> Iterator[W
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from calibration.workloads.aflkd_study import Watcher, finished_runs
+    from calibration.workloads.aflkd.study import Watcher, finished_runs
 
     epochs_a_run = len(config.sizes) * config.student.training.epochs
     total = len(config.nets) * len(config.methods) * config.seeds

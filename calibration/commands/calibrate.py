@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from calibration.collect import Progress
+    from calibration.bench.collect import Progress
 
 # Heavy imports are inside the commands: `kdsim calibrate --help` must not wait for torch.
 
@@ -54,7 +54,7 @@ def progress_bar(title: str) -> Iterator[Progress]:
 
 def tls_files(ca: str | None, certificate: str | None = None, key: str | None = None) -> Any:
     """Gather PEM files into a `Tls`, or None without any; a missing one is named."""
-    from calibration.transport import Tls, readable_file
+    from calibration.link.knowledge import Tls, readable_file
 
     files = [None if name is None else readable_file(name) for name in (certificate, key, ca)]
     return Tls(*files) if any(files) else None
@@ -97,9 +97,9 @@ def collect(
     """
     from dataclasses import replace
 
-    from calibration.collect import collect as run
-    from calibration.measure import full_settings, quick_settings
-    from calibration.transport import parse_address
+    from calibration.bench.collect import collect as run
+    from calibration.bench.measure import full_settings, quick_settings
+    from calibration.link.knowledge import parse_address
 
     settings = (quick_settings if quick else full_settings)(
         cores=cores, virtual_cores=virtual_cores, device=device, seed=seed, guard=guard
@@ -157,8 +157,8 @@ def fit(
     Example:
         kdsim calibrate fit mine.csv -o mine.curves.yaml --plot mine.png
     """
-    from calibration.curve_file import curve_document, write_curves
     from calibration.fit import fit_trace
+    from calibration.fit.curve_file import curve_document, write_curves
     from calibration.trace import read_trace
 
     started = time.perf_counter()
@@ -171,8 +171,8 @@ def fit(
     if output:
         write_curves(fitted, output)
     if plot:
-        from calibration.plots import fit_figure
-        from kdsim.plot_style import save
+        from calibration.fit.plots import fit_figure
+        from kdsim.plots.style import save
 
         save(fit_figure(fitted), plot, dpi=150)
     if as_json:
@@ -186,7 +186,7 @@ def fit(
 
 def _check_outputs(trace: str, figure: str | None, *others: str | None) -> None:
     """Refuse, before minutes of work, places that cannot be written or are the trace itself."""
-    from kdsim.cli_runs import check_outputs
+    from kdsim.cli.runs import check_outputs
     from kdsim.errors import TraceError
 
     paths = [None if name is None else Path(name) for name in (figure, *others)]
@@ -199,7 +199,7 @@ def _check_outputs(trace: str, figure: str | None, *others: str | None) -> None:
 def _print_fit(fitted: Any) -> None:
     from rich.table import Table
 
-    from kdsim.tables import console as make_console
+    from kdsim.cli.tables import console as make_console
 
     console = make_console()
     for curve, unit in ((fitted.compute, "batch"), (fitted.communication, "MB")):
@@ -276,8 +276,8 @@ def validate(
     """
     from calibration.fit import fit_trace
     from calibration.trace import read_trace
-    from calibration.validate import ValidationSettings, Workload
-    from calibration.validate import validate as run
+    from calibration.validation.validate import ValidationSettings, Workload
+    from calibration.validation.validate import validate as run
 
     read = read_trace(trace)
     _check_outputs(trace, plot, output)
@@ -299,12 +299,12 @@ def validate(
         write_output(output, result.table.to_csv(index=False, float_format="%.6g").encode())
     for path, draw in ((plot, "validation_figure"), (timelines, "timeline_figure")):
         if path:
-            from calibration import validation_plots
-            from kdsim.plot_style import save
+            from calibration.validation import plots as validation_plots
+            from kdsim.plots.style import save
 
             save(getattr(validation_plots, draw)(result), path, dpi=150)
     if as_json:
-        from kdsim.cli_runs import print_json
+        from kdsim.cli.runs import print_json
 
         rows = json.loads(result.table.to_json(orient="records"))
         told = {"rows": rows, "summary": result.summary, "manifest": _manifest(fitted, settings)}
@@ -318,7 +318,7 @@ def validate(
 def _manifest(fitted: Any, settings: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from calibration.device import fingerprint
+    from calibration.machine.cores import fingerprint
 
     return {
         "trace": Path(str(fitted.trace.path)).name,
@@ -345,7 +345,7 @@ def _ratio(text: str) -> str:
 def _print_validation(result: Any) -> None:
     from rich.table import Table
 
-    from kdsim.tables import console as make_console
+    from kdsim.cli.tables import console as make_console
 
     console = make_console()
     table = Table(title="measured and predicted makespan (s)", title_justify="left")
@@ -387,8 +387,8 @@ def serve(bind: str, port: int, tls_cert: str | None, tls_key: str | None) -> No
     Example:
         kdsim calibrate serve --bind 0.0.0.0 --port 7070
     """
-    from calibration.bench_student import logit_bank
-    from calibration.transport import KnowledgeServer
+    from calibration.bench.student import logit_bank
+    from calibration.link.knowledge import KnowledgeServer
 
     tls = tls_files(None, tls_cert, tls_key)
     source, greeting = logit_bank({})

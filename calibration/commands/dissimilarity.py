@@ -1,7 +1,7 @@
 """``kdsim workload dissimilarity``: decentralised distillation under five measures.
 
-What is *not* here: the study (``calibration.workloads.dissimilarity``) and its verdicts
-(``calibration.workloads.dissimilarity_report``); this module parses, shows progress and prints.
+What is *not* here: the study (``calibration.workloads.decentralized.study``) and its verdicts
+(``calibration.workloads.decentralized.report``); this module parses, shows progress and prints.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import click
 from kdsim.errors import WorkloadError
 
 if TYPE_CHECKING:
-    from calibration.workloads.dissimilarity_config import Study
+    from calibration.workloads.decentralized.config import Study
 
 #: Alphas and cases of a first look: digits then takes well under a minute.
 _DEFAULT_ALPHAS, _DEFAULT_CASES = ".5,1", "average"
@@ -155,9 +155,9 @@ def command(
     """
     import torch
 
-    from calibration.workloads.datasets import load
-    from calibration.workloads.dissimilarity import run_study
-    from calibration.workloads.results import RunLedger
+    from calibration.workloads.data.datasets import load
+    from calibration.workloads.decentralized.study import run_study
+    from calibration.workloads.records.results import RunLedger
 
     dataset = load(data, data_dir)
     out = Path("out") / f"dissimilarity-{data}" if out is None else out
@@ -182,7 +182,7 @@ def command(
 
 def _study(data: str, options: dict[str, Any]) -> Study:
     """Turn the options into a study; list options are comma separated."""
-    from calibration.workloads.dissimilarity_config import PRESETS, Study
+    from calibration.workloads.decentralized.config import PRESETS, Study
     from calibration.workloads.losses import MEASURES
 
     preset = PRESETS[data]
@@ -249,10 +249,10 @@ def _progress_bar() -> Iterator[Callable[[int, int], None]]:
 
 def _write(study: Study, dataset: Any, rows: Sequence[Any], out: Path) -> dict[str, Any]:
     """Write results.json and accuracy.png; return what the former holds."""
-    from calibration.workloads.dissimilarity import study_manifest
-    from calibration.workloads.dissimilarity_figures import plot_study
-    from calibration.workloads.dissimilarity_report import summary, verdicts
-    from calibration.workloads.results import write_json
+    from calibration.workloads.decentralized.figures import plot_study
+    from calibration.workloads.decentralized.report import summary, verdicts
+    from calibration.workloads.decentralized.study import study_manifest
+    from calibration.workloads.records.results import write_json
 
     content = {
         "manifest": study_manifest(study, dataset),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from calibration.transport import Tls
-    from calibration.workloads.edge_kd import EdgeConfig
+    from calibration.link.knowledge import Tls
+    from calibration.workloads.edge_kd.config import EdgeConfig
 
 
 @click.command(name="edge-kd")
@@ -116,9 +116,9 @@ def command(
         kdsim workload edge-kd --teacher cloud.local:7071         # on the edge
     """
     from calibration.commands.calibrate import progress_bar, tls_files
-    from calibration.transport import parse_address
-    from calibration.workloads.edge_kd import EdgeConfig
-    from calibration.workloads.edge_kd_study import run_study
+    from calibration.link.knowledge import parse_address
+    from calibration.workloads.edge_kd.config import EdgeConfig
+    from calibration.workloads.edge_kd.study import run_study
 
     config = EdgeConfig(**values)
     if serve is not None:
@@ -150,8 +150,8 @@ def command(
 
 
 def _serve(config: EdgeConfig, folder: Path, address: tuple[str, int], tls: Tls | None) -> None:
-    from calibration.transport import KnowledgeServer
-    from calibration.workloads.edge_kd_cloud import serve_study
+    from calibration.link.knowledge import KnowledgeServer
+    from calibration.workloads.edge_kd.cloud import serve_study
 
     try:
         select = serve_study(config, folder)
@@ -173,7 +173,7 @@ def _serve(config: EdgeConfig, folder: Path, address: tuple[str, int], tls: Tls 
 def _print(result: dict[str, Any], output: Path) -> None:
     from rich.table import Table
 
-    from kdsim.tables import console as make_console
+    from kdsim.cli.tables import console as make_console
 
     console = make_console()
     table = Table(

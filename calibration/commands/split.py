@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdsim.cli_runs import check_outputs
+from kdsim.cli.runs import check_outputs
 from kdsim.errors import WorkloadError
 
 if TYPE_CHECKING:
@@ -101,11 +101,11 @@ def command(
     master and is left out of the times, as in the AFLKD paper. Ratios are to the same network in
     one worker with the same settings, measured in the same run.
     """
-    from calibration.workloads.results import write_json
+    from calibration.workloads.records.results import write_json
     from calibration.workloads.split_inference import report
     from calibration.workloads.split_inference.graph import trace
     from calibration.workloads.split_inference.study import run_study
-    from kdsim.plot_style import save
+    from kdsim.plots.style import save
 
     check_outputs(plot, trace_out, out)
     config: dict[str, Any] = {
@@ -154,7 +154,7 @@ def _features(
 ) -> nn.Module:
     import torch
 
-    from calibration.workloads.networks import build_network
+    from calibration.workloads.training.networks import build_network
 
     # The trunk does not depend on the input's size; a head for 224 x 224 would take a gigabyte.
     net = build_network(name, (channels, min(size, 32), min(size, 32)), 10, seed=seed)

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from kdsim.cli import cli
-from kdsim.store import Store
+from kdsim.cli.group import cli
+from kdsim.sweeps.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = """\
@@ -34,21 +34,24 @@ sweep: {device.cores: [2, 3, 4], seed: [0, 1, 2]}
 """
 COMMAND = [sys.executable, "-m", "kdsim", "sweep", "study.yaml", "--store", "s.sqlite"]
 #: As the command line, but each task holds one run or part of one.
-SMALL_TASKS = "import kdsim.chunks; kdsim.chunks.MAX_PIECES = 1; from kdsim.cli import main; main()"
+SMALL_TASKS = (
+    "import kdsim.sweeps.chunker; kdsim.sweeps.chunker.MAX_PIECES = 1;"
+    "from kdsim.cli.group import main; main()"
+)
 #: And each says that it has run.
 NOTED = """
 import sys
-import kdsim.chunks, kdsim.sweeps
-from kdsim.cli import main
-kdsim.chunks.MAX_PIECES = 1
-run = kdsim.sweeps.execute
+import kdsim.sweeps.chunker, kdsim.sweeps.driver
+from kdsim.cli.group import main
+kdsim.sweeps.chunker.MAX_PIECES = 1
+run = kdsim.sweeps.driver.execute
 def noted(task):
     outcomes = run(task)
     with open("played.txt", "a") as file:
         for piece in task.pieces:
             file.write(f"{piece.run_id} {piece.start} {piece.stop}\\n")
     return outcomes
-kdsim.sweeps.execute = noted
+kdsim.sweeps.driver.execute = noted
 main(sys.argv[1:])
 """
 
@@ -255,7 +258,7 @@ def test_failed_runs_make_the_command_fail_with_their_errors(tmp_path):
     ids=lambda line: " ".join(line[:1] + line[-1:]),
 )
 def test_bad_input_is_one_clear_line_and_status_2(tmp_path, monkeypatch, capsys, line):
-    from kdsim.cli import main
+    from kdsim.cli.group import main
 
     monkeypatch.chdir(tmp_path)
     Path("study.yaml").write_text(STUDY)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from calibration.workloads.split_inference.study import Study
-from kdsim.plot_style import new_axes
+from kdsim.plots.style import new_axes
 
 # Okabe and Ito's colours, told apart by the colour-blind.
 _WHOLE, _SPLIT, _WAIT = "#0072B2", "#E69F00", "#D55E00"

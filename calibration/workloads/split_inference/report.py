@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from calibration.workloads.results import manifest
+from calibration.workloads.records.results import manifest
 from calibration.workloads.split_inference.job import Timing
 from calibration.workloads.split_inference.study import IMAGES, Study
-from kdsim.statistics import Interval
+from kdsim.results.intervals import Interval
 
 
 def to_json(study: Study, config: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import kdsim
 from calibration.workloads.split_inference.cost import CostModel
 from calibration.workloads.split_inference.planner import Plan
 from calibration.workloads.split_inference.program import compile_part
-from kdsim.scenario import scenario_from_data
+from kdsim.scenario.study import scenario_from_data
 
 
 def scenario_data(split: Plan, part: int, costs: CostModel, *, itemsize: int = 4) -> dict[str, Any]:

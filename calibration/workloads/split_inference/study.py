@@ -29,7 +29,7 @@ from calibration.workloads.split_inference.worker_process import (
     available_cores,
     one_core_each,
 )
-from kdsim.statistics import Interval, mean_interval
+from kdsim.results.intervals import Interval, mean_interval
 
 #: Images in a row; the first of them is not counted.
 IMAGES = 4

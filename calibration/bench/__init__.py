@@ -1,0 +1,1 @@
+"""The test bench: processes of teacher, receivers and student; collecting and replaying."""

@@ -1,0 +1,163 @@
+"""Starting, hearing and ending the bench's processes, and the teacher among them.
+
+What the processes do is in ``calibration.bench.processes``; the bench itself in
+``calibration.bench.bench``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import multiprocessing as mp
+import multiprocessing.forkserver
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from calibration.bench import processes as bench_processes
+from calibration.link.frames import MAX_FRAME_BYTES
+from calibration.link.knowledge import Tls
+from calibration.machine.cores import measurement_environment
+from kdsim.errors import TransportError, WorkloadError
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A teacher in reach: where it listens, and its process when it is ours.
+
+    Attributes
+    ----------
+    address : (str, int)
+    greeting : dict
+        ``columns`` (floats a row) and ``chunk_rows`` (rows a chunk) at least.
+    pid : int or None
+        None for a teacher on another machine.
+
+    Raises
+    ------
+    WorkloadError
+        If the greeting lacks a size, or a chunk would be larger than any frame.
+    """
+
+    address: tuple[str, int]
+    greeting: dict[str, Any]
+    pid: int | None = None
+
+    def __post_init__(self) -> None:
+        sizes = [self.greeting.get(name) for name in ("columns", "chunk_rows")]
+        whole = all(isinstance(size, int) and size > 0 for size in sizes)
+        if not whole or 4 * math.prod(sizes) > MAX_FRAME_BYTES:
+            raise WorkloadError(
+                f"teacher {self.address[0]}:{self.address[1]} must say columns and chunk_rows, "
+                f"whole numbers of at most {MAX_FRAME_BYTES // 4} floats a chunk, got {sizes}"
+            )
+
+    @property
+    def chunk_mb(self) -> float:
+        """MB (1e6 bytes) of float32 values in a chunk."""
+        return int(self.greeting["columns"]) * int(self.greeting["chunk_rows"]) * 4e-6
+
+
+def process_context() -> mp.context.BaseContext:
+    """Return a context whose processes start fresh, in a few milliseconds, with torch imported.
+
+    A fork server imports once and forks before any thread exists, so that every process begins
+    with no OpenMP team and no allocator history.
+    """
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["calibration.bench.processes", "calibration.bench.student", "torch", "numpy"]
+    )
+    with measurement_environment():
+        mp.forkserver.ensure_running()
+    return context
+
+
+class TeacherProcess:
+    """A teacher of our own on this machine, kept for a whole collection.
+
+    Parameters
+    ----------
+    source : str
+        ``module:function`` that builds ``(source, greeting)`` in the process.
+    spec : mapping
+        JSON values passed to it.
+    host, port : str, int
+        Where it listens.
+    tls : Tls, optional
+    timeout_s : float
+        How long it may take to get ready.
+    """
+
+    def __init__(
+        self,
+        source: str = "calibration.bench.student:logit_bank",
+        spec: Mapping[str, Any] | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: Tls | None = None,
+        timeout_s: float = 120.0,
+    ) -> None:
+        context = process_context()
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=bench_processes.teacher_main,
+            args=(theirs, source, dict(spec or {}), host, port, tls),
+            daemon=True,
+            name="teacher",
+        )
+        self._process.start()
+        theirs.close()
+        said = hear(self._pipe, timeout_s, "the teacher", self._process)
+        self.teacher = Teacher(
+            (said["host"], said["port"]), said["greeting"], pid=self._process.pid
+        )
+
+    def __enter__(self) -> Teacher:
+        return self.teacher
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        end_processes([self._process], [self._pipe])
+
+
+def hear(pipe: Connection, timeout_s: float, who: str, process: Any) -> dict[str, Any]:
+    """Read one JSON message; turn silence, death and reported failures into errors."""
+    try:
+        if not pipe.poll(timeout_s):
+            raise WorkloadError(f"{who} gave no sign within {timeout_s:g} s")
+        said: dict[str, Any] = json.loads(pipe.recv_bytes())
+    except (EOFError, OSError) as error:
+        process.join(timeout=2.0)
+        raise WorkloadError(f"{who} died (exit code {process.exitcode})") from error
+    if "failure" in said:
+        kind = TransportError if said.get("kind") == "transport" else WorkloadError
+        raise kind(f"{who}: {said['failure']}")
+    return said
+
+
+def last_words(pipe: Connection) -> str:
+    """Return the failure that a dead process left in its pipe, if any."""
+    with contextlib.suppress(EOFError, OSError, ValueError):
+        if pipe.poll(0):
+            return str(json.loads(pipe.recv_bytes()).get("failure", ""))
+    return ""
+
+
+def end_processes(processes: Sequence[Any], pipes: Sequence[Connection]) -> None:
+    """Ask processes to end, then make them."""
+    for pipe in pipes:
+        with contextlib.suppress(OSError):
+            pipe.send_bytes(b'{"do": "stop"}')
+        pipe.close()  # End of file: they stop even if they never read the message.
+    for process in processes:
+        process.join(timeout=3.0)
+        if process.is_alive():
+            process.kill()
+            process.join(timeout=3.0)

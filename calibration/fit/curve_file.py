@@ -1,0 +1,105 @@
+"""The curve file: what a fit leaves for scenarios to read (YAML).
+
+``kdsim_curves``, ``reference_cores``, ``compute``, ``communication`` describe the device;
+``provenance`` says where the numbers come from and is for people.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from io import StringIO
+from typing import Any
+
+from calibration.fit import Curve, Fit
+from calibration.machine.cores import package_versions
+from kdsim.output_file import write_output
+from kdsim.scenario.load import CURVES_VERSION
+
+
+def curve_document(fit: Fit) -> dict[str, Any]:
+    """Return a fit as the plain values of a curve file.
+
+    Parameters
+    ----------
+    fit : Fit
+
+    Returns
+    -------
+    dict
+        Numbers rounded to six significant digits, far below their intervals.
+    """
+    trace = fit.trace
+    provenance = {
+        "trace": trace.path.name if trace.path else None,
+        "trace_sha256": trace.sha256 or None,
+        "device": trace.device,
+        "host": trace.header.get("host"),
+        "cores_given_by": trace.header.get("cores_given_by"),
+        "units": {"compute": "batch (forward and backward)", "communication": "MB (1e6 bytes)"},
+        "fit_versions": package_versions(["kdsim", "numpy", "scipy"]),
+        "models": {"compute": fit.compute.model, "communication": fit.communication.model},
+        "bootstrap": {"resamples": fit.bootstrap, "seed": fit.seed, "level": fit.level},
+        "intervals": {side: {k: list(v) for k, v in ci.items()} for side, ci in fit.ci.items()},
+        "rates": {
+            curve.side: {
+                "comm_cores": list(curve.measured),
+                "rate": [curve.rates[c] for c in curve.measured],
+                "low": [curve.low[c] for c in curve.measured],
+                "high": [curve.high[c] for c in curve.measured],
+            }
+            for curve in (fit.compute, fit.communication)
+        },
+        "points": fit.points.to_dict("records"),
+        "model_table": fit.model_table.drop(columns="chosen").to_dict("records"),
+        "verdicts": list(fit.verdicts),
+        **fit.extras,
+    }
+    return {
+        "kdsim_curves": CURVES_VERSION,
+        "reference_cores": trace.total_cores,
+        "compute": _plain(_side(fit.compute)),
+        "communication": _plain(_side(fit.communication)),
+        "provenance": _plain(provenance),
+    }
+
+
+def _side(curve: Curve) -> dict[str, Any]:
+    if curve.model == "paper":
+        return dict(curve.parameters)
+    if curve.model == "table":
+        cores = [int(count) for count in curve.parameters["cores"]]
+        return {"model": "table", "cores": cores, "rates": curve.parameters["rates"]}
+    return {"model": curve.model, **curve.parameters}
+
+
+def write_curves(fit: Fit, path: str | os.PathLike[str]) -> None:
+    """Write a fit as a curve file.
+
+    Raises
+    ------
+    PlotError
+        If the file cannot be written.
+    """
+    from ruamel.yaml import YAML  # only writing needs it
+
+    yaml = YAML()
+    yaml.default_flow_style = None  # short leaves in a row, the rest indented
+    yaml.width = 100
+    text = StringIO()
+    text.write("# Curves fitted to a device trace; see provenance. Read by device: {curves: ..}.\n")
+    yaml.dump(curve_document(fit), text)
+    write_output(path, text.getvalue().encode())
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy values, tuples and dataframes' cells into YAML's own; round floats."""
+    if isinstance(value, dict):
+        return {_plain(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return None if not math.isfinite(value) else float(f"{value:.6g}")
+    return value

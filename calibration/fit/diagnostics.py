@@ -1,0 +1,158 @@
+"""What a trace says beyond its curves: contention, linearity, reallocation, the sender's share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from calibration.fit.models import COMMUNICATION, COMPUTE
+from calibration.trace import Trace, trial_times
+from kdsim.results.intervals import mean_interval
+
+#: Work of twice the size that takes over 5 % more or less than twice the time is not linear.
+_LINEAR_WITHIN = 0.05
+
+
+def verdicts(trace: Trace) -> list[str]:
+    """State what a user must know about the measurements themselves.
+
+    Returns
+    -------
+    list of str
+    """
+    rows = trace.rows
+    found = []
+    noisy = rows[rows["status"] == "noisy"]
+    points = noisy[["condition", "task", "comm_cores"]].drop_duplicates()
+    found += [
+        f"{task} {condition} at c = {cores}: trials vary by more than the limit; marked noisy "
+        "(fitted only on request)"
+        for condition, task, cores in points.itertuples(index=False)
+    ]
+    disturbed = int((rows["status"] == "foreign").sum())
+    if disturbed:
+        found.append(f"{disturbed} measurements were disturbed by other processes; not fitted")
+    found += _contention(rows[rows["status"] == "ok"])
+    # A window is as large as what fitted in; only single tasks can tell.
+    if not trace.header.get("settings", {}).get("virtual_cores"):
+        found += _linearity(rows[rows["status"] == "ok"])
+    return found
+
+
+def _contention(rows: pd.DataFrame) -> list[str]:
+    if rows.empty:
+        return []
+    times = trial_times(rows)
+    medians = times.groupby(["task", "comm_cores", "condition"])["seconds_per_work"].median()
+    found = []
+    for (task, cores), group in medians.groupby(level=[0, 1]):
+        by = group.droplevel([0, 1])
+        if {"alone", "contended"} <= set(by.index):
+            slower = by["contended"] / by["alone"] - 1
+            found.append(
+                f"{task} at c = {cores}: {100 * slower:+.1f} % time when the other side runs too"
+            )
+    return found
+
+
+def _linearity(rows: pd.DataFrame) -> list[str]:
+    found = []
+    alone = rows[(rows["condition"] == "alone") & (rows["phase"] != "step")]
+    for task, group in alone.groupby("task"):
+        cycles = group.groupby(["comm_cores", "trial", "repeat"]).agg(
+            seconds=("seconds", "sum"), work=("work", "max")
+        )
+        unit = (cycles["seconds"] / cycles["work"]).groupby(
+            [cycles.index.get_level_values(0), cycles["work"]]
+        )
+        medians = unit.median()
+        for cores, by_work in medians.groupby(level=0):
+            by_work = by_work.droplevel(0)
+            if len(by_work) < 2:
+                continue
+            ratio = float(by_work.iloc[0] / by_work.iloc[-1])
+            if abs(ratio - 1) > _LINEAR_WITHIN:
+                found.append(
+                    f"{task} at c = {cores}: a unit of work takes {100 * (ratio - 1):+.1f} % "
+                    f"time in tasks of {by_work.index[0]:g} against tasks of "
+                    f"{by_work.index[-1]:g}: time is not quite linear in work"
+                )
+    return found
+
+
+def extras(trace: Trace, trials: ArrayLike | None = None) -> dict[str, Any]:
+    """Compute what a scenario wants to know beside the curves.
+
+    Parameters
+    ----------
+    trace : Trace
+    trials : array_like of int, optional
+        Use these trials only.
+
+    Returns
+    -------
+    dict
+        ``forward_share`` (by communication cores), ``reallocation_cost_s`` (per side: mean, ends
+        of its 95 % interval, n) and ``sender_cpu_s_per_mb``; what was not measured is absent.
+    """
+    rows = trace.rows[trace.rows["status"] == "ok"]
+    if trials is not None:
+        rows = rows[rows["trial"].isin(np.asarray(trials).ravel().tolist())]
+    found: dict[str, Any] = {}
+    phases = rows[(rows["phase"].isin(["forward", "backward"])) & (rows["condition"] != "shared")]
+    if len(phases):
+        medians = (
+            (phases["seconds"] / phases["work"])
+            .groupby([phases["comm_cores"], phases["phase"]])
+            .median()
+            .unstack()
+        )
+        share = medians["forward"] / (medians["forward"] + medians["backward"])
+        found["forward_share"] = {int(c): float(s) for c, s in share.items()}
+    cost = {
+        side: described
+        for side, task in ((COMPUTE, "compute"), (COMMUNICATION, "comm"))
+        if (described := _reallocation(rows[rows["task"] == task]))
+    }
+    if cost:
+        found["reallocation_cost_s"] = cost
+    sent = rows[rows["sender_cpu_s"].notna() & (rows["task"] == "comm")]
+    if len(sent):
+        found["sender_cpu_s_per_mb"] = float((sent["sender_cpu_s"] / sent["work"]).median())
+    return found
+
+
+def _reallocation(rows: pd.DataFrame) -> dict[str, Any]:
+    """Time lost at a change of the split: what a window's work took beyond what it should.
+
+    A window is held against the same trial's windows at the two splits that it goes between: a
+    task's own time leaves out the moment between two tasks (half a millisecond), a contended one
+    has the other side's interference in it, and another trial's pace would be missing from the
+    interval.
+    """
+    alone = _window_times(rows[rows["condition"] == "alone"])
+    losses = []
+    for row in rows[rows["condition"] == "switching"].itertuples():
+        splits = [(c, row.trial) for c in (row.comm_cores, row.comm_cores + 1)]
+        if row.changes and all(split in alone for split in splits):
+            mean_rate = sum(1 / alone[split] for split in splits) / 2
+            losses.append((row.seconds - row.work / mean_rate) / row.changes)
+    if not losses:
+        return {}
+    interval = mean_interval(losses)
+    return {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
+
+
+def _window_times(rows: pd.DataFrame) -> dict[tuple[int, int], float]:
+    """Return the time of a unit of work over each whole window, by (communication cores, trial)."""
+    times = {}
+    for (cores, trial), window in rows.groupby(["comm_cores", "trial"]):
+        # A batch is a forward and a backward pass; where they are apart, each row is half of one.
+        halves = window["phase"].isin(["forward", "backward"])
+        work = window["work"].where(~halves, window["work"] / 2).sum()
+        elapsed = (window["t_start"] + window["seconds"]).max() - window["t_start"].min()
+        times[int(cores), int(trial)] = float(elapsed / work)
+    return times

@@ -1,0 +1,1 @@
+"""Knowledge over TCP: frames, a server for the teacher, streams for the edge."""

@@ -1,0 +1,1 @@
+"""The machine at hand: its cores, shares of them, its fingerprint."""

@@ -1,0 +1,291 @@
+"""The device at hand: its cores, pinning to them, its fingerprint, and who else uses the CPU.
+
+Pinning and CPU accounting need Linux. What is not here: fractional shares of cores
+(``calibration.machine.shares``), the measurements themselves (``calibration.bench.collect``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from kdsim.errors import WorkloadError
+
+#: Set before a measuring process starts. A thread that waits for a sibling must sleep: two
+#: spinning threads that share one core make a step thirty times slower. Fixed malloc thresholds
+#: keep page faults out of some measurements and in others.
+MEASUREMENT_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",
+    "MALLOC_TRIM_THRESHOLD_": "1073741824",
+    "MALLOC_TOP_PAD_": "268435456",
+    "MALLOC_ARENA_MAX": "2",
+}
+
+
+def available_cores() -> tuple[int, ...]:
+    """Return the ids of the cores that this process may run on.
+
+    Raises
+    ------
+    WorkloadError
+        On a system without CPU affinity (anything but Linux).
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        raise WorkloadError(
+            f"collecting and pinning need Linux, got {sys.platform}; collect on the device, then "
+            "fit and simulate here"
+        )
+    return tuple(sorted(os.sched_getaffinity(0)))
+
+
+def take_cores(count: int | None) -> tuple[int, ...]:
+    """Choose `count` of the available cores (all of them by default).
+
+    Raises
+    ------
+    WorkloadError
+        If this device does not have that many.
+    """
+    cores = available_cores()
+    if count is None:
+        return cores
+    if not 1 <= count <= len(cores):
+        raise WorkloadError(
+            f"cores: this device has {len(cores)} available core(s) "
+            f"({', '.join(map(str, cores))}), got {count}; give 1 to {len(cores)}, or "
+            "--virtual-cores for fractional shares"
+        )
+    return cores[:count]
+
+
+def split_cores(cores: Sequence[int], comm_cores: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Split cores into those of communication (the first `comm_cores`) and of computation.
+
+    Raises
+    ------
+    WorkloadError
+        If there are fewer cores than `comm_cores`.
+
+    Examples
+    --------
+    >>> split_cores((0, 1, 2, 3), 1)
+    ((0,), (1, 2, 3))
+    """
+    if not 0 <= comm_cores <= len(cores):
+        raise WorkloadError(
+            f"communication cores must lie in 0..{len(cores)} on {len(cores)} cores, "
+            f"got {comm_cores}"
+        )
+    return tuple(cores[:comm_cores]), tuple(cores[comm_cores:])
+
+
+def thread_ids(pid: int) -> list[int]:
+    """Return the ids of a process's threads, oldest first (none when it is gone)."""
+    try:
+        return sorted(int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def pin_process(pid: int, cores: Sequence[int], *, team: Sequence[int] = ()) -> None:
+    """Restrict every thread of a process to `cores`; threads it starts later inherit it.
+
+    Parameters
+    ----------
+    pid : int
+    cores : sequence of int
+    team : sequence of int
+        Threads that work in step: each gets a core of its own, in this order, going round.
+        Threads that sleep and wake a thousand times a second must not be left to the scheduler:
+        it wakes siblings on one core and keeps them there (steps on two cores took 24 ms instead
+        of 11, for the whole life of one process in ten).
+
+    Raises
+    ------
+    WorkloadError
+        If a core does not exist or may not be used.
+    """
+    threads = thread_ids(pid)  # A process that is gone is its waiter's business.
+    for thread in threads:
+        mine = {cores[team.index(thread) % len(cores)]} if thread in team else set(cores)
+        try:
+            os.sched_setaffinity(thread, mine)
+        except ProcessLookupError:
+            continue  # The thread ended in between.
+        except OSError as error:
+            raise WorkloadError(
+                f"cannot pin process {pid} to cores {list(cores)}: {error.strerror}; available "
+                f"here: {list(available_cores())}"
+            ) from error
+
+
+@contextlib.contextmanager
+def measurement_environment() -> Iterator[None]:
+    """Set `MEASUREMENT_ENVIRONMENT` for processes started inside; restore it afterwards."""
+    before = {name: os.environ.get(name) for name in MEASUREMENT_ENVIRONMENT}
+    os.environ.update(MEASUREMENT_ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+# --- fingerprint --------------------------------------------------------------------------------
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def cpu_model() -> str:
+    """Return the processor's name as the system reports it."""
+    found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def device_name(cores: int) -> str:
+    """Return a neutral name for this device: processor and core count.
+
+    Examples
+    --------
+    >>> device_name(2).endswith("-2core")
+    True
+    """
+    model = re.sub(r"\((r|tm)\)|\bcpu\b|\bprocessor\b|@.*", " ", cpu_model().lower())
+    words = [w for w in re.findall(r"[a-z0-9.]+", model) if w not in {"amd", "intel", "with"}]
+    return "-".join([*words[:3], f"{cores}core"]) if words else f"device-{cores}core"
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the installed versions of packages, without importing them."""
+    versions = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
+def fingerprint() -> dict[str, Any]:
+    """Describe the host: processor, cores, governor, kernel and versions; JSON values only."""
+    governor = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    memory = re.search(r"MemTotal:\s+(\d+)", _read("/proc/meminfo"))
+    return {
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "memory_gib": round(int(memory.group(1)) / 2**20, 1) if memory else None,
+        "governor": governor or "not reported",
+        "hypervisor": "hypervisor" in _read("/proc/cpuinfo"),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "versions": package_versions(["kdsim", "torch", "numpy", "scipy"]),
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+# --- who uses the CPU -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CpuReading:
+    """CPU seconds used by the whole machine and by the processes watched, at one instant."""
+
+    at: float
+    machine_s: float
+    own_s: float
+
+
+def read_cpu(pids: Iterable[int]) -> CpuReading:
+    """Read how much CPU the machine and the given processes have used so far.
+
+    Parameters
+    ----------
+    pids : iterable of int
+        The processes that count as one's own (this one is always among them).
+
+    Returns
+    -------
+    CpuReading
+        Resolution is a clock tick, 10 ms on most systems: meaningful over half a second and more.
+    """
+    tick = os.sysconf("SC_CLK_TCK")
+    fields = [int(x) for x in _read("/proc/stat").splitlines()[0].split()[1:]]
+    # user nice system idle iowait irq softirq steal: idle and iowait are not work; steal is
+    # another machine's work on our core, and disturbs just as much.
+    busy = sum(fields[:3]) + sum(fields[5:8])
+    own = sum(process_cpu_s(pid) for pid in {os.getpid(), *pids})
+    return CpuReading(time.perf_counter(), busy / tick, own)
+
+
+def process_cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process has used (0 when it is gone)."""
+    # Linux numbers a process's CPU clock this way (clock_getcpuclockid); /proc counts in 10 ms.
+    try:
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return 0.0
+
+
+def foreign_share(before: CpuReading, after: CpuReading, cores: int) -> float:
+    """Return the share of the CPU, between two readings, that others used.
+
+    Parameters
+    ----------
+    before, after : CpuReading
+        Readings over the same processes.
+    cores : int
+        Cores of the machine.
+
+    Returns
+    -------
+    float
+        0 to 1, of all cores.
+    """
+    elapsed = (after.at - before.at) * cores
+    foreign = (after.machine_s - before.machine_s) - (after.own_s - before.own_s)
+    return min(max(foreign / elapsed, 0.0), 1.0) if elapsed > 0 else 0.0
+
+
+def wait_for_calm(cores: int, limit: float, patience_s: float) -> bool:
+    """Wait until others use less than `limit` of the CPU over a quarter of a second.
+
+    Parameters
+    ----------
+    cores : int
+        Cores of the machine.
+    limit : float
+        Share of all cores.
+    patience_s : float
+        How long to wait at most.
+
+    Returns
+    -------
+    bool
+        Whether it became calm.
+    """
+    give_up = time.monotonic() + patience_s
+    while True:
+        before = read_cpu(())
+        time.sleep(0.25)
+        if foreign_share(before, read_cpu(()), cores) <= limit:
+            return True
+        if time.monotonic() >= give_up:
+            return False

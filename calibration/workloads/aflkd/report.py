@@ -1,0 +1,260 @@
+"""What a finished AFLKD study says: its JSON, its tables beside the paper's, its verdicts.
+
+A verdict on a claim of the paper is read off a paired 95 % interval: *holds* when the interval
+lies on the claimed side of zero, *contradicted* when it lies on the other, *open* otherwise. Each
+interval stands alone; none is corrected for how many there are. Figures are in ``aflkd_figures``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from calibration.workloads.aflkd.config import StudyConfig
+from calibration.workloads.aflkd.paper import paper_accuracy, paper_cloud_accuracy
+from calibration.workloads.data.datasets import Dataset
+from calibration.workloads.records.results import (
+    compare_pairs,
+    manifest,
+    summarise,
+    write_json,
+    write_text,
+)
+from calibration.workloads.training.networks import (
+    build_network,
+    flop_count,
+    layer_count,
+    parameter_count,
+)
+
+Result = dict[str, Any]
+
+_NOTES = (
+    "The cloud network sees neither test data nor a student's images (the paper trains it on "
+    "both parts of the data).",
+    "aflkd-reverse ascends the loss in T where the paper's eq. 5 descends it; aflkd-descend is "
+    "eq. 5.",
+    "Streamed images carry the cloud's predictions as labels for every method, the baseline too.",
+    "A frozen layer holds the cloud's weights, also when it freezes again.",
+)
+
+
+def build_result(
+    config: StudyConfig, dataset: Dataset, runs: Sequence[Mapping[str, Any]], cloud: float
+) -> Result:
+    """Gather a study into one JSON-ready result.
+
+    Parameters
+    ----------
+    config : StudyConfig
+        The study.
+    dataset : Dataset
+        Its data.
+    runs : sequence of mapping
+        As ``aflkd_study.run_study`` returns them.
+    cloud : float
+        Test accuracy of the teacher, 0 to 1.
+
+    Returns
+    -------
+    dict
+        ``manifest``, ``cloud``, ``networks``, ``accuracy`` (a row for each net, method and size),
+        ``differences`` (paired) with their ``verdict``, and ``runs`` with the ``course`` of loss,
+        training accuracy, T and n over the epochs. Accuracies and differences are shares, 0 to 1.
+    """
+    rows = [
+        {
+            "net": run["net"],
+            "method": run["method"],
+            "seed": run["seed"],
+            "size": stage["size"],
+            "accuracy": stage["accuracy"],
+        }
+        for run in runs
+        for stage in run["stages"]
+    ]
+    summary = summarise(rows, "accuracy", ["net", "size", "method"])
+    for row in summary:
+        paper = paper_accuracy(config.data, row["net"], row["method"], row["size"])
+        row["paper"] = None if paper is None else round(paper / 100, 6)
+    adaptive = [m for m in config.methods if m.startswith("aflkd")]
+    pairs = [(m, "sslf") for m in adaptive] + [("sslf", "baseline")]
+    pairs += [(m, "baseline") for m in adaptive]
+    differences = compare_pairs(rows, "accuracy", ["net", "size"], treatment="method", pairs=pairs)
+    for row in differences:
+        row["verdict"] = verdict(row)
+    paper_cloud = paper_cloud_accuracy(config.data)
+    return {
+        "manifest": manifest(
+            asdict(config), seeds=range(config.seeds), dataset=dataset, notes=_NOTES
+        ),
+        "cloud": {
+            "accuracy": cloud,
+            "paper": None if paper_cloud is None else round(paper_cloud / 100, 6),
+        },
+        "networks": _networks(config, dataset),
+        "accuracy": summary,
+        "differences": differences,
+        "runs": [_with_course(run) for run in runs],
+    }
+
+
+def verdict(difference: Mapping[str, Any]) -> str:
+    """Return what an interval says of the claim "first method is better": holds, open, ..."""
+    if difference["ci_low"] is None or difference["n"] < 2:
+        return "open"
+    if difference["ci_low"] > 0:
+        return "holds"
+    return "contradicted" if difference["ci_high"] < 0 else "open"
+
+
+def tables(result: Result) -> str:
+    """Write a result as Markdown: accuracies beside the paper's, then paired differences."""
+    config, data = result["manifest"]["config"], result["manifest"]["data"]
+    cloud = result["cloud"]
+    beside = any(row["paper"] is not None for row in result["accuracy"])
+    paper = "" if cloud["paper"] is None else f" (paper: {100 * cloud['paper']:.2f} %)"
+    lines = [
+        f"# AFLKD on {data['name']}",
+        "",
+        f"Cloud network: {100 * cloud['accuracy']:.2f} % of {data['test_images']:,} test images"
+        f"{paper}, trained on {config['teacher_images']:,} images for "
+        f"{config['teacher']['epochs']} epochs. Edge networks: "
+        f"{config['student']['training']['epochs']} epochs a training; an update trains on "
+        f"{_update_text(config['update'])}. n = {len(result['manifest']['seeds'])} paired seeds.",
+        "",
+        "## Test accuracy, %",
+        "",
+        "Mean [95 % t interval]" + (", then the paper's single run." if beside else "."),
+        "",
+        *_accuracy_table(result["accuracy"]),
+        "",
+        "## Paired differences, percentage points",
+        "",
+        "Mean [95 % t interval over seeds]. *holds*: the interval lies above zero, as the paper "
+        "claims; *contradicted*: below; *open*: it holds zero. Intervals are not corrected for "
+        "their number.",
+        "",
+        *_difference_table(result["differences"]),
+        "",
+        *_claims(result["differences"]),
+        "",
+        "## Networks",
+        "",
+        "| network | m | parameters | forward FLOPs an image |",
+        "|---|---|---|---|",
+        *(
+            f"| {row['net']} | {row['layers']} | {row['parameters']:,} | {row['flops']:,} |"
+            for row in result["networks"]
+        ),
+        "",
+        "## Deviations from the paper",
+        "",
+        *(f"- {note}" for note in result["manifest"]["notes"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_report(result: Result, folder: Path) -> list[Path]:
+    """Write ``results.json``, ``tables.md`` and the figures into a folder.
+
+    Returns
+    -------
+    list of path
+        What was written.
+
+    Raises
+    ------
+    ResultError
+        If a file cannot be written.
+    """
+    from calibration.workloads.aflkd.figures import save_figures  # matplotlib only when drawn
+
+    write_json(folder / "results.json", result)
+    write_text(folder / "tables.md", tables(result))
+    return [folder / "results.json", folder / "tables.md", *save_figures(result, folder)]
+
+
+def percent(row: Mapping[str, Any], digits: int = 1) -> str:
+    """Return a row's mean and interval in percent, e.g. ``82.1 [80.3, 83.9]``."""
+    mean = f"{100 * row['mean']:.{digits}f}"
+    if row["ci_low"] is None:
+        return f"{mean} [n = 1]"
+    return f"{mean} [{100 * row['ci_low']:.{digits}f}, {100 * row['ci_high']:.{digits}f}]"
+
+
+def _with_course(run: Mapping[str, Any]) -> Result:
+    """Return a run with its epochs as columns: short to write, and what a plot takes."""
+
+    def short(value: float | None) -> float | None:
+        return None if value is None else float(f"{value:.6g}")
+
+    keys = ("loss", "train_accuracy", "temperature")
+    course = {key: [short(epoch[key]) for epoch in run["epochs"]] for key in keys}
+    course["frozen_layers"] = [epoch["frozen_layers"] for epoch in run["epochs"]]
+    return {**{k: v for k, v in run.items() if k != "epochs"}, "course": course}
+
+
+def _accuracy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    sizes = sorted({row["size"] for row in rows})
+    cells = {(row["net"], row["method"], row["size"]): row for row in rows}
+    lines = [
+        "| network | method | " + " | ".join(f"{size:,} images" for size in sizes) + " |",
+        "|---|---|" + "---|" * len(sizes),
+    ]
+    for net, method in dict.fromkeys((row["net"], row["method"]) for row in rows):
+        shown = []
+        for size in sizes:
+            row = cells[net, method, size]
+            paper = "" if row["paper"] is None else f"; paper {100 * row['paper']:.1f}"
+            shown.append(percent(row) + paper)
+        lines.append(f"| {net} | {method} | " + " | ".join(shown) + " |")
+    return lines
+
+
+def _difference_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = ["| network | images | difference | mean | n | claim |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {row['net']} | {row['size']:,} | {row['difference']} | {percent(row)} | {row['n']} | "
+        f"{row['verdict']} |"
+        for row in rows
+    ]
+    return lines
+
+
+def _claims(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Count the verdicts on each claim over networks and sizes."""
+    lines = ["The paper claims each difference to be above zero in every cell:", ""]
+    for name in dict.fromkeys(row["difference"] for row in rows):
+        own = [row for row in rows if row["difference"] == name]
+        counts = [
+            f"{word} in {sum(row['verdict'] == word for row in own)}"
+            for word in ("holds", "open", "contradicted")
+        ]
+        means = [100 * row["mean"] for row in own]
+        lines.append(
+            f"- {name}: {', '.join(counts)} of {len(own)} cells; means from {min(means):+.1f} to "
+            f"{max(means):+.1f} points."
+        )
+    return lines
+
+
+def _networks(config: StudyConfig, dataset: Dataset) -> list[dict[str, Any]]:
+    found = []
+    for name in ("cloud", *config.nets):
+        network = build_network(name, dataset.input_shape, dataset.classes)
+        found.append(
+            {
+                "net": name,
+                "layers": layer_count(network),
+                "parameters": parameter_count(network),
+                "flops": flop_count(network, dataset.input_shape),
+            }
+        )
+    return found
+
+
+def _update_text(update: str) -> str:
+    return {"new": "the new images alone", "cumulative": "all images seen so far"}[update]

@@ -1,0 +1,1 @@
+"""Decentralised distillation, its references and its study."""

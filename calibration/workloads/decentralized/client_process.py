@@ -1,0 +1,307 @@
+"""One client of a decentralised run in a process of its own: its rounds and its messages.
+
+To its peers it sends predictions (samples, checkpoints) over gloo, pair by pair; to its parent,
+through a pipe, what each round moved, its results at the end, and a sign of life several times a
+second, from a thread of its own. The signs are how the parent tells a client that waits for another
+from one that has stalled.
+
+What is *not* here: starting and ending processes (``processes``), what a round computes
+(``decentralized``, ``clients``).
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from calibration.workloads.decentralized.clients import Client
+from calibration.workloads.decentralized.cohort import CostLedger, Material, client_of
+from calibration.workloads.decentralized.exchange import (
+    ExchangeGraph,
+    Traffic,
+    pack_state,
+    unpack_state,
+)
+from calibration.workloads.decentralized.run import (
+    Plan,
+    StaleTeachers,
+    due_supplier,
+    learn_from,
+    public_batch,
+    round_traffic,
+    watch,
+)
+from calibration.workloads.training.checkpoints import snapshot
+from kdsim.errors import KdsimError
+
+#: Exit status of a client that a plan lets fail: abrupt, without closing anything.
+LEFT = 17
+
+#: Signs of life within the longest silence that the parent bears: a busy machine may delay some.
+_SIGNS = 10
+
+_SAMPLES, _ANSWERS, _CHECKPOINT = 1, 2, 3  # message tags
+
+
+def work(
+    pipe: Connection,
+    path: Path,
+    plan: Plan,
+    graph: ExchangeGraph,
+    index: int,
+    port: int,
+    timeout_s: float,
+    threads: int,
+) -> None:
+    """Run one client to the end, telling the parent of each round.
+
+    Parameters
+    ----------
+    pipe : Connection
+        To the parent, which never writes.
+    path : path
+        This client's data.
+    plan : Plan
+        The run.
+    graph : ExchangeGraph
+        Who learns from whom.
+    index : int
+        This client's number.
+    port : int
+        Where the parent offers the rendezvous, on the loopback interface.
+    timeout_s : float
+        The longest silence that the parent bears.
+    threads : int
+        Threads to compute with.
+    """
+    torch.set_num_threads(threads)
+    with _signs_of_life(pipe, timeout_s / _SIGNS) as voice:
+        try:
+            client, material = _receive(path, plan, graph, index)
+            peers = _meet(index, graph.clients, port, timeout_s)
+            _rounds(client, material, plan, graph, peers, voice)
+        except (KdsimError, RuntimeError) as error:
+            voice.tell({"error": str(error).partition("\n")[0]})
+
+
+class _Voice:
+    """What this process tells its parent: whole messages, whichever thread sends them."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe = pipe
+        self._lock = threading.Lock()
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a message; an empty one is a sign of life."""
+        try:
+            with self._lock:
+                self.pipe.send_bytes(json.dumps(message).encode())
+        except OSError:  # the parent has gone or has given up on this run
+            os._exit(1)
+
+
+@contextmanager
+def _signs_of_life(pipe: Connection, every_s: float) -> Iterator[_Voice]:
+    """Tell the parent at even intervals that this process is not stopped or stuck."""
+    voice, enough = _Voice(pipe), threading.Event()
+
+    def repeat() -> None:
+        while not enough.wait(every_s):
+            voice.tell({})
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield voice
+    finally:
+        enough.set()
+        thread.join()
+
+
+def _rounds(
+    client: Client,
+    material: Material,
+    plan: Plan,
+    graph: ExchangeGraph,
+    peers: _Peers,
+    voice: _Voice,
+) -> None:
+    ledger = CostLedger()
+    pool = StaleTeachers(graph, client.index, plan, client.network)
+    failing = dict(plan.departures).get(client.index)
+    parent = multiprocessing.parent_process()
+    for turn in range(plan.rounds):
+        if turn == failing:
+            os._exit(LEFT)
+        if parent is not None and not parent.is_alive():
+            os._exit(1)  # nobody is left to report to
+        batch = client.draw(plan.batch)
+        shared = public_batch(material.public, plan, turn)
+        question = batch[0] if shared is None else shared
+        answers, judging_s, traffic = _exchange(client, question, plan, graph, peers, pool, turn)
+        cost = learn_from(client, batch, shared, answers, plan, turn)
+        received = traffic.predictions + traffic.checkpoints
+        ledger.add(received, cost.forward_s + judging_s, cost.backward_s)
+        watch(client, ledger, material, plan, turn)
+        voice.tell({"round": turn + 1, "traffic": asdict(traffic)})
+    accuracy = client.accuracy(*material.test, material.classes)
+    voice.tell(
+        {
+            "accuracy": asdict(accuracy),
+            "costs": asdict(ledger.closed()),
+            "lost": sorted(peers.lost),
+        }
+    )
+    # A peer may still be reading what this client sent last: stay until the parent lets go.
+    while not voice.pipe.poll(1.0):  # the parent never writes: readable means that it let go
+        pass
+    dist.destroy_process_group()
+
+
+def _exchange(
+    client: Client,
+    question: Tensor,
+    plan: Plan,
+    graph: ExchangeGraph,
+    peers: _Peers,
+    pool: StaleTeachers,
+    turn: int,
+) -> tuple[list[Tensor], float, Traffic]:
+    """Return the answers to this client's question, seconds spent judging, and bytes moved."""
+    index = client.index
+    if plan.alpha == 1:
+        return [], 0.0, Traffic()
+    if plan.refresh_every:
+        moved = _refresh(client, plan, graph, peers, pool, turn)
+        start = time.perf_counter()
+        answers = pool.judge(question, turn)
+        return answers, time.perf_counter() - start, moved
+
+    learners, teachers = graph.learners(index), graph.teachers[index]
+    questions = {k: question for k in learners if k in peers.alive}
+    if plan.distil_on == "private":
+        blank = question.contiguous()
+        questions = peers.swap(
+            dict.fromkeys(teachers, blank), {k: torch.empty_like(blank) for k in learners}, _SAMPLES
+        )
+    start = time.perf_counter()
+    if plan.distil_on == "private":
+        judged = {k: client.judge(asked) for k, asked in questions.items()}
+    else:
+        judged = dict.fromkeys(questions, client.judge(question)) if questions else {}
+    judging_s = time.perf_counter() - start
+    blanks = {j: torch.empty(len(question), client.network.classes) for j in teachers}
+    given = peers.swap(judged, blanks, _ANSWERS)
+    answers = [given[j] for j in sorted(given)]
+    return answers, judging_s, round_traffic(plan, question, answers)
+
+
+def _refresh(
+    client: Client,
+    plan: Plan,
+    graph: ExchangeGraph,
+    peers: _Peers,
+    pool: StaleTeachers,
+    turn: int,
+) -> Traffic:
+    """Fetch the checkpoint that is due, and send this client's to those for whom it is due."""
+    state = snapshot(client.network)
+    packed = pack_state(state)
+    asking = [
+        k
+        for k in range(graph.clients)
+        if k != client.index and due_supplier(graph, plan, k, turn) == client.index
+    ]
+    source = pool.due(turn)
+    blanks = {} if source is None else {source: torch.empty_like(packed)}
+    given = peers.swap(dict.fromkeys(asking, packed), blanks, _CHECKPOINT)
+    if source not in given:
+        return Traffic()
+    pool.fetch(source, turn, unpack_state(given[source], state))
+    return Traffic(checkpoints=given[source].numel())
+
+
+class _Peers:
+    """Point-to-point messages to the other clients, of whom some may vanish.
+
+    Pairwise messages, not collectives: when one end of a pair dies, gloo fails that pair alone and
+    the others go on, while a collective would fail for everybody.
+    """
+
+    def __init__(self, index: int, clients: int) -> None:
+        self.alive = {k for k in range(clients) if k != index}
+        self.lost: set[int] = set()
+
+    def swap(
+        self, outgoing: dict[int, Tensor], incoming: dict[int, Tensor], tag: int
+    ) -> dict[int, Tensor]:
+        """Send and receive at once; return what arrived, and drop the peers that failed."""
+        requests: list[tuple[int, Any]] = []
+        for peer, tensor in sorted(outgoing.items()):
+            self._try(
+                peer, lambda p=peer, t=tensor: requests.append((p, dist.isend(t, p, tag=tag)))
+            )
+        for peer, blank in sorted(incoming.items()):
+            self._try(peer, lambda p=peer, t=blank: requests.append((p, dist.irecv(t, p, tag=tag))))
+        for peer, request in requests:
+            self._try(peer, request.wait)
+        return {peer: tensor for peer, tensor in incoming.items() if peer in self.alive}
+
+    def _try(self, peer: int, action: Any) -> None:
+        if peer not in self.alive:
+            return
+        try:
+            action()
+        except RuntimeError:  # what gloo raises for a closed or silent connection
+            self.alive.discard(peer)
+            self.lost.add(peer)
+
+
+def _meet(index: int, clients: int, port: int, timeout_s: float) -> _Peers:
+    """Join the other clients on the loopback interface.
+
+    A stalled peer is the parent's to end, which fails its connections alone. When gloo itself runs
+    out of patience with one peer it fails all connections of this process; its limit is therefore
+    well above the parent's.
+    """
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
+    if loopback is not None:
+        os.environ["GLOO_SOCKET_IFNAME"] = loopback
+    limit = timedelta(seconds=patience_s(timeout_s))
+    store = dist.TCPStore("127.0.0.1", port, is_master=False, timeout=limit)
+    dist.init_process_group("gloo", store=store, rank=index, world_size=clients, timeout=limit)
+    return _Peers(index, clients)
+
+
+def _receive(path: Path, plan: Plan, graph: ExchangeGraph, index: int) -> tuple[Client, Material]:
+    """Read this client's data; the other clients' shares are left empty."""
+    content = torch.load(path, weights_only=True)
+    own = (content["images"], content["labels"])
+    nothing = (own[0][:0], own[1][:0])
+    material = Material(
+        shares=[own if k == index else nothing for k in range(graph.clients)],
+        public=content["public"],
+        test=(content["test_images"], content["test_labels"]),
+        classes=int(content["classes"]),
+    )
+    return client_of(material, plan, index, common_start=plan.common_start), material
+
+
+def patience_s(timeout_s: float) -> float:
+    """Return the longest wait for a start, which imports torch and may be slower than any round."""
+    return 2 * timeout_s + 30.0

@@ -1,0 +1,1 @@
+"""Edge knowledge distillation over TCP."""

@@ -1,0 +1,285 @@
+"""The edge-KD study: methods against no distillation over paired seeds, and a run's cost profile.
+
+Every run is the real loop of ``calibration.workloads.edge_kd.config``; the student computes on one
+thread, so that the same seed gives the same weights whatever the policy's timing was. Finished
+runs are kept in a ledger: a study that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibration.bench.bench import Bench, BenchSettings
+from calibration.bench.replay import LiveRun, replay
+from calibration.bench.start import Teacher, TeacherProcess
+from calibration.link.knowledge import KnowledgeStream, Tls
+from calibration.machine.cores import take_cores
+from calibration.workloads.data.datasets import Dataset, load
+from calibration.workloads.edge_kd.cloud import prepare_teacher, wish_of
+from calibration.workloads.edge_kd.config import EdgeConfig, check_methods, parts_of, spec_of
+from calibration.workloads.records.profile import CycleCost, write_profile
+from calibration.workloads.records.results import (
+    RunLedger,
+    claim_folder,
+    compare_pairs,
+    manifest,
+    summarise,
+    write_json,
+)
+from calibration.workloads.training.loops import accuracy, predict
+from kdsim.errors import TransportError
+from kdsim.model.plan import Plan
+from kdsim.policies.resolve import make_policy
+
+#: Header and shape of a knowledge frame on the wire.
+_FRAME_OVERHEAD_BYTES = 24 + 8
+#: Longest wait for a teacher's greeting (it may infer first) or for a task, seconds.
+_PATIENCE_S = 120.0
+#: Knowledge that the device holds at most, received and not yet used.
+_MEMORY_MB = 128.0
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRun:
+    """A finished run.
+
+    Attributes
+    ----------
+    accuracy : float
+        On the test images, 0 to 1.
+    live : LiveRun
+        What ran when.
+    comm_bytes : int
+        Received in each cycle.
+    accuracies : mapping of int to float
+        Accuracy by cycles done, at ends of epochs.
+    """
+
+    accuracy: float
+    live: LiveRun
+    comm_bytes: int
+    accuracies: Mapping[int, float] = field(default_factory=dict)
+
+
+def run_once(
+    config: EdgeConfig,
+    method: str,
+    seed: int,
+    folder: Path,
+    *,
+    policy: str = "comm-priority",
+    rates: tuple[np.ndarray, np.ndarray] | None = None,
+    teacher_address: tuple[str, int] | None = None,
+    tls: Tls | None = None,
+) -> EdgeRun:
+    """Run the real loop once.
+
+    Parameters
+    ----------
+    config : EdgeConfig
+    method : str
+        One of `METHODS`.
+    seed : int
+    folder : path
+        Holds the teacher's checkpoint.
+    policy : str
+        Who gets the cores.
+    rates : (array, array), optional
+        Fitted r(c) and q(c), for policies that plan; proportional to the cores by default.
+    teacher_address : (str, int), optional
+        A teacher elsewhere (`serve_study`); it refuses another configuration than its own.
+    tls : Tls, optional
+        For a teacher elsewhere.
+
+    Returns
+    -------
+    EdgeRun
+
+    Raises
+    ------
+    WorkloadError, TransportError
+        If the loop cannot be carried through.
+    """
+    spec = spec_of(config, method, seed, folder)
+    if teacher_address is not None:
+        digest = load(config.data, config.data_dir).digest
+        wish = wish_of(config, method, seed, digest)
+        with KnowledgeStream(teacher_address, timeout_s=_PATIENCE_S, tls=tls, wish=wish) as stream:
+            teacher = Teacher(teacher_address, stream.greeting)
+        return _loop(config, spec, teacher, policy, rates, tls, wish)
+    with TeacherProcess("calibration.workloads.edge_kd.cloud:build_source", spec) as teacher:
+        return _loop(config, spec, teacher, policy, rates, None)
+
+
+def _loop(
+    config: EdgeConfig, spec: dict[str, Any], teacher: Teacher, policy: str,
+    rates: tuple[np.ndarray, np.ndarray] | None, tls: Tls | None,
+    wish: dict[str, Any] | None = None,
+) -> EdgeRun:  # fmt: skip
+    cores = take_cores(None)
+    total, n = len(cores), config.cycles
+    # As much as the device's memory holds: prefetching ends there, so that nothing is overwritten
+    # before it is used.
+    held = max(2, min(n, int(_MEMORY_MB / teacher.chunk_mb)))
+    settings = BenchSettings(
+        cores=cores,
+        student="calibration.workloads.edge_kd.student:build_student",
+        student_spec=spec,
+        decode="raw",
+        most_threads=1,
+        capacity_mb=held * teacher.chunk_mb,
+        tls=tls,
+        wish=wish,
+        timeout_s=_PATIENCE_S,
+    )
+    comm = 0.0 if spec["method"] == "none" else teacher.chunk_mb
+    if rates is None:
+        rates = (np.arange(total + 1.0), np.arange(total, -1.0, -1.0))
+    plan = Plan(
+        comm=np.full(n, comm), forward=np.full(n, 0.5), backward=np.full(n, 0.5),
+        comm_rates=rates[0], comp_rates=rates[1], prefetch=held if held < n else 0,
+    )  # fmt: skip
+    with Bench(settings, teacher) as bench:
+        live = replay(bench, plan, [1] * n, policy, seed=spec["seed"])
+        judged = bench.ask_student("accuracy")
+    received = round(comm * 1e6) + _FRAME_OVERHEAD_BYTES if comm else 0
+    marks = {int(cycles): float(value) for cycles, value in judged["accuracies"]}
+    return EdgeRun(float(judged["accuracy"]), live, received, marks)
+
+
+def save_profile(run: EdgeRun, config: EdgeConfig, method: str, seed: int, path: Path) -> None:
+    """Write a run's cost profile, for a scenario to read.
+
+    Its seconds are those of computing, without waiting for cores or knowledge: who waits how long
+    is for the simulator to say.
+
+    Raises
+    ------
+    ResultError
+        If the file cannot be written.
+    """
+    last = len(run.live.reports) - 1
+    cycles = [
+        CycleCost(
+            cycle=i + 1,
+            epoch=i // config.cycles_per_epoch + 1,
+            comm_bytes=run.comm_bytes,
+            forward_s=report["forward_s"],
+            backward_s=report["backward_s"],
+            cores=1,
+            accuracy=run.accuracy if i == last else run.accuracies.get(i + 1),
+        )
+        for i, report in enumerate(run.live.reports)
+    ]
+    write_profile(
+        path, cycles, workload="edge-kd", method=method, seed=seed,
+        notes={"policy": run.live.policy, "data": config.data},
+    )  # fmt: skip
+
+
+def run_study(
+    config: EdgeConfig,
+    folder: Path,
+    *,
+    methods: Sequence[str] = ("none", "response", "feature", "relation"),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    policy: str = "comm-priority",
+    teacher_address: tuple[str, int] | None = None,
+    tls: Tls | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run every method over the seeds and compare each with no distillation.
+
+    Parameters
+    ----------
+    config : EdgeConfig
+    folder : path
+        Takes the teacher, the ledger of runs, the cost profiles and ``result.json``; made when
+        absent.
+    methods : sequence of str
+        Different ones of `METHODS`.
+    seeds : sequence of int
+    policy : str
+    teacher_address : (str, int), optional
+        A teacher elsewhere; without it one is trained and started here.
+    tls : Tls, optional
+        For a teacher elsewhere.
+    progress : callable, optional
+        Told ``(done, all, what)``.
+
+    Returns
+    -------
+    dict
+        ``manifest``, ``rows`` (method, seed, accuracy), ``accuracy`` (mean and interval by
+        method), ``differences`` (each method minus none, paired by seed), ``teacher_accuracy``.
+
+    Raises
+    ------
+    WorkloadError
+        If a method is unknown or comes twice, or the folder holds another study.
+    PolicyError
+        If the policy is unknown.
+    WorkloadError, TransportError, ResultError
+        If a run fails or a result cannot be written.
+    """
+    check_methods(methods)
+    described = {**asdict(config), "data_dir": None}  # the same images, wherever they lie
+    dataset = load(config.data, config.data_dir)
+    # What can be known beforehand is, before the folder is claimed and the teacher trained.
+    parts_of(config, dataset, seed=0)
+    make_policy(policy)
+    plan = [(method, seed) for seed in seeds for method in methods]
+    ledger = RunLedger(folder / "runs.jsonl")
+    told = None
+    if teacher_address is not None and "teacher" not in ledger:
+        told = _told_accuracy(teacher_address, tls, wish_of(config, *plan[0], dataset.digest))
+    claim_folder(folder, {**described, "policy": policy, "data_sha256": dataset.digest})
+    if "teacher" not in ledger:
+        known = _own_accuracy(config, dataset, folder) if told is None else told
+        ledger.add("teacher", {"accuracy": known})
+    for done, (method, seed) in enumerate(plan):
+        key = f"{method}/{seed}"
+        if progress is not None:
+            progress(done, len(plan), key)
+        if key in ledger:
+            continue
+        run = run_once(
+            config, method, seed, folder, policy=policy, teacher_address=teacher_address, tls=tls
+        )
+        save_profile(run, config, method, seed, folder / f"profile-{method}-{seed}.csv")
+        ledger.add(key, {"method": method, "seed": seed, "accuracy": run.accuracy})
+    if progress is not None:
+        progress(len(plan), len(plan), "done")
+    rows = [ledger.runs[f"{method}/{seed}"] for method, seed in plan]
+    others = [(method, "none") for method in methods if method != "none" and "none" in methods]
+    result = {
+        "manifest": manifest({**described, "policy": policy}, seeds=list(seeds), dataset=dataset),
+        "teacher_accuracy": ledger.runs["teacher"]["accuracy"],
+        "rows": rows,
+        "accuracy": summarise(rows, "accuracy", ["method"]),
+        "differences": compare_pairs(rows, "accuracy", [], treatment="method", pairs=others),
+    }  # fmt: skip
+    write_json(folder / "result.json", result)
+    return result
+
+
+def _own_accuracy(config: EdgeConfig, dataset: Dataset, folder: Path) -> float:
+    """Train or load the teacher and return its test accuracy, 0 to 1."""
+    teacher = prepare_teacher(config, folder)
+    return accuracy(predict(teacher, dataset.images("test")), dataset.labels("test"))
+
+
+def _told_accuracy(address: tuple[str, int], tls: Tls | None, wish: dict[str, Any]) -> float:
+    """Return the test accuracy that a teacher elsewhere tells, 0 to 1."""
+    with KnowledgeStream(address, timeout_s=_PATIENCE_S, tls=tls, wish=wish) as stream:
+        told = stream.greeting.get("accuracy")
+    if not isinstance(told, float) or not 0 <= told <= 1:
+        raise TransportError(f"teacher {address[0]}:{address[1]}: told no accuracy, got {told!r}")
+    return told

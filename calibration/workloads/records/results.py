@@ -1,0 +1,356 @@
+"""Results of the real workloads: manifest, tables over seeds, paired differences, files.
+
+A result is a list of plain dictionaries (rows), one a run, so that it goes to JSON as it is. Every
+figure drawn from rows carries n, its spread and a 95 % interval. Timings never enter a result
+file: the same seed gives the same JSON on the same machine. Timings live in cost profiles
+(``profile``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from calibration.workloads.data.datasets import Dataset
+from calibration.workloads.training.checkpoints import differences
+from kdsim.errors import WorkloadError
+from kdsim.results.intervals import Interval, mean_interval, paired_difference
+
+Row = Mapping[str, Any]
+
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "torch")
+
+
+class ResultError(WorkloadError):
+    """A result file cannot be written or read back."""
+
+    exit_code = 1
+
+
+# --- manifest ------------------------------------------------------------------------------------
+
+
+def manifest(
+    config: Mapping[str, Any],
+    *,
+    seeds: Sequence[int],
+    dataset: Dataset | None = None,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Describe everything a result depends on.
+
+    Parameters
+    ----------
+    config : mapping
+        The workload's configuration, JSON-ready.
+    seeds : sequence of int
+        The seeds of the repetitions.
+    dataset : Dataset, optional
+        Its name, sizes and content digest are recorded.
+    notes : sequence of str
+        Deviations from a published protocol, in plain words.
+
+    Returns
+    -------
+    dict
+        Without a date: it would be the one entry that differs between equal runs.
+    """
+    data = None
+    if dataset is not None:
+        data = {
+            "name": dataset.name,
+            "train_images": len(dataset.train_labels),
+            "test_images": len(dataset.test_labels),
+            "sha256": dataset.digest,
+        }
+    return {
+        "config": dict(config),
+        "data": data,
+        "seeds": list(seeds),
+        "notes": list(notes),
+        "versions": versions(),
+        "host": host(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("kdsim", *_PACKAGES):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+            found[package] = "not installed"
+    return found
+
+
+def host() -> dict[str, Any]:
+    """Return what of this machine may change numbers or timings."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.lower().startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def interval_row(interval: Interval) -> dict[str, Any]:
+    """Return an interval as a JSON-ready row; what is not a number becomes null."""
+
+    def finite(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    return {
+        "mean": finite(interval.mean),
+        "sd": finite(interval.sd),
+        "ci_low": finite(interval.low),
+        "ci_high": finite(interval.high),
+        "n": interval.n,
+        "level": interval.level,
+        "interval": interval.method,
+    }
+
+
+def summarise(rows: Iterable[Row], value: str, by: Sequence[str]) -> list[dict[str, Any]]:
+    """Average one quantity over the rows that agree in `by`.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        One a run.
+    value : str
+        The key to average.
+    by : sequence of str
+        The keys that make a group; groups come in order of first appearance.
+
+    Returns
+    -------
+    list of dict
+        The group's keys, then mean, sd, ci_low, ci_high, n, level and interval.
+    """
+    groups: dict[tuple[Hashable, ...], list[float]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in by), []).append(float(row[value]))
+    return [
+        {**dict(zip(by, group, strict=True)), **interval_row(mean_interval(values))}
+        for group, values in groups.items()
+    ]
+
+
+def compare_pairs(
+    rows: Iterable[Row],
+    value: str,
+    by: Sequence[str],
+    *,
+    treatment: str,
+    pairs: Sequence[tuple[str, str]],
+    unit: str = "seed",
+) -> list[dict[str, Any]]:
+    """Give paired differences between treatments, group by group.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        One a run.
+    value : str
+        The key to compare.
+    by : sequence of str
+        The keys that make a group.
+    treatment : str
+        The key whose values are compared, e.g. ``"method"``.
+    pairs : sequence of (str, str)
+        Which treatments: each gives the difference *first - second*.
+    unit : str
+        The key that pairs runs; a run without its partner is left out, and n says so.
+
+    Returns
+    -------
+    list of dict
+        The group's keys, ``difference`` ("first - second"), then as :func:`summarise`. Pairs
+        without any common unit are absent.
+
+    Raises
+    ------
+    WorkloadError
+        If a run occurs twice.
+    """
+    table: dict[tuple[Hashable, ...], dict[tuple[str, Hashable], float]] = {}
+    for row in rows:
+        runs = table.setdefault(tuple(row[key] for key in by), {})
+        key = (row[treatment], row[unit])
+        if key in runs:
+            raise WorkloadError(f"run {key} of group {by} occurs twice in the results")
+        runs[key] = float(row[value])
+    found = []
+    for group, runs in table.items():
+        for first, second in pairs:
+            units = sorted({u for t, u in runs if t == first} & {u for t, u in runs if t == second})
+            if units:
+                difference = paired_difference(
+                    [runs[first, u] for u in units], [runs[second, u] for u in units]
+                )
+                found.append(
+                    {
+                        **dict(zip(by, group, strict=True)),
+                        "difference": f"{first} - {second}",
+                        **interval_row(difference),
+                    }
+                )
+    return found
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON in one atomic step: UTF-8, two spaces, keys as given, short lists on one line.
+
+    Raises
+    ------
+    ResultError
+        If the file cannot be written or the content holds NaN or an infinity.
+    """
+    try:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise ResultError(f"{path}: the result holds a value JSON cannot: {error}") from error
+    # A list of plain values on one line. Raw line ends occur between JSON tokens only, so that
+    # nothing inside a string can match.
+    text = re.sub(r"\[\n[^][{}]*\]", lambda m: re.sub(r"\n\s*", " ", m[0]), text)
+    write_text(path, text + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one atomic step.
+
+    Raises
+    ------
+    ResultError
+        If it cannot be written.
+    """
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes, two files
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(path)
+    except OSError as error:
+        raise ResultError(f"{path} cannot be written: {error}") from error
+
+
+def claim_folder(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Claim an empty folder for a study, or make sure that it is this study's.
+
+    Parameters
+    ----------
+    folder : path
+        Made when absent; ``study.json`` in it says whose it is.
+    identity : mapping
+        All that the study's runs depend on, JSON-ready.
+
+    Raises
+    ------
+    WorkloadError
+        If the folder holds another study (the first difference is named) or cannot be made.
+    ResultError
+        If the folder cannot be written to.
+    """
+    path = folder / "study.json"
+    known = json.loads(json.dumps(identity))  # tuples become lists, as they are read back
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = path.read_text(encoding="utf-8") if path.exists() else None
+        found = json.loads(text) if text is not None else known
+    except OSError as error:
+        raise WorkloadError(f"{folder} cannot hold a study: {error}; name another") from error
+    except ValueError as error:
+        raise WorkloadError(f"{path} cannot be read: {error}; name another folder") from error
+    if not isinstance(found, dict):
+        raise WorkloadError(f"{path} must hold a JSON object; name another folder")
+    for key, now, was in differences(known, found):
+        raise WorkloadError(
+            f"{folder} holds another study: {key} was {was!r}, now {now!r}; name another folder or "
+            "ask for the same study"
+        )
+    if text is None:
+        write_json(path, known)
+
+
+class RunLedger:
+    """Finished runs of a study, one JSON line each: what makes a study resumable.
+
+    A line is appended when its run is complete. A last line cut short by a crash, be it by its line
+    end alone, is removed and its run done again.
+
+    Parameters
+    ----------
+    path : path
+        The ``.jsonl`` file; need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.runs: dict[str, dict[str, Any]] = {}
+        if not path.exists():
+            return
+        try:
+            # Split at line feeds alone: JSON leaves other separators as they are within a string.
+            *lines, cut = path.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ResultError(f"{path} cannot be read: {error}") from error
+        for number, line in enumerate(lines, 1):
+            try:
+                entry = json.loads(line)
+                run, result = entry["run"], entry["result"]
+                if not (isinstance(run, str) and isinstance(result, dict)):
+                    raise TypeError("run is no text or result no object")
+                self.runs[run] = result
+            except (ValueError, KeyError, TypeError) as error:
+                raise ResultError(
+                    f"{path}:{number}: not a finished run (a JSON object with run and result): "
+                    f"{error}; remove the line to do its run again"
+                ) from error
+        if cut:
+            write_text(path, "".join(f"{line}\n" for line in lines))
+
+    def __contains__(self, run: str) -> bool:
+        return run in self.runs
+
+    def add(self, run: str, result: Mapping[str, Any]) -> None:
+        """Append one finished run and flush it to the disk.
+
+        Raises
+        ------
+        ResultError
+            If it cannot be written.
+        """
+        line = json.dumps({"run": run, "result": dict(result)}, ensure_ascii=False) + "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ResultError(f"{self.path} cannot be written: {error}") from error
+        # Through JSON: a run is the same whether it was just made or read back.
+        self.runs[run] = json.loads(line)["result"]

@@ -1,0 +1,149 @@
+"""Checkpoints: tensors and plain values on disk, written atomically and read without pickle.
+
+Each carries the identity of its run, so that a run never goes on from another one's weights.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdsim.errors import WorkloadError
+
+#: A network's weights and buffers by name.
+StateDict = dict[str, Tensor]
+
+_FORMAT = 1
+
+
+class CheckpointError(WorkloadError):
+    """A checkpoint cannot be written; the one before it is intact."""
+
+    exit_code = 1
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Write a checkpoint so that the one before it survives any failure.
+
+    Parameters
+    ----------
+    path : path
+        Its file; absent folders are made.
+    state : mapping
+        Tensors, numbers, strings and lists and dicts of them.
+    identity : mapping
+        What the run is; :func:`load_checkpoint` refuses a checkpoint of another one.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written, for example on a full disk.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format": _FORMAT, "identity": dict(identity), "state": dict(state)}, buffer)
+    # Beside the target, so that the final step is one atomic rename on the same file system.
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        kept = f"; the last good checkpoint is kept at {path}" if path.exists() else ""
+        try:
+            scratch.unlink(missing_ok=True)
+        except OSError:
+            kept += f"; {scratch} could not be removed"
+        raise CheckpointError(f"checkpoint {path} cannot be written: {error}{kept}") from error
+
+
+def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a checkpoint of the run that `identity` describes.
+
+    Returns
+    -------
+    dict
+        The state that :func:`save_checkpoint` was given.
+
+    Raises
+    ------
+    WorkloadError
+        If the file is damaged, is no checkpoint, or belongs to another run (the first difference
+        is named).
+    """
+    try:
+        # torch checks no checksum on reading: a flipped bit would be a slightly other weight.
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+        content = torch.load(path, weights_only=True)
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        LookupError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+        pickle.UnpicklingError,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WorkloadError(
+            f"checkpoint {path} is damaged or not a checkpoint ({reason}); delete it to start anew"
+        ) from error
+    if (
+        not isinstance(content, dict)
+        or content.get("format") != _FORMAT
+        or not all(isinstance(content.get(part), dict) for part in ("identity", "state"))
+    ):
+        raise WorkloadError(
+            f"{path} is not a checkpoint of format {_FORMAT}; delete it to start anew"
+        )
+    for where, wanted, got in differences(dict(identity), content["identity"]):
+        raise WorkloadError(
+            f"checkpoint {path} belongs to another run: {where} was {got!r}, now {wanted!r}; "
+            "delete it or name another folder"
+        )
+    return content["state"]
+
+
+def restore(path: Path, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load weights into a network; `path` names their file in the error.
+
+    Raises
+    ------
+    WorkloadError
+        If names or shapes do not fit.
+    """
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise WorkloadError(f"{path}: the weights do not fit the network: {error}") from error
+
+
+def differences(
+    wanted: Mapping[str, Any], got: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what differs between two trees of plain values: dotted name, wanted, got."""
+    for key in sorted({*wanted, *got}):
+        a, b = wanted.get(key), got.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            yield from differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            yield f"{prefix}{key}", a, b
+
+
+def snapshot(network: nn.Module) -> StateDict:
+    """Copy a network's weights and buffers, so that later training does not move them."""
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}

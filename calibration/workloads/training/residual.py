@@ -1,0 +1,104 @@
+"""ResNet-18 for small images, the network of the decentralised study's paper.
+
+The stem is one 3x3 convolution without pooling, as is usual for images of 32 pixels; weights are
+random, where the paper starts from ImageNet's.
+
+What is *not* here: the plain convolutional networks (``networks``).
+
+References
+----------
+K. He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from calibration.workloads.training.networks import NETWORKS, build_network
+from kdsim.errors import WorkloadError
+
+RESNET_18 = "resnet-18"
+
+#: Everything that a client's model may be.
+CLIENT_NETWORKS: tuple[str, ...] = (*NETWORKS, RESNET_18)
+
+_STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # (channels, stride of the first block)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut, a 1x1 convolution where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.second_norm = nn.BatchNorm2d(outputs)
+        self.shortcut = (
+            nn.Identity()
+            if stride == 1 and inputs == outputs
+            else nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps of (batch, outputs, height / stride, width / stride)."""
+        inner = functional.relu(self.first_norm(self.first(maps)))
+        return functional.relu(self.second_norm(self.second(inner)) + self.shortcut(maps))
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 with the attributes of :class:`calibration.workloads.training.networks.ConvNet`."""
+
+    def __init__(self, input_shape: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        self.name, self.input_shape, self.classes = RESNET_18, input_shape, classes
+        stem = [
+            nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+        ]
+        blocks, inputs = [], 64
+        for outputs, stride in _STAGES:
+            blocks += [BasicBlock(inputs, outputs, stride), BasicBlock(outputs, outputs, 1)]
+            inputs = outputs
+        self.features = nn.Sequential(*stem, *blocks)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (batch, classes)."""
+        return self.head(self.features(images))
+
+
+def build_client_network(
+    name: str, input_shape: tuple[int, int, int], classes: int, *, seed: int
+) -> nn.Module:
+    """Build a client's model with fresh weights that depend on the arguments alone.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`CLIENT_NETWORKS`.
+    input_shape : (int, int, int)
+        Channels, height and width of one image.
+    classes : int
+        Width of the logits.
+    seed : int
+        Seed of the weights.
+
+    Raises
+    ------
+    WorkloadError
+        If the name is unknown.
+    """
+    if name not in CLIENT_NETWORKS:
+        raise WorkloadError(f"network must be one of {', '.join(CLIENT_NETWORKS)}; got {name!r}")
+    if name != RESNET_18:
+        return build_network(name, input_shape, classes, seed=seed)
+    # torch's layers draw their weights from the global generator: lend it a seeded state.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ResNet18(input_shape, classes)

@@ -1,0 +1,431 @@
+"""The commands around a store: sweep, export, rerun, plot, report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kdsim.cli.runs import json_option, load, print_json, save_figure, scenario_argument
+from kdsim.errors import KdsimError, PlotError, ScenarioError, SweepError
+from kdsim.messages import did_you_mean
+from kdsim.results.comparison import Comparison
+from kdsim.sweeps.driver import TASK_TIMEOUT_S
+from kdsim.sweeps.driver import sweep as run_sweep
+
+#: Rows up to which `kdsim sweep` prints the whole table.
+_MAX_PRINTED = 60
+_TABLES = (".csv", ".parquet")
+#: Failed runs that are listed; all of them stand in the store.
+_MAX_FAILURES = 10
+
+_store_argument = click.argument("store", type=click.Path(path_type=Path))
+
+
+# --- sweep ----------------------------------------------------------------------------------------
+
+
+@click.command()
+@scenario_argument
+@click.option(
+    "-s", "--store", type=click.Path(path_type=Path),
+    help="Ledger that keeps every result as it completes; one that exists is continued "
+    "[in memory].",
+)  # fmt: skip
+@click.option(
+    "-w", "--workers", type=click.IntRange(0), default=0,
+    help="Run in this many processes [0: in this one, on all cores].",
+)  # fmt: skip
+@click.option("--cluster", metavar="ADDRESS", help="Run on a dask cluster (address or file).")
+@click.option(
+    "-p", "--policy", "policies", multiple=True, metavar="NAME",
+    help="Built-in name, static:c or module:Class (repeatable) [the scenario's].",
+)  # fmt: skip
+@click.option(
+    "-n", "--replications", type=click.IntRange(1), help="Runs of a random policy [the scenario's]."
+)
+@click.option("--retry", is_flag=True, help="Also run again what failed before.")
+@click.option(
+    "--task-timeout", type=click.FloatRange(0, min_open=True), default=TASK_TIMEOUT_S,
+    show_default=True, metavar="SECONDS", help="Give a task up after this long (with workers).",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", "outputs", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write a figure (.png, .svg, .pdf), page (.html) or table (.csv, .parquet); "
+    "repeatable.",
+)  # fmt: skip
+@json_option
+def sweep(
+    scenario: str,
+    changes: tuple[str, ...],
+    store: Path | None,
+    workers: int,
+    cluster: str | None,
+    policies: tuple[str, ...],
+    replications: int | None,
+    retry: bool,
+    task_timeout: float,
+    outputs: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    r"""Run every policy at every point of SCENARIO, or what STORE still lacks of it.
+
+    Interrupt it as you like: the same command goes on where it was. A store takes more points,
+    policies and replications of its scenario at any time.
+
+    \b
+    Examples:
+      kdsim sweep paper-1to1 --store fig5.sqlite -o fig5.png
+      kdsim sweep my.yaml -s my.sqlite --workers 8 -p greedy -p mine:MyPolicy
+      kdsim sweep my.yaml -s my.sqlite --cluster tcp://10.0.0.1:8786
+
+    \b
+    On a SLURM cluster:
+      srun -n 1 dask scheduler --scheduler-file /shared/s.json &
+      srun -n 32 dask worker --scheduler-file /shared/s.json --nthreads 1 &
+      kdsim sweep my.yaml -s my.sqlite --cluster /shared/s.json
+    """
+    from kdsim.cli.progress import ProgressBar
+    from kdsim.sweeps.store import Store
+
+    _check_outputs(outputs)
+    source = load(scenario, changes, keep_sweep=True) if changes else scenario
+    with Store.open(store or ":memory:", "w") as ledger:
+        with ProgressBar("runs", enabled=not as_json) as progress:
+            table = run_sweep(
+                source,
+                ledger,
+                workers=workers,
+                cluster=cluster,
+                policies=policies or None,
+                replications=replications,
+                retry=retry,
+                task_timeout_s=task_timeout,
+                progress=progress,
+            )
+        if as_json:
+            print_json(_as_json(ledger, str(store) if store else None))
+        else:
+            _print_result(ledger, len(table), store)
+        done = ledger.status().done > 0  # else there is nothing to draw, and the failures say why
+        for output in outputs:
+            if done or output.suffix in _TABLES:
+                _write_output(ledger, output)
+        _raise_failures(ledger)
+
+
+def _as_json(ledger: Any, path: str | None) -> dict[str, Any]:
+    from kdsim.sweeps import export as exporting
+
+    status, scenario = ledger.status(), ledger.scenario()
+    return {
+        "scenario": scenario.name,
+        "seed": scenario.seed,
+        "store": path,
+        "done": status.done,
+        "failed": status.failed,
+        "pending": status.pending,
+        "rows": list(exporting.rows(ledger)),
+    }
+
+
+def _print_result(ledger: Any, rows: int, store: Path | None) -> None:
+    from kdsim.cli import tables
+
+    result = ledger.comparison() if rows <= _MAX_PRINTED else None
+    if result is not None and result.samples:
+        tables.console().print(tables.comparison_table(result))
+    status = ledger.status()
+    counts = f"{status.done} runs done, {status.replications_done:,} makespans"
+    if store:
+        counts += f", in {store}"
+        if result is None:
+            counts += f" (kdsim export {store} for the table)"
+    click.echo(counts, err=True)
+
+
+def _raise_failures(ledger: Any) -> None:
+    failures = ledger.failed()
+    if not failures:
+        return
+    lines = [f"{len(failures)} of the runs failed, the others are not affected:"]
+    for failure in failures[:_MAX_FAILURES]:
+        place = ", ".join(f"{name} = {value}" for name, value in failure.point.items())
+        lines.append(f"  {failure.policy}{f' at {place}' if place else ''}: {failure.error}")
+    if len(failures) > _MAX_FAILURES:
+        lines.append(f"  and {len(failures) - _MAX_FAILURES} more")
+    raise SweepError("\n".join(lines))
+
+
+def _check_outputs(outputs: tuple[Path, ...]) -> None:
+    # Before the work, not after it.
+    known = (".png", ".svg", ".pdf", ".html", *_TABLES)
+    for output in outputs:
+        if output.suffix not in known:
+            raise PlotError(f"{output}: must end in one of {', '.join(known)}")
+        if not output.parent.is_dir():
+            raise PlotError(f"{output}: the folder {output.parent} does not exist")
+        if output.suffix == ".parquet":
+            from kdsim.sweeps.export import check_parquet
+
+            check_parquet()
+
+
+def _write_output(ledger: Any, output: Path) -> None:
+    if output.suffix in _TABLES:
+        ledger.export(output)
+        click.echo(f"table written to {output}", err=True)
+    elif output.suffix == ".html":
+        _write_report(ledger, output)
+    else:
+        from kdsim import plots
+
+        save_figure(plots.comparison(_samples(ledger)), output)
+
+
+def _samples(ledger: Any) -> Comparison:
+    result: Comparison = ledger.comparison()
+    if not result.samples:
+        raise PlotError(f"{ledger.path}: there is nothing to draw: no run is done")
+    return result
+
+
+# --- export and rerun ---------------------------------------------------------------------------
+
+
+@click.command()
+@_store_argument
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False),
+    help="Where to: .csv or .parquet [CSV on standard output].",
+)  # fmt: skip
+@click.option("--expand", is_flag=True, help="One row a replication.")
+@click.option("--against", metavar="NAME", help="Paired differences to this policy instead.")
+@json_option
+def export(
+    store: Path, output: Path | None, expand: bool, against: str | None, as_json: bool
+) -> None:
+    r"""Export the table of STORE: one row a point and policy.
+
+    The same runs give the same bytes, however the sweep went.
+
+    \b
+    Examples:
+      kdsim export my.sqlite -o my.csv
+      kdsim export my.sqlite --expand -o makespans.parquet
+      kdsim export my.sqlite --against greedy
+    """
+    from kdsim.sweeps import export as exporting
+    from kdsim.sweeps.store import Store
+
+    if against and expand:
+        raise click.UsageError("--against and --expand exclude each other")
+    with Store.open(store) as ledger:
+        if against:
+            rows: Any = ledger.comparison().differences(against)
+        elif as_json:
+            rows = list(exporting.rows(ledger, expand=expand))
+        if as_json:
+            print_json({"scenario": ledger.scenario().name, "rows": rows})
+        elif against:
+            exporting.write_rows(rows, output)
+        elif output is None:
+            exporting.write_csv(ledger, sys.stdout, expand=expand)
+        else:
+            ledger.export(output, expand=expand)
+    if output is not None and not as_json:
+        click.echo(f"table written to {output}", err=True)
+
+
+@click.command()
+@_store_argument
+@click.argument("run_id")
+@json_option
+def rerun(store: Path, run_id: str, as_json: bool) -> None:
+    r"""Repeat the run RUN_ID of STORE and compare it bit for bit with what is stored.
+
+    RUN_ID is in the last column of the exported table; its beginning is enough.
+
+    \b
+    Example:
+      kdsim rerun my.sqlite 3fa91c
+    """
+    from kdsim.sweeps.store import Store
+
+    with Store.open(store) as ledger:
+        result = ledger.rerun(run_id)
+    n = result.makespans.size
+    if as_json:
+        print_json(
+            {
+                "run_id": result.run_id,
+                "point": result.point,
+                "policy": result.policy,
+                "n": n,
+                "identical": result.identical,
+                "makespans": result.makespans.tolist(),
+            }
+        )
+    else:
+        place = ", ".join(f"{name} = {value}" for name, value in result.point.items())
+        click.echo(f"run {result.run_id}: {result.policy}{f' at {place}' if place else ''}")
+        click.echo(f"{n} makespans, mean {result.makespans.mean():.9g} s")
+        if result.identical:
+            click.echo("identical to the stored ones, bit for bit")
+    if not result.identical:
+        if not result.stored.size:
+            raise KdsimError(f"run {result.run_id} has no stored result to compare with")
+        different = int((result.stored != result.makespans).sum())
+        raise SweepError(f"{different} of {n} makespans differ from the stored ones")
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+@click.command()
+@_store_argument
+@click.option(
+    "--kind", type=click.Choice(["comparison", "lines", "heatmap", "regret"]),
+    default="comparison", show_default=True,
+    help="Policies side by side; against one swept field; gaps over two; their distribution.",
+)  # fmt: skip
+@click.option("-x", "x", metavar="FIELD", help="Swept field on the x axis [the first].")
+@click.option("-y", "y", metavar="FIELD", help="Swept field on the y axis [the second].")
+@click.option(
+    "-p", "--policy", "policies", multiple=True, metavar="NAME",
+    help="Policies to draw (repeatable); one for a heat map [all].",
+)  # fmt: skip
+@click.option(
+    "--at", "fixed", multiple=True, metavar="FIELD=VALUE",
+    help="Only the points with this value (repeatable).",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True,
+    help="Where to save the figure (.png, .svg or .pdf).",
+)  # fmt: skip
+def plot(
+    store: Path,
+    kind: str,
+    x: str | None,
+    y: str | None,
+    policies: tuple[str, ...],
+    fixed: tuple[str, ...],
+    output: Path,
+) -> None:
+    r"""Draw a figure of STORE.
+
+    \b
+    Examples:
+      kdsim plot my.sqlite -o fig5.png
+      kdsim plot my.sqlite --kind lines -x device.cores --at workload.ratio=2:1 -o lines.svg
+      kdsim plot my.sqlite --kind heatmap -x device.cores -y workload.ratio -p greedy -o gaps.png
+      kdsim plot my.sqlite --kind regret -o regret.pdf
+    """
+    from kdsim import plots
+    from kdsim.sweeps.store import Store
+
+    with Store.open(store) as ledger:
+        result = _selected(_samples(ledger), policies, fixed)
+    swept = list(result.scenario.sweep)
+    if kind == "comparison":
+        drawn = plots.comparison(result)
+    elif kind == "regret":
+        drawn = plots.regret_distribution(result.samples)
+    elif kind == "lines":
+        axis = _axis(x, swept, 0, kind)
+        _check_fixed(result, axis)
+        drawn = plots.sweep_lines(result.frame, axis)
+    else:
+        names = list(dict.fromkeys(sample.policy for sample in result.samples))
+        if len(names) > 1:
+            raise PlotError(f"a heat map shows one policy: give -p (one of {', '.join(names)})")
+        axes = _axis(x, swept, 0, kind), _axis(y, swept, 1, kind)
+        _check_fixed(result, *axes)
+        drawn = plots.gap_heatmap(result.frame, *axes, names[0])
+    save_figure(drawn, output)
+
+
+def _axis(name: str | None, swept: list[str], default: int, kind: str) -> str:
+    if name is None:
+        if len(swept) <= default:
+            raise PlotError(f"a {kind} figure needs {default + 1} swept fields (got {len(swept)})")
+        return swept[default]
+    if name not in swept:
+        raise PlotError(f"{name} was not swept; swept are: {', '.join(swept) or 'no fields'}")
+    return name
+
+
+def _check_fixed(result: Comparison, *axes: str) -> None:
+    """Ask for --at where the axes leave a swept field open."""
+    for name in result.scenario.sweep:
+        values = dict.fromkeys(str(sample.point[name]) for sample in result.samples)
+        if name not in axes and len(values) > 1:
+            some = ", ".join(list(values)[:8])
+            raise PlotError(f"{name} has several values: choose one with --at {name}=.. ({some})")
+
+
+def _selected(result: Comparison, policies: tuple[str, ...], fixed: tuple[str, ...]) -> Comparison:
+    wanted = dict(_parse_fixed(text, result) for text in fixed)
+    names = dict.fromkeys(sample.policy for sample in result.samples)
+    for name in policies:
+        if name not in names:
+            raise PlotError(
+                f"no finished run of the store is of policy {name!r}"
+                f"{did_you_mean(name, names)}; there are {', '.join(names)}"
+            )
+    samples = [
+        sample
+        for sample in result.samples
+        if (not policies or sample.policy in policies)
+        and all(str(sample.point[name]) in values for name, values in wanted.items())
+    ]
+    if not samples:
+        raise PlotError(f"no finished run of the store is at {', '.join(fixed)}")
+    return Comparison(result.scenario, samples)
+
+
+def _parse_fixed(text: str, result: Comparison) -> tuple[str, set[str]]:
+    name, equals, value = text.partition("=")
+    if not equals or name not in result.scenario.sweep:
+        swept = ", ".join(result.scenario.sweep) or "no fields"
+        raise ScenarioError(f"--at takes FIELD=VALUE of a swept field; swept: {swept} (got {text})")
+    texts = {value}
+    try:  # 1 and 1.0 are the same value
+        number = json.loads(value)
+        texts |= {str(float(number))} | (
+            {str(int(number))} if float(number).is_integer() else set()
+        )
+    except (ValueError, TypeError):
+        pass
+    return name, texts
+
+
+@click.command()
+@_store_argument
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True,
+    help="Where to write the page (.html).",
+)  # fmt: skip
+def report(store: Path, output: Path) -> None:
+    r"""Write STORE as one self-contained HTML page: figures, sortable table, how it was made.
+
+    \b
+    Example:
+      kdsim report my.sqlite -o my.html
+    """
+    from kdsim.sweeps.store import Store
+
+    with Store.open(store) as ledger:
+        _write_report(ledger, output)
+
+
+def _write_report(ledger: Any, output: Path) -> None:
+    from kdsim.report.sections import ReportData, write_report
+
+    result = _samples(ledger)
+    manifest = {k: v for k, v in ledger.manifest.items() if k not in ("scenario", "request")}
+    write_report(ReportData(result.scenario, result.samples, manifest), output)
+    click.echo(f"page written to {output}", err=True)

@@ -1,0 +1,1 @@
+"""What plays a run: SimPy processes, compiled loops; and what runs many."""

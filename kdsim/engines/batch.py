@@ -1,0 +1,275 @@
+"""The compiled engine: many runs of one scenario at once, with the same answers as SimPy's.
+
+Every makespan agrees with the SimPy engine's for the same (seed, replication), which is how each
+checks the other. The loops themselves are in ``kernels``, which is loaded when there is enough
+to do; policies of a user's own, and small jobs, are played by SimPy.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from kdsim.engines.des import realised, run_processes
+from kdsim.model.curves import FloatArray
+from kdsim.model.jit import announced
+from kdsim.model.optimum import corridor, is_exact, minimal_makespan, release_bound
+from kdsim.model.plan import Plan
+from kdsim.model.random_streams import POLICY_STREAM, Draws, noise_factors, stream_keys
+from kdsim.policies.base import Policy
+from kdsim.policies.builtin import Static, string_guide
+from kdsim.policies.resolve import is_built_in, is_random, make_policy
+from kdsim.scenario.load import load_scenario
+from kdsim.scenario.study import Scenario, with_run_counts
+
+#: Simulated cycles above which loading the compiled engine (about half a second) pays.
+_WORTH_COMPILING = 30_000
+#: Bytes of realised work in memory at a time, per thread.
+_CHUNK_BYTES = 4 * 2**20
+
+
+# --- many runs -----------------------------------------------------------------------------------
+
+
+def simulate_many(
+    scenario: Scenario | str | Path,
+    policy: str | Policy | type[Policy] = "optimal",
+    *,
+    replications: int | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
+) -> FloatArray:
+    """Simulate many replications of one scenario and policy.
+
+    Parameters
+    ----------
+    scenario : Scenario, str or Path
+        A scenario, a bundled name or a path.
+    policy : str, Policy class
+        Built-in policies run compiled, a policy of your own in the SimPy engine.
+    replications : int, optional
+        Number of runs; the scenario's by default.
+    seed : int, optional
+        Root of all randomness; the scenario's by default.
+    threads : int, optional
+        Threads of the compiled engine; all cores by default.
+
+    Returns
+    -------
+    (replications,) float64 array
+        Makespans in seconds; entry i is that of ``simulate(..., replication=i)``.
+
+    Raises
+    ------
+    ScenarioError
+        If the scenario, `replications` or `seed` is not legal.
+    PolicyError
+        If the policy fails in a run.
+
+    Examples
+    --------
+    >>> import kdsim
+    >>> ms = kdsim.simulate_many("paper-1to1", policy="random", replications=3, seed=0)
+    >>> run = kdsim.simulate("paper-1to1", policy="random", seed=0, replication=2)
+    >>> bool(abs(ms[2] / run.makespan - 1) < 1e-9)
+    True
+    """
+    scenario = load_scenario(scenario)
+    scenario = with_run_counts(scenario, seed, replications)
+    count = scenario.replications
+    if not varies(scenario, policy):
+        return np.full(count, makespans(scenario, policy, 0, 1)[0][0])
+    return makespans(scenario, policy, 0, count, threads=threads)[0]
+
+
+def varies(scenario: Scenario, policy: Any) -> bool:
+    """Whether the replications of a policy differ: it may draw at random, or the work is noisy."""
+    random = not isinstance(policy, str) or is_random(policy)
+    return random or scenario.extensions.noise > 0
+
+
+def is_compiled(policy: Any) -> bool:
+    """Whether a policy is built in, and so can be played by the compiled engine."""
+    return isinstance(policy, str) and is_built_in(policy)
+
+
+def makespans(
+    scenario: Scenario, policy: Any, start: int, stop: int, *, threads: int | None = 1
+) -> tuple[FloatArray, FloatArray]:
+    """Simulate replications ``start .. stop-1`` and bound each from below.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Without regard to its sweep.
+    policy : str, Policy or class
+        Compiled when built in, else played by the SimPy engine.
+    start, stop : int
+        Range of replications.
+    threads : int, optional
+        Threads of the compiled engine; None for all cores.
+
+    Returns
+    -------
+    makespans : (stop - start,) float64 array
+        Seconds.
+    bounds : (stop - start,) or (1,) float64 array
+        Proven optimum (or lower bound) of the realised work; one value without noise.
+    """
+    plan, noise = scenario.plan(), scenario.extensions.noise
+    large = is_worth_loading((stop - start) * plan.cycles) or is_loaded()
+    if not large or not is_compiled(policy):
+        return _by_simpy(scenario, policy, start, stop)
+    load(scenario, policy)
+    arguments = _policy_arguments(plan, policy, noisy=noise > 0)
+    rows = max(1, _CHUNK_BYTES // (24 * plan.cycles)) if noise > 0 else 65_536
+    parts = [(a, min(a + rows, stop)) for a in range(start, stop, rows)]
+
+    def play(part: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
+        return _by_kernel(plan, noise, scenario.seed, arguments, *part)
+
+    results = list(_in_threads(play, parts, threads))
+    times = np.concatenate([times for times, _ in results])
+    if noise > 0:
+        return times, np.concatenate([bounds for _, bounds in results])
+    return times, np.array([minimal_makespan(plan).makespan])
+
+
+def is_worth_loading(cycles: float) -> bool:
+    """Whether so many simulated cycles are worth loading the compiled engine."""
+    return cycles >= _WORTH_COMPILING
+
+
+def is_loaded() -> bool:
+    """Whether the compiled engine is there already."""
+    return "kdsim.engines.kernels" in sys.modules
+
+
+def load(scenario: Scenario, policy: str) -> None:
+    """Load the compiled engine, if it is not there yet, by one run of a built-in policy."""
+    if is_loaded():
+        return
+    plan, noise = scenario.plan(), scenario.extensions.noise
+    with announced("loading the compiled engine (the first time it is compiled, then cached)"):
+        arguments = _policy_arguments(plan, policy, noisy=noise > 0)
+        _by_kernel(plan, noise, scenario.seed, arguments, 0, 1)
+
+
+def _in_threads(
+    play: Callable[[tuple[int, int]], Any], parts: list[tuple[int, int]], threads: int | None
+) -> Iterator[Any]:
+    count = min(len(parts), threads or available_cores())
+    if count <= 1:
+        yield from map(play, parts)
+        return
+    with ThreadPoolExecutor(count) as pool:
+        yield from pool.map(play, parts)
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _by_simpy(
+    scenario: Scenario, policy: Any, start: int, stop: int
+) -> tuple[FloatArray, FloatArray]:
+    import simpy
+
+    plan, noise, seed = scenario.plan(), scenario.extensions.noise, scenario.seed
+    times = np.empty(stop - start)
+    bounds: list[float] = []
+    for replication in range(start, stop):
+        real = realised(plan, noise, seed, replication)
+        chosen = make_policy(policy, noisy=real is not plan)
+        env = simpy.Environment()
+        run_processes(env, plan, real, chosen, Draws(seed, replication))
+        times[replication - start] = env.now
+        if noise > 0 or not bounds:
+            bounds.append(minimal_makespan(real).makespan)
+    return times, np.array(bounds)
+
+
+def _by_kernel(
+    plan: Plan, noise: float, seed: int, arguments: tuple[Any, ...], start: int, stop: int
+) -> tuple[FloatArray, FloatArray]:
+    from kdsim.engines import kernels
+
+    kind, fixed, guide = arguments
+    numbers = np.arange(start, stop)
+    keys = stream_keys(seed, numbers, POLICY_STREAM)
+    n = plan.cycles
+    if noise > 0:
+        factors = noise_factors(seed, numbers, 3 * n, noise)
+        comm = plan.comm * factors[:, :n]
+        forward = plan.forward * factors[:, n : 2 * n]
+        backward = plan.backward * factors[:, 2 * n :]
+    else:
+        comm, forward, backward = plan.comm[None], plan.forward[None], plan.backward[None]
+    times = np.empty(stop - start)
+    kernels.many_runs(
+        kind, fixed, keys, comm, forward, backward, plan.comm, plan.forward, plan.backward,
+        plan.comm_rates, plan.comp_rates, plan.comm_unit_times, plan.comp_unit_times,
+        plan.prefetch, plan.release, plan.reallocation_cost,
+        *guide, times,
+    )  # fmt: skip
+    if noise == 0:
+        return times, np.empty(0)
+    return times, _bounds(plan.with_work(comm, forward, backward), plan)
+
+
+def _bounds(real: Plan, plan: Plan) -> FloatArray:
+    """Bound each replication of realised work; see `minimal_makespan`."""
+    from kdsim.engines import kernels
+
+    gates = corridor(real)
+    lengths = np.empty(gates.total.size)
+    kernels.many_lengths(
+        gates.V, gates.upper, gates.lower, gates.start, gates.total, plan.region.facets, lengths
+    )
+    if plan.release > 0:
+        lengths = np.maximum(lengths, release_bound(real, gates))
+    return lengths
+
+
+def bound_kind(scenario: Scenario) -> str:
+    """How to call the bounds of a scenario: ``"optimum"`` or ``"lower bound"``."""
+    return "optimum" if is_exact(scenario.plan()) else "lower bound"
+
+
+_NO_GUIDE: tuple[Any, ...] = (
+    *(np.zeros(0), np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.zeros(0)),
+    *(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64), np.zeros(0), np.zeros(0)),
+    False,
+)
+
+
+def _policy_arguments(plan: Plan, policy: str, *, noisy: bool) -> tuple[int, int, tuple[Any, ...]]:
+    """Translate a built-in policy for the loop: its kind, a fixed core count, the string."""
+    from kdsim.engines import kernels
+
+    if policy == "random":
+        return kernels.RANDOM, 0, _NO_GUIDE
+    if policy == "greedy":
+        return kernels.GREEDY, 0, _NO_GUIDE
+    if policy == "greedy-full":
+        return kernels.GREEDY_FULL, 0, _NO_GUIDE
+    if policy == "optimal":
+        replan = noisy or not is_exact(plan)
+        g = string_guide(plan, replan=replan)
+        guide = (
+            g.heights, g.gate_of, g.V, g.upper, g.lower, g.following, g.done, g.cores,
+            g.vr, g.vq, g.bounded,
+        )  # fmt: skip
+        return kernels.OPTIMAL_REPLAN if replan else kernels.OPTIMAL, 0, guide
+    chosen = cast(Static, make_policy(policy))
+    chosen.start(plan)  # refuses more cores than there are
+    return kernels.STATIC, chosen.comm_cores, _NO_GUIDE

@@ -1,0 +1,121 @@
+"""The main job: policies side by side at every point of a scenario's sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdsim.engines import batch
+from kdsim.policies.base import Policy
+from kdsim.policies.resolve import distinct_policies, policy_name
+from kdsim.results.comparison import Comparison, Sample
+from kdsim.scenario.load import load_scenario
+from kdsim.scenario.points import points
+from kdsim.scenario.study import Scenario, with_run_counts
+
+#: Called with (runs done, runs in all) as work goes on.
+Progress = Callable[[int, int], None]
+#: Simulated cycles between two reports of progress, compiled and in SimPy.
+_STEP_CYCLES = 5_000_000
+_STEP_CYCLES_SIMPY = 5_000
+
+
+def compare(
+    scenario: Scenario | str | Path,
+    policies: Sequence[str | type[Policy]] | None = None,
+    *,
+    replications: int | None = None,
+    seed: int | None = None,
+    progress: Progress | None = None,
+    threads: int | None = None,
+) -> Comparison:
+    """Compare policies by their makespans and by their distance from the proven optimum.
+
+    Parameters
+    ----------
+    scenario : Scenario, str or Path
+        A scenario, a bundled name or a path; every point of its sweep is compared.
+    policies : sequence of str or Policy classes, optional
+        The scenario's own by default.
+    replications : int, optional
+        Runs of each policy that draws at random, or of every policy under noise; the scenario's
+        by default. Replication i of every policy meets the same noise.
+    seed : int, optional
+        Root of all randomness; the scenario's by default.
+    progress : callable, optional
+        Called with (runs done, runs in all).
+    threads : int, optional
+        Threads of the compiled engine; all cores by default.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ScenarioError
+        If a point of the sweep, `replications` or `seed` is not legal, or two policies share a
+        name.
+    PolicyError
+        If a policy fails in a run.
+
+    Examples
+    --------
+    >>> import kdsim
+    >>> result = kdsim.compare("paper-1to1", ["greedy", "optimal"])
+    >>> len(result.rows)
+    8
+    """
+    scenario = with_run_counts(load_scenario(scenario), seed, replications)
+    chosen = distinct_policies(policies or scenario.policies)
+    todo = [(point, policy) for point in points(scenario) for policy in chosen]
+    counts = [_runs(scenario, policy) for _, policy in todo]
+    total, done = sum(counts), 0
+    samples = []
+    for (point, policy), count in zip(todo, counts, strict=True):
+        before = done
+
+        def tell(runs: int, before: int = before) -> None:
+            if progress:
+                progress(before + runs, total)
+
+        samples.append(sample(point.legal(), policy, count, point.values, tell, threads))
+        done += count
+    return Comparison(scenario, samples)
+
+
+def _runs(scenario: Scenario, policy: Any) -> int:
+    return scenario.replications if batch.varies(scenario, policy) else 1
+
+
+def sample(
+    scenario: Scenario,
+    policy: Any,
+    count: int,
+    point: dict[str, Any],
+    tell: Callable[[int], None] = lambda _: None,
+    threads: int | None = None,
+) -> Sample:
+    """Run replications 0..count-1 of one policy at one point, in steps that tell progress."""
+    import numpy as np
+
+    plan = scenario.plan()
+    cycles = _STEP_CYCLES if batch.is_compiled(policy) else _STEP_CYCLES_SIMPY
+    step = max(1, cycles // plan.cycles)
+    times, bounds = [], []
+    for start in range(0, count, step):
+        stop = min(start + step, count)
+        more, bound = batch.makespans(scenario, policy, start, stop, threads=threads)
+        times.append(more)
+        bounds.append(bound)
+        tell(stop)
+    noisy = scenario.extensions.noise > 0
+    return Sample(
+        point=point,
+        policy=policy_name(policy),
+        makespans=np.concatenate(times),
+        bounds=np.concatenate(bounds) if noisy else bounds[0],
+        bound_kind=batch.bound_kind(scenario),
+        varies=batch.varies(scenario, policy),
+    )

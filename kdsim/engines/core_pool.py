@@ -1,0 +1,286 @@
+"""The core pool: at most one Comm and one Comp task, malleable, under a policy.
+
+The pool says how fast things go; what must come before what is said by the processes of
+``engine``. It keeps a single pending event, the next instant at which anything can change.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import simpy
+from simpy.events import Event, EventPriority
+
+from kdsim.errors import PolicyError
+from kdsim.model.plan import Plan
+from kdsim.policies.base import Decision, Policy, State
+from kdsim.policies.resolve import policy_name
+from kdsim.results.recording import Recording, Stretches
+
+#: A task with no more than this share of its work left is done: the rest is rounding.
+DONE = 1e-12
+#: Questions to a policy without a single completion between them.
+MAX_QUESTIONS = 100_000
+#: After every event of the same instant (SimPy's own priorities are 0 and 1).
+_LAST = EventPriority(2)
+
+
+class _Wake(Event):
+    """A call at a given time, behind everything else of that instant; used over and over."""
+
+    def __init__(self, env: simpy.Environment, callback: Callable[[Event], None]) -> None:
+        super().__init__(env)
+        self._ok = True
+        self._value = None
+        self._callback = callback
+
+    def after(self, delay: float) -> None:
+        """Call back after `delay` seconds."""
+        self.callbacks = [self._callback]
+        self.env.schedule(self, _LAST, delay)
+
+
+class CorePool:
+    """Cores shared by at most one Comm and one Comp task, both malleable.
+
+    Parameters
+    ----------
+    env : simpy.Environment
+    plan : Plan
+        Planned work (what the policy sees) and rates.
+    policy : Policy
+        Asked in the contended case only.
+    draws : callable
+        The run's random draws.
+    """
+
+    def __init__(
+        self, env: simpy.Environment, plan: Plan, policy: Policy, draws: Callable[[], float]
+    ) -> None:
+        self._env = env
+        self._plan = plan
+        self._policy = policy
+        self._draws = draws
+        self._comm_rates: list[float] = plan.comm_rates.tolist()
+        self._comp_rates: list[float] = plan.comp_rates.tolist()
+        self._comm_times: list[float] = plan.comm_unit_times.tolist()
+        self._comp_times: list[float] = plan.comp_unit_times.tolist()
+        self._c_total = plan.c_total
+        self._cost = plan.reallocation_cost
+        self._comm: Event | None = None
+        self._comm_work = self._comm_left = self._comm_scale = 0.0
+        self._comm_ready = True
+        self._ready_at = 0.0
+        self._comp: Event | None = None
+        self._comp_work = self._comp_left = self._comp_scale = 0.0
+        self._settling = False
+        self._settled = _Wake(env, self._settle)
+        self._timer = _Wake(env, self._advance)
+        self._cores = -1
+        self._then: int | None = None
+        self._step = self._comm_time = self._comp_time = 0.0
+        self._stall = 0.0
+        self._questions = 0
+        self.comm_done = 0
+        self.comp_done = 0
+        self.decisions = 0
+        self.reallocations = 0
+        self.stall_s = 0.0
+        self._log = Recording()
+
+    # -- what the processes call -------------------------------------------------------------------
+
+    def communicate(self, work: float, planned: float, ready_at: float, done: Event) -> Event:
+        """Run a Comm task of realised `work` (data units) from `ready_at` on; `done` fires."""
+        self._comm = done
+        self._comm_work = self._comm_left = work
+        self._comm_scale = planned / work if work > 0 else 0.0
+        self._comm_ready = ready_at <= self._env.now
+        self._ready_at = ready_at
+        if work == 0 and self._comm_ready:
+            self._end_comm()
+        else:
+            self._settle_soon()
+        return done
+
+    def compute(self, work: float, planned: float, done: Event) -> Event:
+        """Run a Forward or Backward task of realised `work` (compute units); `done` fires."""
+        self._comp = done
+        self._comp_work = self._comp_left = work
+        self._comp_scale = planned / work if work > 0 else 0.0
+        if work == 0:
+            self._end_comp()
+        else:
+            self._settle_soon()
+        return done
+
+    # -- one instant -------------------------------------------------------------------------------
+
+    def _settle_soon(self) -> None:
+        if not self._settling:
+            self._settling = True
+            self._settled.after(0.0)
+
+    def _settle(self, _: Event) -> None:
+        """Share the cores, once all that happens at this instant has happened."""
+        self._settling = False
+        if self._comm is None or not self._comm_ready:
+            if self._comm is None and self._comp is None:
+                return
+            self._run_on(0, None, None)
+        elif self._comp is None:
+            self._run_on(self._c_total, None, None)
+        else:
+            answer = self._ask()
+            self._run_on(answer.comm_cores, answer.hold, answer.then)
+
+    def _ask(self) -> Decision:
+        comm_done, comp_done = self.comm_done, self.comp_done
+        state = State(
+            comm_done,
+            (comp_done + 1) // 2,
+            comp_done // 2,
+            self._comm_left * self._comm_scale,
+            self._comp_left * self._comp_scale,
+            self._env.now,
+            self._plan,
+            self._draws,
+        )
+        self.decisions += 1
+        self._questions += 1
+        if self._questions > MAX_QUESTIONS:
+            raise _blame(
+                self._policy, state, f"asked {MAX_QUESTIONS:,} times without any task completing"
+            )
+        try:
+            answer = self._policy.decide(state)
+        except PolicyError:
+            raise
+        except (Exception, SystemExit) as error:
+            reason = f"raised {type(error).__name__}: {error}"
+            raise _blame(self._policy, state, reason) from error
+        if type(answer) is Decision and answer.hold is None and answer.then is None:
+            cores = answer.comm_cores
+            if type(cores) is int and 0 <= cores <= self._c_total:
+                return answer  # the common case, without ceremony
+        return check_decision(answer, self._policy, state)
+
+    def _run_on(self, cores: int, hold: float | None, then: int | None) -> None:
+        """Put the split into force until the next instant at which anything can change."""
+        stall = 0.0
+        if cores != self._cores:
+            if self._cores >= 0:
+                self.reallocations += 1
+                stall = self._cost
+                self.stall_s += stall
+            self._cores = cores
+        self._then = then
+        comm_time = comp_time = math.inf
+        if self._comm is not None and self._comm_ready:
+            comm_time = self._comm_left * self._comm_times[cores]
+        if self._comp is not None:
+            comp_time = self._comp_left * self._comp_times[cores]
+        step = min(comm_time, comp_time)
+        if hold is not None and hold < step:
+            step = hold
+        if not self._comm_ready:
+            step = min(step, max(self._ready_at - self._env.now - stall, 0.0))
+        self._step, self._comm_time, self._comp_time = step, comm_time, comp_time
+        self._stall = stall
+        self._timer.after(stall + step)
+
+    def _advance(self, _: Event) -> None:
+        """Book the work done since the last instant and let what is complete complete."""
+        step, cores = self._step, self._cores
+        now = self._env.now
+        comm = self.comm_done if self._comm_time < math.inf else -1
+        comp = self.comp_done if self._comp_time < math.inf else -1
+        self._log.append(now, step, cores, comm, comp, self._stall)
+        completed = False
+        if self._comm_time < math.inf:
+            self._comm_left -= self._comm_rates[cores] * step
+            if self._comm_time == step or self._comm_left <= DONE * self._comm_work:
+                self._end_comm()
+                completed = True
+        elif not self._comm_ready and self._ready_at - now <= DONE * now:
+            self._comm_ready = True
+            completed = True
+            if self._comm_work == 0:
+                self._end_comm()
+        if self._comp_time < math.inf:
+            self._comp_left -= self._comp_rates[cores] * step
+            if self._comp_time == step or self._comp_left <= DONE * self._comp_work:
+                self._end_comp()
+                completed = True
+        if completed or self._then is None:
+            self._settle_soon()
+        else:
+            self._run_on(self._then, None, None)
+
+    def _end_comm(self) -> None:
+        done, self._comm = self._comm, None
+        self.comm_done += 1
+        self._questions = 0
+        done.succeed()  # type: ignore[union-attr]
+        self._settle_soon()
+
+    def _end_comp(self) -> None:
+        done, self._comp = self._comp, None
+        self.comp_done += 1
+        self._questions = 0
+        done.succeed()  # type: ignore[union-attr]
+        self._settle_soon()
+
+    @property
+    def intervals(self) -> Stretches:
+        """The run so far, stretch by stretch."""
+        return self._log.stretches()
+
+
+def check_decision(answer: Any, policy: Policy, state: State) -> Decision:
+    """Return a policy's answer if it is legal in this state, else say what is wrong with it."""
+    if not isinstance(answer, Decision):
+        raise _blame(policy, state, f"answered {answer!r:.80}, not a Decision")
+    hold, then, c_total = answer.hold, answer.then, state.plan.c_total
+    for what, cores in (("comm_cores", answer.comm_cores), ("then", then)):
+        if cores is None and what == "then":
+            continue
+        try:
+            legal = 0 <= operator.index(cores) <= c_total  # type: ignore[arg-type]
+        except TypeError:
+            legal = False
+        if not legal:
+            raise _blame(
+                policy,
+                state,
+                f"answered {what} = {cores!r:.40}; legal are whole numbers 0..{c_total}",
+            )
+    if hold is None:
+        if then is not None:
+            raise _blame(policy, state, f"answered then = {then} without hold")
+        return answer
+    try:
+        seconds = math.nan if isinstance(hold, str) else float(hold)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if seconds > 0 and then is not None and state.now + seconds == state.now:
+        return Decision(then)  # shorter than the clock can tell
+    if not 0 < seconds < math.inf or state.now + seconds == state.now:
+        raise _blame(
+            policy,
+            state,
+            f"answered hold = {hold!r:.40}; legal are finite seconds that advance the clock",
+        )
+    return Decision(answer.comm_cores, seconds, then)
+
+
+def _blame(policy: Policy, state: State, reason: str) -> PolicyError:
+    where = (
+        f"i={state.comm_done}, j={state.forward_done}, k={state.backward_done}, "
+        f"remaining comm {state.remaining_comm:g}, comp {state.remaining_comp:g}, "
+        f"t={state.now:g} s, {state.plan.c_total} cores"
+    )
+    return PolicyError(f"policy {policy_name(policy)} {reason} (state: {where})")

@@ -1,0 +1,212 @@
+"""The SimPy engine: Comm, Forward and Backward as processes that share a pool of cores.
+
+The processes say what must come before what; the pool says how fast things go. Tasks are
+malleable: whenever the split of the cores changes, remaining work carries over and only rates
+change. The event heap stays small however often cores move (see ``pool``).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Generator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simpy
+from simpy.events import Event
+
+from kdsim.engines.core_pool import CorePool
+from kdsim.errors import PolicyError
+from kdsim.messages import whole_number
+from kdsim.model.optimum import minimal_makespan
+from kdsim.model.plan import Plan
+from kdsim.model.random_streams import Draws, noise_factors
+from kdsim.policies.base import Policy
+from kdsim.policies.resolve import make_policy, policy_name
+from kdsim.results.recording import chunked
+from kdsim.results.run import Run
+from kdsim.scenario.load import load_scenario
+from kdsim.scenario.study import MAX_SEED, Scenario
+
+#: Replications are numbered far beyond what any study runs.
+MAX_REPLICATION = 2**53
+
+_Process = Generator[Event, Any, None]
+
+
+# --- the processes ----------------------------------------------------------------------
+
+
+class _Tasks:
+    """The three processes of one run and the instants they note."""
+
+    def __init__(self, env: simpy.Environment, pool: CorePool, planned: Plan, real: Plan) -> None:
+        self._env = env
+        self._pool = pool
+        self._planned = planned
+        self._real = real
+        # Made when first asked for, dropped once nobody waits for them: an event takes about 300
+        # bytes, and three for each cycle of a long run would fill the memory.
+        self._comm_done, self._forward_done, self._backward_done = (
+            defaultdict[int, Event](partial(Event, env)) for _ in range(3)
+        )
+        self.backward_starts = array("d")
+        self.forward_ends = array("d")
+        self.comm_ends = array("d")
+
+    def comm(self) -> _Process:
+        env, pool, done = self._env, self._pool, self._comm_done
+        prefetch, release = self._planned.prefetch, self._planned.release
+        amounts = zip(chunked(self._real.comm), chunked(self._planned.comm), strict=True)
+        for i, (work, planned) in enumerate(amounts):
+            if prefetch and i >= prefetch:
+                yield self._backward_done[i - prefetch]
+                del self._backward_done[i - prefetch]
+            yield pool.communicate(work, planned, release * (i + 1), done[i])
+            del done[i]
+            self.comm_ends.append(env.now)
+
+    def forward(self) -> _Process:
+        env, pool, done = self._env, self._pool, self._forward_done
+        prefetch = self._planned.prefetch
+        amounts = zip(chunked(self._real.forward), chunked(self._planned.forward), strict=True)
+        for i, (work, planned) in enumerate(amounts):
+            if i:
+                yield self._backward_done[i - 1]
+                if not prefetch:
+                    del self._backward_done[i - 1]
+            yield pool.compute(work, planned, done[i])
+            self.forward_ends.append(env.now)
+
+    def backward(self) -> _Process:
+        env, pool, done = self._env, self._pool, self._backward_done
+        amounts = zip(chunked(self._real.backward), chunked(self._planned.backward), strict=True)
+        for i, (work, planned) in enumerate(amounts):
+            yield self._forward_done[i]
+            del self._forward_done[i]
+            if len(self.comm_ends) <= i:
+                yield self._comm_done[i]
+            self.backward_starts.append(env.now)
+            yield pool.compute(work, planned, done[i])
+
+
+# --- one run ----------------------------------------------------------------------
+
+
+def simulate(
+    scenario: Scenario | str | Path,
+    policy: str | Policy | type[Policy] = "optimal",
+    *,
+    seed: int | None = None,
+    replication: int = 0,
+) -> Run:
+    """Simulate one run with the SimPy engine.
+
+    Parameters
+    ----------
+    scenario : Scenario, str or Path
+        A scenario, a bundled name or a path.
+    policy : str, Policy or class
+        A built-in name, ``"static:c"``, ``"module:Class"`` or a policy of your own.
+    seed : int, optional
+        Root of the run's randomness; the scenario's seed by default.
+    replication : int
+        Number of the run: the same (seed, replication) gives the same draws and the same noise
+        in every engine and under every policy.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ScenarioError
+        If the scenario, `seed` or `replication` is not legal.
+    PolicyError
+        If the policy raises, answers nonsense or makes no progress.
+
+    Examples
+    --------
+    >>> import kdsim
+    >>> run = kdsim.simulate("paper-1to1", policy="comm-priority")
+    >>> round(sum(s.duration for s in run.segments) - run.makespan, 9)
+    0.0
+    """
+    scenario = load_scenario(scenario)
+    seed = scenario.seed if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
+    replication = whole_number(replication, "replication", 0, MAX_REPLICATION)
+    plan = scenario.plan()
+    real = realised(plan, scenario.extensions.noise, seed, replication)
+    chosen = make_policy(policy, noisy=real is not plan)
+    env = simpy.Environment()
+    pool, tasks = run_processes(env, plan, real, chosen, Draws(seed, replication))
+    bound = minimal_makespan(real)
+    waits = zip(tasks.backward_starts, tasks.forward_ends, strict=True)
+    counters = {
+        "decisions": pool.decisions,
+        "reallocations": pool.reallocations,
+        "wait_s": sum(start - end for start, end in waits),
+        "stall_s": pool.stall_s,
+    }
+    return Run(
+        scenario=scenario.name,
+        policy=policy_name(policy),
+        seed=seed,
+        replication=replication,
+        makespan=env.now,
+        minimal_makespan=bound.makespan,
+        bound_kind=bound.kind,
+        counters=counters,
+        intervals=pool.intervals,
+        backward_starts=tasks.backward_starts,
+        forward_ends=tasks.forward_ends,
+        comm_ends=tasks.comm_ends,
+        plan=plan,
+    )
+
+
+def run_processes(
+    env: simpy.Environment,
+    plan: Plan,
+    real: Plan,
+    policy: Policy,
+    draws: Callable[[], float],
+) -> tuple[CorePool, _Tasks]:
+    """Start the three processes in `env` and run them to the end; ``env.now`` is the makespan.
+
+    Raises
+    ------
+    PolicyError
+        If the policy fails, or stops all progress.
+    """
+    plan = plan.read_only()
+    try:
+        policy.start(plan)
+    except PolicyError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PolicyError(
+            f"policy {policy_name(policy)} raised {type(error).__name__} in start: {error}"
+        ) from error
+    pool = CorePool(env, plan, policy, draws)
+    tasks = _Tasks(env, pool, plan, real)
+    for process in (tasks.comm, tasks.forward, tasks.backward):
+        env.process(process())
+    env.run()
+    return pool, tasks
+
+
+def realised(plan: Plan, cv: float, seed: int, replication: int) -> Plan:
+    """Return the plan with the work that one replication really meets; `plan` itself if no noise.
+
+    Task j of a replication (Comm_1..N, Forward_1..N, Backward_1..N in this order) has the same
+    factor under every policy.
+    """
+    if cv == 0:
+        return plan
+    factors = noise_factors(seed, replication, 3 * plan.cycles, cv)[0]
+    comm, forward, backward = np.split(factors, 3)
+    return plan.with_work(plan.comm * comm, plan.forward * forward, plan.backward * backward)

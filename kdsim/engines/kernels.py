@@ -1,0 +1,177 @@
+"""The compiled loops of the batch engine; importing this module imports numba.
+
+One loop plays what the SimPy processes of ``engine`` do, operation by operation; the decisions
+are the very functions of ``rules``, compiled. numba does not see that a cached loop depends on
+functions in other files: after a change in ``rules`` or ``optimum`` run ``make clean``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from kdsim.engines.core_pool import DONE
+from kdsim.model import rules
+from kdsim.model.jit import compiled
+from kdsim.model.optimum import string_bends
+from kdsim.model.random_streams import uniform
+
+#: Kinds of policy, as the loop knows them.
+RANDOM, STATIC, GREEDY, GREEDY_FULL, OPTIMAL, OPTIMAL_REPLAN = range(6)
+
+# The names under which the loops call the rules: their compiled forms.
+random_cores = compiled(rules.random_cores)
+greedy_cores = compiled(rules.greedy_cores)
+string_slope = compiled(rules.string_slope)
+split_direction = compiled(rules.split_direction)
+uniform_draw = compiled(uniform)
+taut_string_bends = compiled(string_bends)
+
+
+@njit(cache=True, nogil=True)
+def _one_run(
+    kind, fixed, key,
+    comm, forward, backward, plan_comm, plan_forward, plan_backward,
+    comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
+    heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded,
+):  # fmt: skip
+    """Play one run; return its makespan. The order of operations is the SimPy engine's."""
+    n, c_total = comm.size, comm_rates.size - 1
+    now, split, draw = 0.0, -1, np.uint64(0)
+    i = k = 0  # Comm tasks done; Forward and Backward tasks done
+    comm_on, comp_on, ready, ready_at = False, False, True, 0.0
+    comm_left = comp_left = comm_work = comp_work = comm_scale = comp_scale = 0.0
+    while True:
+        # What may start, starts; empty tasks end at once.
+        moved = True
+        while moved:
+            moved = False
+            if not comm_on and i < n and (prefetch == 0 or i < prefetch or k // 2 > i - prefetch):
+                comm_on = True
+                comm_work = comm_left = comm[i]
+                comm_scale = plan_comm[i] / comm_work if comm_work > 0 else 0.0
+                ready_at = release * (i + 1)
+                ready = ready_at <= now
+                if comm_work == 0 and ready:
+                    comm_on, moved, i = False, True, i + 1
+            if not comp_on and k < 2 * n and (k % 2 == 0 or i > k // 2):
+                comp_on = True
+                m = k // 2
+                comp_work = forward[m] if k % 2 == 0 else backward[m]
+                planned = plan_forward[m] if k % 2 == 0 else plan_backward[m]
+                comp_left = comp_work
+                comp_scale = planned / comp_work if comp_work > 0 else 0.0
+                if comp_work == 0:
+                    comp_on, moved, k = False, True, k + 1
+        # Share the cores.
+        hold, then = math.inf, -1
+        if not comm_on or not ready:
+            if not comm_on and not comp_on:
+                return now
+            c = 0
+        elif not comp_on:
+            c = c_total
+        elif kind == STATIC:
+            c = fixed
+        elif kind == RANDOM:
+            c = random_cores(uniform_draw(key, draw), c_total)
+            draw += np.uint64(1)
+        elif kind == GREEDY:
+            c = greedy_cores(comm_left * comm_scale, comp_left * comp_scale, comm_times, comp_times)
+        elif kind == GREEDY_FULL:
+            m = k // 2
+            full = plan_forward[m] if k % 2 == 0 else plan_backward[m]
+            c = greedy_cores(plan_comm[i], full, comm_times, comp_times)
+        else:
+            dv = comm_left * comm_scale
+            w = done[k + 1] - comp_left * comp_scale
+            if kind == OPTIMAL_REPLAN:
+                gate = gate_of[i]
+                slope = string_slope(V[gate] - dv, w, gate, V, upper, lower, following, bounded)
+                dw = slope * dv
+            else:
+                dw = heights[i] - w
+            heavy, heavy_s, light, light_s = split_direction(dv, dw, vr, vq)
+            if light_s == 0.0:
+                c = cores[heavy]
+            elif heavy_s == 0.0 or now + heavy_s == now:
+                c = cores[light]
+            else:
+                c, hold, then = cores[heavy], heavy_s, cores[light]
+        # Run on until something completes; a mix changes over once in between.
+        while True:
+            stall = 0.0
+            if c != split:
+                if split >= 0:
+                    stall = cost
+                split = c
+            comm_time = comp_time = math.inf
+            if comm_on and ready:
+                comm_time = comm_left * comm_times[c]
+            if comp_on:
+                comp_time = comp_left * comp_times[c]
+            step = min(comm_time, comp_time, hold)
+            if not ready:
+                step = min(step, max(ready_at - now - stall, 0.0))
+            now += stall + step
+            completed = False
+            if comm_time < math.inf:
+                comm_left -= comm_rates[c] * step
+                if comm_time == step or comm_left <= DONE * comm_work:
+                    comm_on, completed, i = False, True, i + 1
+            elif not ready and ready_at - now <= DONE * now:
+                ready = completed = True
+                if comm_work == 0:
+                    comm_on, i = False, i + 1
+            if comp_time < math.inf:
+                comp_left -= comp_rates[c] * step
+                if comp_time == step or comp_left <= DONE * comp_work:
+                    comp_on, completed, k = False, True, k + 1
+            if completed or then < 0:
+                break
+            c, hold, then = then, math.inf, -1
+
+
+@njit(cache=True, nogil=True)
+def many_runs(
+    kind, fixed, keys, comm, forward, backward, plan_comm, plan_forward, plan_backward,
+    comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
+    heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded, out,
+):  # fmt: skip
+    """Play replication after replication; one row of work serves all when there is no noise."""
+    noisy = comm.shape[0] > 1
+    for run in range(out.size):
+        row = run if noisy else 0
+        out[run] = _one_run(
+            kind, fixed, keys[run], comm[row], forward[row], backward[row],
+            plan_comm, plan_forward, plan_backward, comm_rates, comp_rates, comm_times, comp_times,
+            prefetch, release, cost,
+            heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded,
+        )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def many_lengths(V, upper, lower, start, total, facets, out):
+    """Measure the taut string of each replication."""
+    n = V.shape[1]
+    up, lo, bends = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(2 * n, np.int64)
+    for run in range(out.size):
+        count = taut_string_bends(V[run], upper[run], lower[run], start[run], up, lo, bends)
+        v = w = length = 0.0
+        for b in range(-1, count + 1):
+            if b < 0:
+                to_v, to_w = 0.0, start[run]
+            elif b < count:
+                gate = bends[b] // 2
+                to_v = V[run, gate]
+                to_w = lower[run, gate] if bends[b] % 2 == 1 else upper[run, gate]
+            else:
+                to_v, to_w = v, total[run]
+            longest = 0.0
+            for f in range(facets.shape[0]):
+                longest = max(longest, facets[f, 0] * (to_v - v) + facets[f, 1] * (to_w - w))
+            length += longest
+            v, w = to_v, to_w
+        out[run] = length

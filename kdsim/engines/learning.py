@@ -1,0 +1,170 @@
+"""Learning curves: the accuracy of a real run against simulated time on a device.
+
+Training a student gives the same weights on every device; what differs is when. A cost profile
+tells what each cycle of a real run cost and the accuracy at the ends of its epochs. Replayed on a
+device's curves, each policy says at which moment the device would have reached it; the proven
+optimum of the cycles up to there says how early that could have been at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdsim.engines import batch
+from kdsim.engines.des import realised, simulate
+from kdsim.errors import ScenarioError
+from kdsim.model.curves import FloatArray
+from kdsim.model.optimum import is_exact, minimal_makespan
+from kdsim.policies.base import Policy
+from kdsim.policies.resolve import distinct_policies, make_policy, policy_name
+from kdsim.results.learning import LearningCurve, LearningCurves
+from kdsim.results.run import Run
+from kdsim.scenario.load import load_scenario
+from kdsim.scenario.profile import Profile, read_profile
+from kdsim.scenario.study import Scenario, scenario_from_data, with_run_counts
+
+if TYPE_CHECKING:
+    from kdsim.model.plan import Plan
+
+#: Most replications of a policy that draws at random: every run is played in full by SimPy.
+MOST_REPLICATIONS = 100
+
+
+def learning_curves(
+    scenario: Scenario | str | Path,
+    profiles: Sequence[str | Path],
+    policies: Sequence[str | type[Policy]] | None = None,
+    *,
+    replications: int | None = None,
+    seed: int | None = None,
+    profile_rate: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> LearningCurves:
+    """Replay real runs on a device and tell when it reaches which accuracy under which policy.
+
+    Parameters
+    ----------
+    scenario : Scenario, str or Path
+        The device and its extensions; the scenario's own workload and sweep are left aside.
+    profiles : sequence of str or Path
+        Cost profiles with accuracies, as the workloads write them.
+    policies : sequence of str or Policy classes, optional
+        The scenario's own by default.
+    replications : int, optional
+        Runs of a policy that draws at random, or of every policy under noise; the scenario's by
+        default, but 100 at most.
+    seed : int, optional
+        Root of all randomness; the scenario's by default.
+    profile_rate : float, optional
+        Compute units a second of the host that recorded the profiles; by default the device's own
+        curve at their core counts, that is, the host is taken for the device.
+    progress : callable, optional
+        Called with (runs done, runs in all).
+
+    Returns
+    -------
+    LearningCurves
+
+    Raises
+    ------
+    ScenarioError
+        If an argument or a profile is not legal, or a profile has no accuracy.
+    PolicyError
+        If a policy fails in a run.
+    """
+    device = with_run_counts(load_scenario(scenario), seed, replications)
+    if isinstance(profiles, str) or not profiles:
+        raise ScenarioError(f"must be a list of cost profiles (got {profiles!r})", field="profiles")
+    if profile_rate is not None and not 0 < profile_rate < math.inf:
+        reason = f"must be positive and finite (got {profile_rate})"
+        raise ScenarioError(reason, field="profile_rate")
+    read = [read_profile(path) for path in profiles]
+    for profile in read:
+        if not profile.marks.size:
+            raise ScenarioError(f"{profile.path}: no cycle has an accuracy in this cost profile")
+    chosen = distinct_policies(policies or device.policies)
+    most = device.replications
+    if replications is None:
+        most = min(most, MOST_REPLICATIONS)
+    for policy in chosen:
+        make_policy(policy)  # a wrong name is told before the others have been simulated
+    counts = [most if batch.varies(device, policy) else 1 for policy in chosen]
+    total, done, curves = sum(counts) * len(read), 0, []
+    for profile, name in zip(read, _names(read), strict=True):
+        played = _with_work(device, profile, profile_rate)
+        bounds = _bounds(played, profile, most if device.extensions.noise > 0 else 1)
+        for policy, count in zip(chosen, counts, strict=True):
+            seconds = np.empty((count, profile.marks.size))
+            for replication in range(count):
+                run = simulate(played, policy, replication=replication)
+                seconds[replication] = _ends(run, profile.marks)
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+            curves.append(
+                LearningCurve(
+                    profile=name,
+                    policy=policy_name(policy),
+                    cycles=profile.marks,
+                    accuracies=profile.accuracies,
+                    seconds=seconds,
+                    bounds=bounds[:count],
+                    varies=batch.varies(device, policy),
+                )
+            )
+    kind = "optimum" if is_exact(device.plan()) else "lower bound"
+    return LearningCurves(device, curves, kind)
+
+
+def _names(profiles: Sequence[Profile]) -> list[str]:
+    """Name profiles by what tells them apart: method, method and seed, file, or path."""
+    keys: list[Callable[[Profile], str]] = [
+        lambda p: p.header.get("method", p.path.stem),
+        lambda p: f"{p.header.get('method', p.path.stem)}, seed {p.header.get('seed', '?')}",
+        lambda p: p.path.stem,
+    ]
+    for key in keys:
+        names = [key(profile) for profile in profiles]
+        if len(set(names)) == len(names):
+            return names
+    return [str(profile.path) for profile in profiles]
+
+
+def _with_work(device: Scenario, profile: Profile, rate: float | None) -> Scenario:
+    """Return the device's scenario with the work of a profile and without a sweep."""
+    data = {name: getattr(device, name) for name in Scenario.model_fields}
+    for name in ("sweep", "design"):
+        del data[name]
+    return scenario_from_data({**data, "workload": profile.work(device.device, rate)})
+
+
+def _bounds(scenario: Scenario, profile: Profile, replications: int) -> FloatArray:
+    """Return the least makespans of the cycles up to each mark, (replications, E)."""
+    plan, noise = scenario.plan(), scenario.extensions.noise
+    rows = []
+    for replication in range(replications):
+        real = realised(plan, noise, scenario.seed, replication)
+        rows.append([_least(real, int(mark)) for mark in profile.marks])
+    return np.array(rows)
+
+
+def _least(plan: Plan, cycles: int) -> float:
+    """Return the least makespan of a plan's first cycles."""
+    part = [work[:cycles] for work in (plan.comm, plan.forward, plan.backward)]
+    if not any(work.any() for work in part):
+        return 0.0
+    return minimal_makespan(plan.with_work(*part)).makespan
+
+
+def _ends(run: Run, marks: Any) -> FloatArray:
+    """Return when the Backward of each marked cycle was done."""
+    ends = np.array(run.backward_starts, dtype=float)  # where a Backward has no work
+    for piece in run.intervals:
+        if piece.stage == "backward":
+            ends[piece.comp] = piece.end
+    return np.asarray(ends[marks - 1])

@@ -1,0 +1,1 @@
+"""The mathematics: curves, the plan, the exact optimum, decision rules, random streams."""

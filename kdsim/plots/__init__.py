@@ -1,0 +1,35 @@
+"""Figures of curves, comparisons, sweeps and runs: the public door to the ``plot_*`` modules.
+
+``comparison`` is the paper's fig. 5, ``curves`` its fig. 4; ``sweep_lines``, ``gap_heatmap`` and
+``regret_distribution`` show sweeps and noise; ``timeline`` shows one run, ``learning`` accuracy
+against simulated time; ``save`` writes any of them. Each draws on the Axes it is given, or on a
+figure of its own, and returns the Axes. Nothing is shown, no global setting is touched and no
+display is needed; in a notebook, ``ax.figure`` at the end of a cell shows the figure. All marks
+are told apart without colour, every axis carries its unit, and what is uncertain is drawn with its
+uncertainty.
+"""
+
+from __future__ import annotations
+
+from kdsim.plots.comparison_figure import comparison
+from kdsim.plots.curve_figure import CurvePoint, curves
+from kdsim.plots.gaps import gap_heatmap, regret_distribution
+from kdsim.plots.learning_figure import learning
+from kdsim.plots.lines import sweep_lines
+from kdsim.plots.style import PolicyStyle, policy_style, render, save
+from kdsim.plots.timeline_figure import timeline
+
+__all__ = [
+    "CurvePoint",
+    "PolicyStyle",
+    "comparison",
+    "curves",
+    "gap_heatmap",
+    "learning",
+    "policy_style",
+    "regret_distribution",
+    "render",
+    "save",
+    "sweep_lines",
+    "timeline",
+]

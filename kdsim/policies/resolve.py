@@ -1,0 +1,152 @@
+"""From a name to a policy: built in, ``static:c``, ``module:Class`` or an object of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kdsim.errors import PolicyError, ScenarioError, UnknownPolicyError
+from kdsim.messages import did_you_mean
+from kdsim.policies.base import Policy
+from kdsim.policies.builtin import Greedy, Optimal, Random, Static
+from kdsim.policies.names import POLICY_NAMES
+
+_BUILT_IN: dict[str, Callable[[], Policy]] = {
+    "random": Random,
+    "comm-priority": lambda: Static("comm-priority", None),
+    "comp-priority": lambda: Static("comp-priority", 0),
+    "greedy": lambda: Greedy("greedy", full=False),
+    "greedy-full": lambda: Greedy("greedy-full", full=True),
+    "optimal": Optimal,
+}
+
+
+def is_built_in(name: str) -> bool:
+    """Tell whether a policy name needs no user code."""
+    return name in _BUILT_IN or name.startswith("static:")
+
+
+def is_random(name: str) -> bool:
+    """Tell whether a policy may draw random numbers: `random`, and any user's own."""
+    return name == "random" or not is_built_in(name)
+
+
+def make_policy(policy: str | Policy | type[Policy], *, noisy: bool = False) -> Policy:
+    """Make the policy for one run.
+
+    Parameters
+    ----------
+    policy : str, Policy or class
+        A built-in name, ``"static:c"``, ``"module:Class"``, a class (called without arguments)
+        or an instance.
+    noisy : bool
+        Whether the run's work departs from the plan, so that `optimal` has to replan.
+
+    Returns
+    -------
+    Policy
+
+    Raises
+    ------
+    UnknownPolicyError
+        If the name is unknown (with "did you mean") or cannot be imported.
+    PolicyError
+        If it has no usable ``decide`` or its constructor raises.
+    """
+    if isinstance(policy, str):
+        if policy == "optimal":
+            return Optimal(replan=noisy)
+        if policy in _BUILT_IN:
+            return _BUILT_IN[policy]()
+        if policy.startswith("static:") and policy[7:].isdecimal():
+            return Static(policy, int(policy[7:]))
+        if policy.startswith("static:"):
+            raise UnknownPolicyError(
+                f"policy {policy!r}: static:c takes a whole number of communication cores, "
+                "e.g. static:2"
+            )
+        if ":" not in policy:
+            known = ", ".join(POLICY_NAMES)
+            raise UnknownPolicyError(
+                f"unknown policy {policy!r}{did_you_mean(policy, POLICY_NAMES)}; "
+                f"known: {known}, static:c, module:Class"
+            )
+        policy = _import_policy(policy)
+    made = policy
+    if isinstance(policy, type):
+        try:
+            made = policy()
+        except Exception as error:
+            raise PolicyError(
+                f"policy {policy.__name__} cannot be made: {type(error).__name__}: {error}"
+            ) from error
+    return checked_shape(made)
+
+
+def policy_name(policy: str | Policy | type[Policy]) -> str:
+    """Return the name under which results list a policy."""
+    if isinstance(policy, str):
+        return policy
+    return str(getattr(policy, "name", None) or getattr(policy, "__name__", "policy"))
+
+
+def distinct_policies(policies: Sequence[Any]) -> list[Any]:
+    """Leave out what is named twice; refuse two policies that no table could tell apart.
+
+    Raises
+    ------
+    ScenarioError
+        If two different policies share a name, or one name stands where a list should.
+    """
+    if isinstance(policies, str):
+        raise ScenarioError(f"must be a list of policies (got {policies!r})", field="policies")
+    chosen: dict[str, Any] = {}
+    for policy in policies:
+        name = policy_name(policy)
+        if chosen.setdefault(name, policy) != policy:
+            raise ScenarioError(
+                f"two different policies are called {name!r}; give each a name of its own",
+                field="policies",
+            )
+    return list(chosen.values())
+
+
+def checked_shape(policy: Any) -> Policy:
+    """Return the object if it can serve as a policy, else say what it lacks."""
+    if not callable(getattr(policy, "decide", None)):
+        raise PolicyError(
+            f"{type(policy).__name__} is no policy: it needs a method decide(state) -> Decision"
+        )
+    if not isinstance(getattr(policy, "name", None), str):
+        raise PolicyError(f"policy {type(policy).__name__} needs a name, e.g. name = 'mine'")
+    if not hasattr(policy, "start"):
+        raise PolicyError(f"policy {policy.name} needs a method start(plan); subclass kdsim.Policy")
+    return policy  # type: ignore[no-any-return]
+
+
+def _import_policy(reference: str) -> Any:
+    import importlib
+    import sys
+    from pathlib import Path
+
+    module_name, _, attribute = reference.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # a policy is usually written beside the scenario
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise UnknownPolicyError(
+            f"policy {reference!r}: no module named {error.name!r} (looked in {here} as well)"
+        ) from None
+    except Exception as error:
+        raise UnknownPolicyError(
+            f"policy {reference!r}: importing {module_name} raised {type(error).__name__}: {error}"
+        ) from error
+    if not hasattr(module, attribute):
+        names: Sequence[str] = [n for n in vars(module) if not n.startswith("_")]
+        raise UnknownPolicyError(
+            f"policy {reference!r}: {module_name} has no {attribute!r}"
+            f"{did_you_mean(attribute, names)}"
+        )
+    return getattr(module, attribute)

@@ -1,0 +1,191 @@
+"""Samples of many runs, and policies side by side at every point of a sweep."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kdsim.errors import UnknownPolicyError
+from kdsim.messages import did_you_mean
+from kdsim.model.curves import FloatArray
+from kdsim.results.intervals import mean_interval, paired_difference, replications_needed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kdsim.scenario.study import Scenario
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """The makespans of one policy at one point of a sweep.
+
+    Attributes
+    ----------
+    point : dict
+        The swept fields and their values, in the order of the scenario; empty without a sweep.
+    policy : str
+        Name of the policy.
+    makespans : (n,) float array
+        Seconds, replication 0..n-1; one value for a policy without randomness.
+    bounds : (n,) or (1,) float array
+        The proven optimum (or lower bound) of each replication's realised work; one value where
+        all are equal.
+    bound_kind : str
+        ``"optimum"`` or ``"lower bound"``.
+    varies : bool
+        Whether replications differ: the policy draws at random, or the work is noisy.
+    """
+
+    point: dict[str, Any]
+    policy: str
+    makespans: FloatArray
+    bounds: FloatArray
+    bound_kind: str
+    varies: bool
+
+    @property
+    def gaps(self) -> FloatArray:
+        """``makespan / bound - 1`` of each replication: the gap, under noise the regret."""
+        return self.makespans / self.bounds - 1.0
+
+    def summary(self, *, level: float = 0.95) -> dict[str, Any]:
+        """Return the sample as one flat row of a comparison; see `SUMMARY_COLUMNS`."""
+        interval = mean_interval(self.makespans, level=level, deterministic=not self.varies)
+        gaps = self.gaps
+        # Of the gaps themselves: under noise the makespans vary far more than their gaps do.
+        gap = mean_interval(gaps, level=level, deterministic=not self.varies)
+        return {
+            **self.point,
+            "policy": self.policy,
+            "mean": interval.mean,
+            "ci_low": interval.low,
+            "ci_high": interval.high,
+            "ci_method": interval.method,
+            "sd": interval.sd,
+            "min": float(self.makespans.min()),
+            "max": float(self.makespans.max()),
+            "n": interval.n,
+            "gap_mean": float(gaps.mean()),
+            "gap_ci_low": gap.low,
+            "gap_ci_high": gap.high,
+            "gap_max": float(gaps.max()),
+            "bound": float(self.bounds.mean()),
+            "bound_kind": self.bound_kind,
+        }
+
+
+#: Columns of a comparison after the swept fields: seconds, but for n, gaps and names.
+SUMMARY_COLUMNS = (
+    "policy", "mean", "ci_low", "ci_high", "ci_method", "sd", "min", "max", "n",
+    "gap_mean", "gap_ci_low", "gap_ci_high", "gap_max", "bound", "bound_kind",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Policies side by side, at every point of the scenario's sweep.
+
+    Attributes
+    ----------
+    scenario : Scenario
+        What was asked.
+    samples : sequence of Sample
+        In the order of points, then of policies.
+    """
+
+    scenario: Scenario
+    samples: Sequence[Sample]
+
+    @functools.cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """One summary a point and policy; see `Sample.summary`."""
+        return [sample.summary() for sample in self.samples]
+
+    @functools.cached_property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a tidy DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows)
+
+    def differences(self, reference: str, *, level: float = 0.95) -> list[dict[str, Any]]:
+        """Compare every policy with `reference`, replication by replication.
+
+        Parameters
+        ----------
+        reference : str
+            Policy whose makespans are subtracted.
+        level : float
+            Nominal coverage of the intervals.
+
+        Returns
+        -------
+        list of dict
+            Per point and policy: ``policy, reference, mean, ci_low, ci_high, ci_method, n,
+            needed`` (replications at which the difference observed would be told from 0).
+            Replications that only one of the two has are left out, and so are points at which
+            `reference` has no result.
+
+        Raises
+        ------
+        UnknownPolicyError
+            If `reference` was not compared.
+        """
+        names = {sample.policy for sample in self.samples}
+        if reference not in names:
+            raise UnknownPolicyError(
+                f"policy {reference!r} was not compared{did_you_mean(reference, names)}"
+            )
+        against = {_key(s.point): s for s in self.samples if s.policy == reference}
+        rows = []
+        for sample in self.samples:
+            other = against.get(_key(sample.point))
+            if sample.policy == reference or other is None:
+                continue
+            a, b = sample.makespans, other.makespans
+            if sample.varies and other.varies:
+                # A store may hold more replications of one than of the other; and one replication
+                # of a policy that draws at random must not stand for all of them.
+                pairs = min(a.size, b.size)
+                a, b = a[:pairs], b[:pairs]
+            deterministic = not (sample.varies or other.varies)
+            interval = paired_difference(a, b, level=level, deterministic=deterministic)
+            rows.append(
+                {
+                    **sample.point,
+                    "policy": sample.policy,
+                    "reference": reference,
+                    "mean": interval.mean,
+                    "ci_low": interval.low,
+                    "ci_high": interval.high,
+                    "ci_method": interval.method,
+                    "n": interval.n,
+                    "needed": replications_needed(interval),
+                }
+            )
+        return rows
+
+    def plot(self, ax: Any = None, **kwargs: Any) -> Any:
+        """Draw the comparison; see `kdsim.plots.comparison`."""
+        from kdsim import plots
+
+        return plots.comparison(self, ax=ax, **kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as ``kdsim compare --json`` prints it."""
+        return {
+            "scenario": self.scenario.name,
+            "seed": self.scenario.seed,
+            "level": 0.95,
+            "rows": self.rows,
+        }
+
+    def _repr_html_(self) -> str:
+        return str(self.frame.to_html())
+
+
+def _key(point: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, repr(value)) for name, value in point.items())

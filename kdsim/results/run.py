@@ -1,0 +1,167 @@
+"""What runs give back: makespan, gap, segments, timeline; samples and comparisons of many."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kdsim.results.recording import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kdsim.model.plan import Plan
+
+#: The paper's scenario labels of a segment.
+WAITED, PARALLEL, COMP_ALONE = 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One of the paper's N + 1 segments; segment i ends when Backward_i starts.
+
+    Attributes
+    ----------
+    index : int
+        1..N+1.
+    duration : float
+        Seconds.
+    scenario : int
+        1: computation waited for communication; 2: in parallel; 3: computation alone, after all
+        communication had ended.
+    comm_cores : float
+        Time average of the communication cores.
+    """
+
+    index: int
+    duration: float
+    scenario: int
+    comm_cores: float
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One simulated run.
+
+    Attributes
+    ----------
+    scenario, policy : str
+        Names.
+    seed, replication : int
+        Of the run's randomness.
+    makespan : float
+        Seconds until the last Backward is done, T_total.
+    minimal_makespan : float
+        The proven optimum of the run's realised work, or a lower bound where `bound_kind` says so.
+    bound_kind : str
+        ``"optimum"`` or ``"lower bound"``.
+    counters : dict
+        ``decisions`` (times the policy was asked), ``reallocations`` (changes of the core split),
+        ``wait_s`` (computation waited for logits), ``stall_s`` (lost to reallocation).
+    intervals : sequence of Interval
+        The whole run in order; see `timeline`.
+    """
+
+    scenario: str
+    policy: str
+    seed: int
+    replication: int
+    makespan: float
+    minimal_makespan: float
+    bound_kind: str
+    counters: dict[str, float]
+    intervals: Sequence[Interval] = field(repr=False)
+    backward_starts: Sequence[float] = field(repr=False)
+    forward_ends: Sequence[float] = field(repr=False)
+    comm_ends: Sequence[float] = field(repr=False)
+    plan: Plan = field(repr=False)
+
+    @property
+    def gap(self) -> float:
+        """``makespan / minimal_makespan - 1``, zero or more up to rounding."""
+        return self.makespan / self.minimal_makespan - 1.0
+
+    @functools.cached_property
+    def segments(self) -> list[Segment]:
+        """The segments t_1 .. t_{N+1}; their durations sum to the makespan."""
+        return list(self.iter_segments())
+
+    def iter_segments(self) -> Iterator[Segment]:
+        """Yield the segments one by one: those of a long run need not be in memory at once."""
+        all_comm, last = self.comm_ends[-1], len(self.backward_starts)
+        cores = _mean_cores(self.intervals, itertools.chain(self.backward_starts, [self.makespan]))
+        begin = 0.0
+        for i, (end, comm_cores) in enumerate(cores):
+            if i == last or begin >= all_comm:
+                label = COMP_ALONE
+            elif self.comm_ends[i] > self.forward_ends[i]:
+                label = WAITED
+            else:
+                label = PARALLEL
+            yield Segment(i + 1, end - begin, label, comm_cores)
+            begin = end
+
+    @functools.cached_property
+    def timeline(self) -> pd.DataFrame:
+        """One row per stretch: start, end, comm_cores, comp_cores, comm, comp, stage, stalled.
+
+        `comm` and `comp` are cycle numbers from 1, 0 where that side does not work.
+        """
+        import pandas as pd
+
+        header, *rows = self.timeline_rows()
+        return pd.DataFrame(rows, columns=list(header))
+
+    def timeline_rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the column names of `timeline` and then its rows, one by one."""
+        yield "start", "end", "comm_cores", "comp_cores", "comm", "comp", "stage", "stalled"
+        for start, end, cores, comm, comp, stage, stalled in self.intervals:
+            rest = self.plan.c_total - cores
+            yield start, end, cores, rest, comm + 1, comp + 1, stage, stalled
+
+    def plot(self, ax: Any = None, **kwargs: Any) -> Any:
+        """Draw the timeline; see `kdsim.plots.timeline`."""
+        from kdsim import plots
+
+        return plots.timeline(self, ax=ax, **kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as ``kdsim run --json`` prints it."""
+        segments = [asdict(segment) for segment in self.iter_segments()]
+        return {**self.summary(), "segments": segments, "counters": self.counters}
+
+    def summary(self) -> dict[str, Any]:
+        """Return what `to_dict` returns before the segments."""
+        return {
+            "scenario": self.scenario,
+            "policy": self.policy,
+            "seed": self.seed,
+            "replication": self.replication,
+            "makespan": self.makespan,
+            "minimal_makespan": self.minimal_makespan,
+            "bound_kind": self.bound_kind,
+            "gap": self.gap,
+        }
+
+
+def _mean_cores(
+    intervals: Iterable[Interval], ends: Iterable[float]
+) -> Iterator[tuple[float, float]]:
+    """Yield the end of each of consecutive segments and its mean communication cores."""
+    pieces = iter(intervals)
+    piece = next(pieces, None)
+    begin = 0.0
+    for end in ends:
+        area, at, last = 0.0, begin, 0
+        while piece is not None and at < end:
+            last = piece.comm_cores
+            stop = min(piece.end, end)
+            area += (stop - at) * last
+            at = stop
+            if piece.end <= end:
+                piece = next(pieces, None)
+        yield end, area / (end - begin) if end > begin else float(last)
+        begin = end

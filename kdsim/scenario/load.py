@@ -1,0 +1,179 @@
+"""From files to scenarios: bundled names, paths, and the curves and profiles they name."""
+
+from __future__ import annotations
+
+import math
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kdsim.errors import ScenarioError
+from kdsim.messages import did_you_mean
+from kdsim.scenario.device import Device
+from kdsim.scenario.faults import Document, FaultyFileError, faults_of
+from kdsim.scenario.profile import Profile, read_profile
+from kdsim.scenario.study import Scenario, scenario_from_data
+from kdsim.scenario.yaml_document import read_yaml
+
+BUNDLE = "kdsim_scenarios"
+CURVES_VERSION = 1
+#: Stands in for a device that is not legal.
+_ANY_DEVICE = {
+    "cores": 1,
+    "compute": {"a1": 1.0, "a2": 0.0},
+    "communication": {"b1": 1.0, "b2": 0.0, "b3": 1.0},
+}
+
+
+def bundled_scenarios() -> list[str]:
+    """List the names of the scenarios that ship with kdsim."""
+    folder = resources.files(BUNDLE)
+    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load_scenario(source: str | Path | Scenario) -> Scenario:
+    """Load a scenario by path, or one that ships with kdsim by its bare name.
+
+    Parameters
+    ----------
+    source : str, Path or Scenario
+        ``"paper-1to1"``, ``"my/device.yaml"``; a `Scenario` is returned as it is.
+
+    Returns
+    -------
+    Scenario
+
+    Raises
+    ------
+    FaultyFileError
+        A `ScenarioError` that lists every fault of the file as
+        ``file:line:column: field: reason (got ...)``.
+
+    Examples
+    --------
+    >>> load_scenario("paper-1to1").workload.cycles
+    50
+    """
+    if isinstance(source, Scenario):
+        return source
+    path, where = find_scenario(source)
+    document = read_yaml(path, where=where)
+    data = document.data
+    if isinstance(data, dict):
+        _insert_curves(data, document, path.parent)
+        _insert_profile(data, document, path.parent)
+    return scenario_from_data(data, document)
+
+
+def find_scenario(source: str | Path) -> tuple[Path, str]:
+    """Find a scenario's file; return its path and the name that messages give it."""
+    text = str(source)
+    path = Path(text)
+    names = bundled_scenarios()
+    bare = path.name == text
+    # A folder of the same name does not hide a scenario that ships; a file of that name does.
+    try:
+        there = path.is_file() or (text not in names and (path.exists() or bool(path.suffix)))
+    except (OSError, ValueError):  # no legal path, e.g. too long: whoever reads it says so
+        return path, text
+    if there or not bare:
+        return path, text
+    if text in names:
+        return Path(str(resources.files(BUNDLE) / f"{text}.yaml")), f"{text}.yaml"
+    hint = did_you_mean(text, names) or f"; scenarios that ship: {', '.join(names)}"
+    raise ScenarioError(f"{text}: no such file, and no scenario of that name ships{hint}")
+
+
+def _insert_curves(data: dict[str, Any], document: Document, folder: Path) -> None:
+    """Put the curves of the file that ``device.curves`` names into the device."""
+    device = data.get("device")
+    if not isinstance(device, dict) or not isinstance(device.get("curves"), str):
+        return
+    place = ("device", "curves")
+    both = [side for side in ("compute", "communication") if side in device]
+    if both:
+        document.faults.append(document.fault(place, f"cannot stand beside {' and '.join(both)}"))
+        return
+    try:
+        fitted = read_curves(folder / device["curves"])
+    except FaultyFileError as error:
+        document.faults.extend(error.faults)
+        document.faults.append(document.fault(place, f"cannot be used (got {device['curves']!r})"))
+        # Legal stand-ins: one unusable file must not hide the other faults of the scenario.
+        fitted = {side: _ANY_DEVICE[side] for side in ("compute", "communication")}
+    for key in ("reference_cores", "compute", "communication"):
+        if key in fitted:
+            device.setdefault(key, fitted[key])
+
+
+def read_curves(path: Path) -> dict[str, Any]:
+    """Read a curve file written by ``kdsim calibrate fit``.
+
+    Returns
+    -------
+    dict
+        ``reference_cores``, ``compute``, ``communication`` and ``provenance``.
+
+    Raises
+    ------
+    FaultyFileError
+        If it is not a curve file of a known version or its curves are not legal.
+    """
+    document = read_yaml(path)
+    data = document.data
+    if not isinstance(data, dict) or "kdsim_curves" not in data:
+        raise FaultyFileError([document.fault((), "is not a curve file (no kdsim_curves)")])
+    if data["kdsim_curves"] != CURVES_VERSION:
+        reason = f"this kdsim reads version {CURVES_VERSION} (got {data['kdsim_curves']!r})"
+        raise FaultyFileError([document.fault(("kdsim_curves",), reason)])
+    if document.faults:
+        raise FaultyFileError(document.faults)
+    if "reference_cores" not in data:
+        fault = document.fault(("reference_cores",), "required field is missing")
+        raise FaultyFileError([fault])
+    curves = {k: data[k] for k in ("reference_cores", "compute", "communication") if k in data}
+    _check_curves(curves, document)
+    return {**curves, "provenance": data.get("provenance", {})}
+
+
+def _check_curves(curves: dict[str, Any], document: Document) -> None:
+    try:
+        Device.model_validate({"cores": curves.get("reference_cores"), **curves})
+    except ValidationError as error:
+        faults = faults_of(error, document, Device)
+        raise FaultyFileError([f for f in faults if f.field != "cores"] or faults) from None
+
+
+# --- cost profiles ------------------------------------------------------------------------------
+
+
+def _insert_profile(data: dict[str, Any], document: Document, folder: Path) -> None:
+    """Put the amounts of the cost profile that ``workload.profile`` names into the workload."""
+    work = data.get("workload")
+    if not isinstance(work, dict) or not isinstance(work.get("profile"), str):
+        return
+    place = ("workload", "profile")
+    beside = [k for k in ("cycles", "comm", "forward", "backward") if k in work]
+    if beside:
+        document.faults.append(document.fault(place, f"cannot stand beside {', '.join(beside)}"))
+        return
+    try:
+        amounts = _profile_work(read_profile(folder / work["profile"]), data)
+    except FaultyFileError as error:
+        document.faults.extend(error.faults)
+        document.faults.append(document.fault(place, f"cannot be used (got {work['profile']!r})"))
+        amounts = {"cycles": 1, "comm": 1.0, "forward": 1.0, "backward": 1.0}
+    work.update(amounts)
+
+
+def _profile_work(profile: Profile, data: dict[str, Any]) -> dict[str, Any]:
+    """Turn a profile into work for the device, if that is legal: its own faults are told apart."""
+    rate = data["workload"].get("profile_rate")
+    legal = isinstance(rate, int | float) and 0 < rate < math.inf
+    try:
+        device = Device.model_validate(data.get("device"))
+    except ValueError:
+        device, rate, legal = Device.model_validate(_ANY_DEVICE), 1.0, True
+    return profile.work(device, rate if legal else None)

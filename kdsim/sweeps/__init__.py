@@ -1,0 +1,1 @@
+"""Sweeps: designs run into a resumable store, on workers or a cluster."""

@@ -1,0 +1,334 @@
+"""Sweeps: run every policy at every point of a design, into a store that survives.
+
+A sweep does exactly what its store still lacks, in tasks of about a second, on whatever executor
+it is given. What fails is a row with its error and disturbs nothing else. Numbers never depend
+on order, workers or interruptions, since each replication's randomness is a function of the seed
+and its number alone.
+
+The module is not called ``sweep``, because ``kdsim.sweep`` is the function.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdsim.errors import ScenarioError, SweepError
+from kdsim.scenario.load import load_scenario
+from kdsim.scenario.study import Scenario, scenario_from_data
+from kdsim.sweeps.chunker import Chunker
+from kdsim.sweeps.executors import Borrowed, InProcess, Team, TookTooLongError, WorkerLostError
+from kdsim.sweeps.runs import enter, retry_failed
+from kdsim.sweeps.store import Store
+from kdsim.sweeps.task import Outcome, Piece, Task, execute
+from kdsim.sweeps.worker_processes import Processes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Called with (replications done, replications in all), those of earlier sweeps included.
+Progress = Callable[[int, int], None]
+
+#: Seconds that one task may take in another process before it is given up.
+TASK_TIMEOUT_S = 600.0
+#: Workers that a run may cost before it is to blame; fewer once its policy has been convicted.
+_MAX_DEATHS = 3
+_TICK_SECONDS = 0.25
+
+
+def sweep(
+    scenario: Scenario | str | Path,
+    store: Store | str | Path | None = None,
+    executor: Executor | None = None,
+    *,
+    workers: int | None = None,
+    cluster: str | None = None,
+    policies: Sequence[str] | None = None,
+    replications: int | None = None,
+    retry: bool = False,
+    task_timeout_s: float = TASK_TIMEOUT_S,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Run a scenario's design, or what a store still lacks of it.
+
+    Parameters
+    ----------
+    scenario : Scenario, str or Path
+        A scenario, a bundled name or a path.
+    store : Store, str or Path, optional
+        Where results are kept as they complete; in memory by default. A store that exists is
+        continued: of the same scenario it takes more points, policies and replications.
+    executor : concurrent.futures.Executor, optional
+        Where tasks run; by default in this process, on all its cores.
+    workers : int, optional
+        Run in this many worker processes instead, so that nothing a policy does can harm the
+        sweep; 0 is the default.
+    cluster : str, optional
+        Run on the dask cluster with this scheduler address (or scheduler file) instead.
+    policies : sequence of str, optional
+        The scenario's own by default.
+    replications : int, optional
+        The scenario's own by default.
+    retry : bool
+        Also run again what failed before.
+    task_timeout_s : float
+        Seconds after which a task in another process is given up, for a policy that hangs.
+    progress : callable, optional
+        Called with (replications done, replications in all).
+
+    Returns
+    -------
+    DataFrame
+        One row a run of the store: the swept fields, `kdsim.results.comparison.SUMMARY_COLUMNS`,
+        ``status`` (``done`` or ``failed``), ``error`` and ``run_id``.
+
+    Raises
+    ------
+    ScenarioError
+        If the scenario is not legal.
+    UnknownPolicyError
+        If a policy cannot be found.
+    StoreError
+        If the store cannot be used, or belongs to another scenario.
+    SweepError
+        If there is nobody left to work; what is done is kept.
+
+    Examples
+    --------
+    >>> import kdsim
+    >>> table = kdsim.sweep("paper-1to1", policies=["greedy", "optimal"])
+    >>> table.loc[0, ["device.cores", "policy", "n", "status"]].astype(str).tolist()
+    ['6', 'greedy', '1', 'done']
+    """
+    origin = None if isinstance(scenario, Scenario) else scenario
+    chosen = _chosen(load_scenario(scenario), policies, replications)
+    with _opened(store) as ledger:
+        enter(ledger, chosen, origin)
+        if retry:
+            retry_failed(ledger)
+        if ledger.status().pending:
+            with _assembled(executor, workers, cluster) as team:
+                run_pending(ledger, team, task_timeout_s=task_timeout_s, progress=progress)
+        return ledger.frame()
+
+
+def _chosen(
+    scenario: Scenario, policies: Sequence[str] | None, replications: int | None
+) -> Scenario:
+    changes: dict[str, Any] = {}
+    if isinstance(policies, str):
+        raise ScenarioError(f"must be a list of policies (got {policies!r})", field="policies")
+    if policies:
+        for policy in policies:
+            if not isinstance(policy, str):
+                raise ScenarioError(
+                    "a sweep takes policies by name, since others may have to import them: "
+                    f"'module:Class' (got {policy!r})",
+                    field="policies",
+                )
+        changes["policies"] = list(dict.fromkeys(policies))
+    if replications is not None:
+        changes["replications"] = replications
+    # Validated anew: a misspelt policy or a negative count is refused as in a file.
+    return scenario_from_data({**scenario.model_dump(), **changes}) if changes else scenario
+
+
+@contextmanager
+def _opened(store: Store | str | Path | None) -> Iterator[Store]:
+    if isinstance(store, Store):
+        yield store
+        return
+    with Store.open(store if store is not None else ":memory:", "w") as opened:
+        yield opened
+
+
+@contextmanager
+def _assembled(
+    executor: Executor | None, workers: int | None, cluster: str | None
+) -> Iterator[Team]:
+    if sum((executor is not None, bool(workers), cluster is not None)) > 1:
+        raise SweepError("give one of executor, workers and cluster")
+    team: Team
+    if executor is not None:
+        team = executor if isinstance(executor, Processes) else Borrowed(executor)
+    elif cluster is not None:
+        from kdsim.sweeps.dask_cluster import Cluster
+
+        team = Cluster(cluster)
+    else:
+        team = Processes(workers) if workers else InProcess()
+    try:
+        yield team
+    finally:
+        if team is not executor:
+            team.close()
+
+
+def run_pending(
+    store: Store,
+    team: Team,
+    *,
+    task_timeout_s: float = TASK_TIMEOUT_S,
+    progress: Progress | None = None,
+) -> None:
+    """Run what is pending in a store on a team.
+
+    Parameters
+    ----------
+    store : Store
+        Open for writing.
+    team : Team
+    task_timeout_s : float
+        See `sweep`.
+    progress : callable, optional
+        See `sweep`.
+
+    Raises
+    ------
+    StoreError
+        If results cannot be written.
+    SweepError
+        If there is nobody left to work.
+    """
+    drive = _Drive(store, team, task_timeout_s, progress)
+    try:
+        drive.run()
+    except BaseException:
+        # Interrupted or broken: keep what is complete before anything else happens.
+        drive.salvage()
+        raise
+    finally:
+        store.commit()
+
+
+class _Drive:
+    """One sweep under way: what is in flight, who is suspected, what has failed."""
+
+    def __init__(
+        self, store: Store, team: Team, task_timeout_s: float, progress: Progress | None
+    ) -> None:
+        self._store = store
+        self._team = team
+        self._timeout_s = task_timeout_s
+        self._progress = progress
+        status = store.status()
+        self._done, self._total = status.replications_done, status.replications
+        self._recount = False
+        self._failed_at: dict[str, int] = {}
+        self._flights: dict[Future[list[Outcome]], Task] = {}
+        self._suspects: deque[Piece] = deque()
+        self._trial: Task | None = None
+        self._deaths: Counter[str] = Counter()
+        self._convicted: Counter[str] = Counter()
+        self._chunker = Chunker(
+            store.manifest["scenario"],
+            store.pending(),
+            units=store.pending_units(),
+            workers=team.capacity(),
+            threads=team.threads,
+            wanted=self._is_wanted,
+        )
+
+    def run(self) -> None:
+        """Keep the team busy until all is done."""
+        while self._fill():
+            landed, _ = wait(self._flights, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
+            for future in landed:
+                self._land(future)
+            # Now, not with the next result: that may be an hour away.
+            self._store.commit()
+            if not landed:
+                self._team.check()
+            self._team.expire(self._timeout_s)
+
+    def salvage(self) -> None:
+        """Keep what has landed although the sweep ends."""
+        for future, task in self._flights.items():
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._keep(task, future.result())
+
+    def _fill(self) -> bool:
+        """Start tasks; tell whether any is under way."""
+        while len(self._flights) < self._team.capacity() and self._trial is None:
+            if self._suspects:
+                # Where several tasks share a worker a suspect runs alone: if the worker dies
+                # again, there is no doubt.
+                if self._flights and not self._team.exact_blame:
+                    break
+                task = self._chunker.task(self._suspects.popleft())
+                self._trial = None if self._team.exact_blame else task
+            else:
+                following = next(self._chunker, None)
+                if following is None:
+                    break
+                task = following
+            self._flights[self._team.submit(execute, task)] = task
+        return bool(self._flights)
+
+    def _land(self, future: Future[list[Outcome]]) -> None:
+        task = self._flights.pop(future)
+        trial = task is self._trial
+        if trial:
+            self._trial = None
+        try:
+            outcomes = future.result()
+        except WorkerLostError as error:
+            self._suspect(task, error, trial=trial)
+        except SweepError:
+            raise
+        except Exception as error:
+            raise SweepError(
+                f"workers cannot run tasks: {type(error).__name__}: {error} "
+                "(is kdsim installed there, in the same version?)"
+            ) from error
+        else:
+            self._keep(task, outcomes)
+
+    def _keep(self, task: Task, outcomes: list[Outcome]) -> None:
+        for piece, outcome in zip(task.pieces, outcomes, strict=True):
+            self._store.record(outcome)
+            if outcome.error:
+                self._count_out(piece)
+            else:
+                self._chunker.learn(piece, outcome.seconds)
+                self._done += outcome.stop - outcome.start
+        if self._progress is not None:
+            if self._recount:
+                self._done, self._total = self._store.progress()
+                self._recount = False
+            self._progress(min(self._done, self._total), self._total)
+
+    def _suspect(self, task: Task, error: WorkerLostError, *, trial: bool) -> None:
+        """Find out which run it was that cost a worker."""
+        alone = len(task.pieces) == 1 and (self._team.exact_blame or trial)
+        for piece in task.pieces:
+            if not self._is_wanted(piece):
+                continue
+            self._deaths[piece.run_id] += error.workers if alone else 0
+            allowed = 1 if self._convicted[piece.policy] >= _MAX_DEATHS else _MAX_DEATHS
+            final = isinstance(error, TookTooLongError) or self._deaths[piece.run_id] >= allowed
+            if alone and final:
+                self._convicted[piece.policy] += 1
+                nothing = np.zeros(0)
+                self._store.record(
+                    Outcome(piece.run_id, piece.start, piece.stop, nothing, nothing, str(error), 0)
+                )
+                self._count_out(piece)
+            else:
+                self._suspects.append(piece)
+
+    def _is_wanted(self, piece: Piece) -> bool:
+        """Whether no earlier replication of its run has failed."""
+        return piece.start < self._failed_at.get(piece.run_id, piece.stop)
+
+    def _count_out(self, piece: Piece) -> None:
+        self._failed_at[piece.run_id] = min(
+            piece.start, self._failed_at.get(piece.run_id, piece.start)
+        )
+        self._recount = True  # what is wanted no longer includes this run

@@ -1,0 +1,206 @@
+"""What a worker does: run some replications of some runs and give back arrays.
+
+A task is plain data (the scenario as JSON, points, names and ranges), never a live object, so
+that it crosses to another process or machine as it is. A run that fails is an outcome with its
+error; it disturbs nothing else in its task. How tasks are cut is ``chunks``' subject.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdsim._version import __version__
+from kdsim.engines import batch
+from kdsim.errors import KdsimError, SweepError, UnknownPolicyError
+from kdsim.model.curves import FloatArray
+from kdsim.policies.resolve import is_built_in
+from kdsim.scenario.study import Scenario, with_fields
+
+#: Raised whenever an engine's numbers change; part of every run's identity.
+ENGINE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Replications start..stop-1 of one run.
+
+    Attributes
+    ----------
+    run_id : str
+        Key of the run in the store.
+    point : dict
+        Swept fields and values.
+    policy : str
+        Name of the policy.
+    source : str
+        Hash of a user's policy file as the driver sees it; empty for a built-in policy.
+    start, stop : int
+        Replications.
+    cycles : int
+        Cycles of one replication, the measure of its cost.
+    """
+
+    run_id: str
+    point: dict[str, Any]
+    policy: str
+    source: str
+    start: int
+    stop: int
+    cycles: int
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Pieces that one worker runs one after the other.
+
+    Attributes
+    ----------
+    scenario : str
+        The base scenario as JSON; the pieces' points change it.
+    version : str
+        The driver's version of kdsim.
+    pieces : tuple of Piece
+    threads : int or None
+        Threads of the compiled engine in each worker; None for all cores.
+    compiled : bool
+        Whether the sweep as a whole is worth loading the compiled engine, be this task ever so
+        small.
+    """
+
+    scenario: str
+    version: str
+    pieces: tuple[Piece, ...]
+    threads: int | None
+    compiled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a piece: arrays, or the error of its run.
+
+    Attributes
+    ----------
+    makespans : (stop - start,) float array
+    bounds : (stop - start,) or (1,) float array
+        One value unless the work is noisy.
+    error : str
+        Empty if all went well.
+    seconds : float
+        Wall time.
+    """
+
+    run_id: str
+    start: int
+    stop: int
+    makespans: FloatArray
+    bounds: FloatArray
+    error: str
+    seconds: float
+
+
+def execute(task: Task) -> list[Outcome]:
+    """Run a task; every failure of a run becomes its outcome.
+
+    Raises
+    ------
+    SweepError
+        If this worker has another version of kdsim than the driver.
+    """
+    if task.version != __version__:
+        raise SweepError(
+            f"a worker runs kdsim {__version__}, the driver {task.version}; "
+            "results could differ: install the same version everywhere"
+        )
+    return [_execute_piece(task, piece) for piece in task.pieces]
+
+
+def _execute_piece(task: Task, piece: Piece) -> Outcome:
+    begin = time.perf_counter()
+    error = ""
+    makespans = bounds = np.zeros(0)
+    try:
+        if piece.source and _loaded_source(piece.policy)[1] != piece.source:
+            raise UnknownPolicyError(
+                f"policy {piece.policy}: this worker has another version of its file "
+                f"({_loaded_source(piece.policy)[0]}) than the sweep began with"
+            )
+        scenario = scenario_at(task.scenario, json.dumps(piece.point))
+        if task.compiled and batch.is_compiled(piece.policy):
+            batch.load(scenario, piece.policy)
+        makespans, bounds = run_piece(
+            scenario, piece.policy, piece.start, piece.stop, threads=task.threads
+        )
+    except KdsimError as fault:
+        error = str(fault)
+    except Exception as fault:  # noqa: BLE001 - a user's policy or its imports may raise anything
+        error = f"{type(fault).__name__}: {fault}"
+    seconds = time.perf_counter() - begin
+    return Outcome(piece.run_id, piece.start, piece.stop, makespans, bounds, error, seconds)
+
+
+def run_piece(
+    scenario: Scenario, policy: str, start: int, stop: int, *, threads: int | None
+) -> tuple[FloatArray, FloatArray]:
+    """Run replications start..stop-1; bounds are one value unless the work is noisy."""
+    makespans, bounds = batch.makespans(scenario, policy, start, stop, threads=threads)
+    makespans = np.ascontiguousarray(makespans, dtype=np.float64)
+    bounds = np.ascontiguousarray(bounds, dtype=np.float64)
+    if scenario.extensions.noise > 0:
+        bounds = np.ascontiguousarray(np.broadcast_to(bounds, makespans.shape))
+    else:
+        bounds = bounds[:1].copy()
+    return makespans, bounds
+
+
+@functools.lru_cache(maxsize=4)
+def _base(text: str) -> Scenario:
+    return Scenario.model_validate_json(text)
+
+
+@functools.lru_cache(maxsize=4)
+def scenario_at(base: str, point: str) -> Scenario:
+    """Return the scenario (given as JSON) at a point (JSON too); neighbours share the last few."""
+    return with_fields(_base(base), json.loads(point))
+
+
+def policy_source(policy: str) -> tuple[str, str]:
+    """Return (path, SHA-256) of a user policy's source file; empty for a built-in policy.
+
+    Raises
+    ------
+    UnknownPolicyError
+        If its module cannot be found.
+    """
+    if is_built_in(policy):
+        return "", ""
+    module = policy.partition(":")[0]
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # as `make_policy` looks for it
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        raise UnknownPolicyError(
+            f"policy {policy!r}: no module named {module!r} (looked in {here})"
+        )
+    if not found.has_location or found.origin is None:
+        return module, hashlib.sha256(module.encode()).hexdigest()
+    return found.origin, hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _loaded_source(policy: str) -> tuple[str, str]:
+    # Once a process: Python does not load a changed module again either.
+    return policy_source(policy)

@@ -1,0 +1,402 @@
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from synthetic_traces import A1, A2, B1, B2, B3, synthetic
+
+from calibration.fit import ExtrapolationWarning, fit_trace
+from calibration.fit.curve_file import curve_document, write_curves
+from calibration.fit.diagnostics import extras, verdicts
+from calibration.fit.estimate import TABLE, Samples, fit_model, side_samples
+from calibration.fit.models import COMMUNICATION, COMPUTE, side_models
+from calibration.fit.plots import fit_figure
+from calibration.trace import Trace, write_trace
+from kdsim import load_scenario
+from kdsim.errors import FitError, PlotError
+from kdsim.model import curves
+from kdsim.scenario.load import read_curves
+
+# --- what is known is recovered -----------------------------------------------------------------
+
+
+def test_the_paper_s_parameters_are_recovered_without_noise():
+    fit = fit_trace(synthetic(), bootstrap=0)
+    assert fit.compute.model == fit.communication.model == "paper"
+    assert fit.parameters["compute"] == pytest.approx({"a1": A1, "a2": A2}, rel=1e-5)
+    assert fit.parameters["communication"] == pytest.approx(
+        {"b1": B1, "b2": B2, "b3": B3}, rel=1e-4
+    )
+    np.testing.assert_allclose(
+        fit.communication.time(2.0, np.arange(1, 9)),
+        curves.communication_time(2.0, np.arange(1, 9), b1=B1, b2=B2, b3=B3),
+        rtol=1e-6,
+    )
+
+
+def test_time_is_infinite_without_cores_and_zero_without_work():
+    fit = fit_trace(synthetic(), bootstrap=0)
+    assert math.isinf(fit.compute.time(1.0, 8))
+    assert math.isinf(fit.communication.time(1.0, 0))
+    assert fit.communication.time(0.0, 0) == 0.0
+
+
+@pytest.mark.slow
+def test_intervals_cover_the_truth_at_five_percent_noise_and_ten_percent_outliers():
+    """A short form of the study in benchmarks/recovery.py, which has the real figure."""
+    true_q = curves.paper_compute_rates(A1, A2, 8, 8)[:8]
+    true_r = curves.paper_communication_rates(B1, B2, B3, 8)[1:]
+    covered, asked = 0, 0
+    for seed in range(10):
+        trace = synthetic(trials=10, noise=0.05, outliers=0.10, seed=seed)
+        fit = fit_trace(
+            trace, compute_model="paper", communication_model="paper", bootstrap=60, seed=seed
+        )
+        for curve, truth, cut in (
+            (fit.compute, true_q, slice(0, 8)),
+            (fit.communication, true_r, slice(1, 9)),
+        ):
+            inside = (curve.low[cut] <= truth) & (truth <= curve.high[cut])
+            covered += int(inside.sum())
+            asked += inside.size
+            assert (curve.draws[:, cut] > 0).all()
+    # 160 correlated answers around 95 %; the bound is loose enough never to fail by chance.
+    assert covered / asked >= 0.85
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    total=st.integers(4, 12),
+    noise=st.sampled_from([0.0, 0.05, 0.3]),
+    a2_share=st.floats(0.0, 0.99),
+    b1=st.floats(0.0, 2.0),
+    b2=st.floats(0.0, 2.0),
+)
+@example(seed=762, total=5, noise=0.3, a2_share=0.0, b1=1.65625, b2=1.3125)
+def test_no_fit_ever_has_a_negative_rate_or_a_pole_in_range(seed, total, noise, a2_share, b1, b2):
+    a2 = a2_share / (total - 1)
+    trace = synthetic(total, 3, noise=noise, seed=seed, a2=a2, b=(b1 + 0.01, b2, 2.0))
+    for side, samples in side_samples(trace).items():
+        clean = samples.without_outliers()
+        for model in [*side_models(side, total).values(), None]:
+            _, rates = fit_model(clean, model, total)
+            assert np.isfinite(rates).all()
+            assert (np.delete(rates, total if side == COMPUTE else 0) > 0).all()
+
+
+@given(
+    total=st.integers(2, 64),
+    v=st.tuples(*[st.floats(-60.0, 60.0)] * 3),
+)
+def test_no_step_of_the_optimiser_leaves_the_legal_curves(total, v):
+    for side in (COMPUTE, COMMUNICATION):
+        model = side_models(side, total)["paper"]
+        rates = model.rates(model.parameters(np.array(v)), total)
+        assert np.isfinite(rates).all()
+
+
+@pytest.mark.parametrize("side", [COMPUTE, COMMUNICATION])
+@pytest.mark.parametrize("name", ["amdahl", "usl", "roofline"])
+def test_every_model_recovers_its_own_curve(side, name):
+    truth = {
+        "amdahl": {"rate1": 3.0, "serial": 0.2},
+        "usl": {"rate1": 3.0, "sigma": 0.1, "kappa": 0.01},
+        "roofline": {"rate1": 3.0, "limit": 12.0, "sharpness": 3.0},
+    }[name]
+    rates = curves.own_core_rates(name, truth, 8, side=side)
+    cores = np.flatnonzero(rates)
+    samples = Samples(
+        side, np.repeat(cores, 3), np.repeat(-np.log(rates[cores]), 3),
+        np.full(3 * len(cores), "alone"), (1.0, 1.0),
+    )  # fmt: skip
+    _, fitted = fit_model(samples, side_models(side, 8)[name], 8)
+    np.testing.assert_allclose(fitted, rates, rtol=1e-3)
+
+
+# --- robustness -----------------------------------------------------------------------------------
+
+
+def test_gross_outliers_do_not_move_a_fit():
+    calm = fit_trace(synthetic(noise=0.01, trials=12, seed=3), bootstrap=0)
+    trace = synthetic(noise=0.01, trials=12, seed=3)
+    trace.rows.loc[::11, "seconds"] *= 20
+    wild = fit_trace(trace, bootstrap=0)
+    np.testing.assert_allclose(wild.compute.rates[:-1], calm.compute.rates[:-1], rtol=0.01)
+    np.testing.assert_allclose(
+        wild.communication.rates[1:], calm.communication.rates[1:], rtol=0.01
+    )
+    assert any("left out" in verdict for verdict in wild.verdicts)
+
+
+def test_half_of_a_core_count_s_trials_always_stay():
+    # One core count in two clusters, the others without spread: a pooled yardstick alone would
+    # throw every trial of it away.
+    log_time = np.concatenate([np.zeros(10), [1.0] * 5 + [1.5] * 5])
+    samples = Samples(COMPUTE, np.repeat([0, 1], 10), log_time, np.full(20, "alone"), (1, 1))
+    kept = samples.without_outliers()
+    assert (kept.cores == 1).sum() >= 5
+
+
+def test_disturbed_and_noisy_measurements_are_not_fitted():
+    trace = synthetic()
+    trace.rows.loc[trace.rows["comm_cores"] == 3, ["seconds", "status"]] = [99.0, "noisy"]
+    trace.rows.loc[trace.rows["comm_cores"] == 4, ["seconds", "status"]] = [99.0, "foreign"]
+    fit = fit_trace(trace, bootstrap=0)
+    assert fit.parameters["compute"] == pytest.approx({"a1": A1, "a2": A2}, rel=1e-4)
+    assert 3 not in fit.compute.measured
+    assert any("marked noisy" in verdict for verdict in fit.verdicts)
+
+
+def test_contended_points_count_where_both_sides_run():
+    trace = synthetic(4)
+    slower = trace.rows[trace.rows["comm_cores"].between(1, 3)].copy()
+    slower["seconds"] *= 1.5
+    slower["condition"] = "contended"
+    trace = Trace(pd.concat([trace.rows, slower], ignore_index=True), trace.header)
+    both = fit_trace(trace, compute_model=TABLE, communication_model=TABLE, bootstrap=0)
+    alone = fit_trace(
+        trace, compute_model=TABLE, communication_model=TABLE, condition="alone", bootstrap=0
+    )
+    ratio = both.compute.rates[:4] / alone.compute.rates[:4]
+    np.testing.assert_allclose(ratio, [1, 1 / 1.5, 1 / 1.5, 1 / 1.5], rtol=1e-6)
+    assert any("+50.0 % time when the other side runs too" in v for v in both.verdicts)
+
+
+# --- honesty --------------------------------------------------------------------------------------
+
+
+def test_on_two_cores_g_is_a_table_and_the_fit_says_why():
+    fit = fit_trace(synthetic(2, a2=0.3), bootstrap=20)
+    assert fit.communication.model == TABLE
+    said = " ".join(fit.verdicts)
+    assert "3 parameters and no unique fit to 2 core count(s)" in said
+    assert "no degree of freedom" in said
+    table = fit.model_table.set_index(["side", "model"])
+    assert "no unique fit" in table.loc[("communication", "paper"), "verdict"]
+    assert math.isnan(table.loc[("communication", "paper"), "aicc"])
+
+
+def test_a_model_with_too_few_core_counts_is_refused_on_request():
+    with pytest.raises(FitError, match="3 parameters, but only 2 core count"):
+        fit_trace(synthetic(2, a2=0.3), communication_model="paper", bootstrap=0)
+
+
+def test_a_side_without_its_full_cores_is_refused():
+    with pytest.raises(FitError, match="communication: no usable measurement at c = 8"):
+        fit_trace(synthetic(comm_cores=range(1, 8)), bootstrap=0)
+
+
+def test_a_trace_without_a_side_is_refused():
+    trace = synthetic()
+    only = Trace(trace.rows[trace.rows["task"] == "compute"], trace.header)
+    with pytest.raises(FitError, match="no usable communication measurement"):
+        fit_trace(only)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"compute_model": "magic"}, "unknown model 'magic'"),
+        ({"condition": "idle"}, "condition must be"),
+        ({"trials": [99]}, "no usable compute measurement"),
+    ],
+)
+def test_nonsense_is_refused(arguments, said):
+    with pytest.raises(FitError, match=said):
+        fit_trace(synthetic(), **arguments)
+
+
+def test_extrapolation_warns_and_interpolation_on_measured_counts_does_not():
+    fit = fit_trace(synthetic(comm_cores=[1, 2, 4, 6, 8]), bootstrap=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit.communication.time(4.0, [1, 2, 8])
+    with pytest.warns(ExtrapolationWarning, match=r"no measurement at \[3\]"):
+        fit.communication.time(4.0, 3)
+    with pytest.warns(ExtrapolationWarning, match="far beyond what was measured"):
+        fit.communication.time(4e6, 1)
+    with pytest.raises(FitError, match=r"whole numbers in 0\.\.8"):
+        fit.compute.time(1.0, 9)
+    with pytest.raises(FitError, match="work must be"):
+        fit.compute.time(-1.0, 1)
+
+
+def test_when_the_paper_s_form_is_wrong_another_is_chosen_and_said():
+    trace = synthetic(noise=0.004, trials=12)
+    comm = trace.rows["task"] == "comm"
+    cores = trace.rows.loc[comm, "comm_cores"].to_numpy()
+    roofline = np.minimum(cores, 3.2)  # a link that saturates at 3.2 cores
+    noise = np.exp(0.004 * np.random.default_rng(0).normal(size=len(cores)))
+    trace.rows.loc[comm, "seconds"] = 4.0 / roofline * noise
+    fit = fit_trace(trace, bootstrap=100)
+    assert fit.communication.model != "paper"
+    assert any("lowest AICc" in verdict for verdict in fit.verdicts)
+    error = fit.communication.rates[1:] / np.minimum(np.arange(1, 9), 3.2) - 1
+    assert np.abs(error).max() < 0.02
+
+
+def test_models_are_ranked_by_aicc_and_by_held_out_core_counts():
+    fit = fit_trace(synthetic(noise=0.01, trials=10, seed=1), bootstrap=0)
+    table = fit.model_table.set_index(["side", "model"])
+    assert set(fit.model_table["model"]) == {"paper", "amdahl", "usl", "roofline", "table"}
+    assert table.loc[("compute", "paper"), "held_out_error"] < 0.02
+    assert (
+        table.loc[("compute", "paper"), "delta_aicc"]
+        < table.loc[("compute", "amdahl"), "delta_aicc"]
+    )
+
+
+def test_the_same_seed_gives_the_same_intervals():
+    trace = synthetic(noise=0.05)
+    first, second = (fit_trace(trace, bootstrap=30, seed=5) for _ in range(2))
+    assert first.ci == second.ci
+
+
+def test_samples_of_other_trials_are_left_alone():
+    trace = synthetic(trials=6)
+    samples = side_samples(trace, trials=[0, 1])
+    assert len(samples["compute"].cores) == 2 * 8
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_the_curve_file_is_what_a_scenario_reads(tmp_path):
+    write_trace(tmp_path / "t.csv", synthetic(noise=0.02).rows, {"host": {"cpu": "x"}})
+    fit = fit_trace(tmp_path / "t.csv", bootstrap=30)
+    write_curves(fit, tmp_path / "t.curves.yaml")
+    document = read_curves(tmp_path / "t.curves.yaml")
+    assert document["reference_cores"] == 8
+    assert document["provenance"]["trace"] == "t.csv"
+    assert document["provenance"]["trace_sha256"] == fit.trace.sha256
+    (tmp_path / "s.yaml").write_text(
+        "name: s\ndevice: {cores: 8, curves: t.curves.yaml}\n"
+        "workload: {cycles: 2, comm: 1.0, forward: 1.0, backward: 1.0}\n"
+    )
+    plan = load_scenario(tmp_path / "s.yaml").plan()
+    np.testing.assert_allclose(plan.comp_rates, fit.compute.rates, rtol=1e-4, atol=1e-12)
+    np.testing.assert_allclose(plan.comm_rates, fit.communication.rates, rtol=1e-4)
+
+
+def test_every_model_s_curve_file_is_read_back_by_a_scenario(tmp_path):
+    write_trace(tmp_path / "t.csv", synthetic().rows, {})
+    (tmp_path / "s.yaml").write_text(
+        "name: s\ndevice: {cores: 8, curves: c.yaml}\n"
+        "workload: {cycles: 2, comm: 1.0, forward: 1.0, backward: 1.0}\n"
+    )
+    for name in ("paper", "amdahl", "usl", "roofline", "table"):
+        fit = fit_trace(
+            tmp_path / "t.csv", compute_model=name, communication_model=name, bootstrap=0
+        )
+        write_curves(fit, tmp_path / "c.yaml")
+        plan = load_scenario(tmp_path / "s.yaml").plan()
+        np.testing.assert_allclose(plan.comp_rates, fit.compute.rates, rtol=1e-4, atol=1e-12)
+        np.testing.assert_allclose(plan.comm_rates, fit.communication.rates, rtol=1e-4)
+
+
+def test_a_curve_file_cannot_be_written_nowhere(tmp_path):
+    fit = fit_trace(synthetic(), bootstrap=0)
+    with pytest.raises(PlotError, match="cannot be written"):
+        write_curves(fit, tmp_path / "no" / "c.yaml")
+
+
+def test_a_document_holds_plain_values_only():
+    def walk(value):
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                assert type(key) in (str, int)
+                walk(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                walk(inner)
+        else:
+            assert value is None or type(value) in (str, int, float, bool)
+
+    walk(curve_document(fit_trace(synthetic(noise=0.02), bootstrap=20)))
+
+
+def test_a_fit_can_be_drawn():
+    figure = fit_figure(fit_trace(synthetic(noise=0.02), bootstrap=20))
+    compute, communication, residuals = figure.axes
+    assert "ms a batch" in compute.get_ylabel()
+    assert "ms a MB" in communication.get_ylabel()
+    assert "%" in residuals.get_ylabel()
+
+
+def test_noisy_points_can_be_taken_and_drawn_on_request():
+    trace = synthetic(noise=0.02)
+    trace.rows.loc[trace.rows["comm_cores"] == 8, "status"] = "noisy"
+    with pytest.raises(FitError, match="include-noisy"):
+        fit_trace(trace, bootstrap=0)
+    fit = fit_trace(trace, include_noisy=True, bootstrap=10)
+    assert 8 in fit.communication.measured
+    assert len(fit_figure(fit).axes) == 3
+
+
+def test_one_trial_a_core_count_has_no_interval_rather_than_a_certain_one():
+    fit = fit_trace(synthetic(4, trials=1, noise=0.05), bootstrap=20)
+    assert any("tells no spread" in said for said in fit.verdicts)
+    for curve in (fit.compute, fit.communication):
+        assert np.isnan(curve.low[curve.rates > 0]).all()
+    assert all(math.isnan(end) for ci in fit.ci.values() for ends in ci.values() for end in ends)
+    assert fit_figure(fit).axes
+
+
+@pytest.mark.parametrize(("trials", "said"), [(2, "50%"), (3, "75%"), (4, "88%"), (5, None)])
+def test_a_table_of_few_trials_says_how_little_its_intervals_hold(trials, said):
+    fit = fit_trace(synthetic(2, a2=0.3, trials=trials, noise=0.05), bootstrap=20)
+    found = [v for v in fit.verdicts if v.startswith("communication: a core count with")]
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]
+
+
+# --- what else a trace says -----------------------------------------------------------------------
+
+
+def windows(*, gap, lost, condition_of_splits="alone", trials=3):
+    """Trace of one side's 10 ms tasks with `gap` seconds between them and `lost` a change."""
+    base = synthetic(4).rows.iloc[0].to_dict() | {
+        "task": "comm", "unit": "MB", "phase": "", "work": 1.0, "seconds": 0.01,
+    }  # fmt: skip
+    rows = []
+    for trial in range(trials):
+        slow = 1.0 + 0.1 * trial  # the machine's pace, the same for a whole trial
+        for cores in (2, 3):
+            rows += [
+                base | {"trial": trial, "comm_cores": cores, "condition": condition_of_splits,
+                        "repeat": i, "seconds": 0.01 * slow, "t_start": i * (0.01 + gap) * slow}
+                for i in range(50)
+            ]  # fmt: skip
+        alone = (50 * 0.01 + 49 * gap) * slow
+        rows.append(
+            base | {"trial": trial, "comm_cores": 2, "condition": "switching", "work": 50.0,
+                    "seconds": alone + 16 * lost, "changes": 16}
+        )  # fmt: skip
+    return Trace(pd.DataFrame(rows), {})
+
+
+def test_the_cost_of_a_change_is_what_a_window_loses_beyond_the_gaps_between_its_tasks():
+    cost = extras(windows(gap=0.002, lost=0.003))["reallocation_cost_s"]["communication"]
+    assert cost["mean"] == pytest.approx(0.003, rel=1e-9)
+    assert cost["low"] == pytest.approx(0.003, rel=1e-9)  # each trial against its own pace
+    assert cost["n"] == 3
+
+
+def test_a_change_is_never_costed_against_contended_tasks():
+    trace = windows(gap=0.0, lost=0.003, condition_of_splits="contended")
+    assert "reallocation_cost_s" not in extras(trace)
+
+
+def test_windows_of_unequal_size_are_no_sign_of_nonlinear_time():
+    rows = synthetic(4, trials=2).rows
+    rows.loc[rows["trial"] == 1, ["work", "seconds"]] *= [2.0, 2.5]
+    rows["phase"] = ""
+    assert any("not quite linear" in said for said in verdicts(Trace(rows, {})))
+    windowed = Trace(rows, {"settings": {"virtual_cores": 4}})
+    assert not any("not quite linear" in said for said in verdicts(windowed))

@@ -1,0 +1,171 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from workload_data import stripes
+
+from calibration.workloads.training.loops import (
+    TrainingConfig,
+    accuracy,
+    batches,
+    derive_seed,
+    fit,
+    own_random_state,
+    predict,
+    state_digest,
+    train_epoch,
+)
+from calibration.workloads.training.networks import build_network
+from kdsim.errors import WorkloadError
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def trained(checkpoint=None, *, epochs=3, seed=0, on_epoch=None, **options):
+    data = stripes()
+    network = build_network("edge-1", data.input_shape, data.classes, seed=1)
+    config = TrainingConfig(epochs=epochs, batch_size=16, **options)
+    images, labels = data.images("train", range(40)), data.labels("train", range(40))
+    history = fit(
+        network, images, labels, config, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch
+    )
+    return network, history
+
+
+# --- randomness ----------------------------------------------------------------------------------
+
+
+@given(count=st.integers(1, 200), batch_size=st.integers(1, 40))
+def test_batches_hold_each_index_once_and_none_alone(count, batch_size):
+    parts = batches(count, batch_size, generator=torch.Generator())
+    assert sorted(torch.cat(parts).tolist()) == list(range(count))
+    assert all(len(part) <= batch_size + 1 for part in parts)
+    if count > 1 and batch_size > 1:
+        assert min(len(part) for part in parts) > 1
+
+
+def test_seeds_of_different_purposes_differ():
+    seeds = {derive_seed(s, p, e) for s in range(5) for p in ("order", "dropout") for e in range(5)}
+    assert len(seeds) == 50
+    assert all(0 <= s < 2**63 for s in seeds)
+
+
+def test_own_random_state_leaves_the_global_one_alone():
+    state = torch.random.get_rng_state()
+    with own_random_state(0, "dropout"):
+        first = torch.rand(3)
+    assert torch.equal(state, torch.random.get_rng_state())
+    with own_random_state(0, "dropout"):
+        assert torch.equal(first, torch.rand(3))
+
+
+def test_equal_seeds_give_equal_weights_whatever_ran_before():
+    first, history = trained(augment=True)
+    torch.rand(17)
+    second, again = trained(augment=True)
+    assert state_digest(first) == state_digest(second)
+    assert history == again
+    assert state_digest(first) != state_digest(trained(seed=1, augment=True)[0])
+
+
+def test_training_learns():
+    network, history = trained(epochs=6)
+    data = stripes()
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert accuracy(predict(network, data.images("test")), data.labels("test")) > 0.9
+
+
+# --- resume --------------------------------------------------------------------------------------
+
+
+class StopHereError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("decay", ["constant", "cosine"])
+def test_resume_gives_the_weights_of_an_uninterrupted_run(tmp_path, decay):
+    def stop(epoch, _):
+        if epoch == 2:
+            raise StopHereError
+
+    path = tmp_path / "deep" / "teacher.pt"
+    with pytest.raises(StopHereError):
+        trained(path, decay=decay, on_epoch=stop)
+    seen = []
+    resumed, history = trained(path, decay=decay, on_epoch=lambda epoch, _: seen.append(epoch))
+    whole, whole_history = trained(decay=decay)
+    assert seen == [3]
+    assert state_digest(resumed) == state_digest(whole)
+    assert history == whole_history
+
+
+def test_a_finished_checkpoint_is_only_loaded(tmp_path):
+    network, _ = trained(tmp_path / "t.pt")
+    seen = []
+    again, _ = trained(tmp_path / "t.pt", on_epoch=lambda epoch, _: seen.append(epoch))
+    assert seen == []
+    assert state_digest(network) == state_digest(again)
+
+
+def test_a_checkpoint_of_another_run_is_refused_by_its_first_difference(tmp_path):
+    trained(tmp_path / "t.pt")
+    with pytest.raises(WorkloadError, match=r"another run: seed was 0, now 1"):
+        trained(tmp_path / "t.pt", seed=1)
+    with pytest.raises(WorkloadError, match=r"training\.learning_rate was 0\.01, now 0\.02"):
+        trained(tmp_path / "t.pt", learning_rate=0.02)
+
+
+# --- steps ---------------------------------------------------------------------------------------
+
+
+def test_predict_puts_every_mode_back():
+    network = build_network("small-cnn", (1, 8, 8), 3).train()
+    network.features[1].eval()
+    modes = [m.training for m in network.modules()]
+    buffers = network.features[1].running_mean.clone()
+    logits = predict(network, torch.randn(7, 1, 8, 8), batch_size=3)
+    assert logits.shape == (7, 3)
+    assert not logits.requires_grad
+    assert [m.training for m in network.modules()] == modes
+    assert torch.equal(buffers, network.features[1].running_mean)
+
+
+def test_a_loss_that_explodes_is_reported_with_its_step():
+    network = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    with pytest.raises(WorkloadError, match=r"loss became -?inf at step 1"):
+        train_epoch(
+            network,
+            torch.ones(4, 2),
+            torch.zeros(4, dtype=torch.int64),
+            lambda logits, rows, batch: logits.sum() * float("inf"),
+            [optimizer],
+            [torch.arange(4)],
+        )
+
+
+def test_a_training_without_images_is_refused():
+    nothing = torch.empty(0, 2), torch.empty(0, dtype=torch.int64)
+    with pytest.raises(WorkloadError, match="trained on no images"):
+        fit(nn.Linear(2, 2), *nothing, TrainingConfig(), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "must be positive"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"decay": "linear"}, "decay"),
+    ],
+)
+def test_bad_training_options_are_named(options, message):
+    with pytest.raises(WorkloadError, match=message):
+        TrainingConfig(**options)

@@ -1,0 +1,106 @@
+"""The progress bar: silent when quick, when nobody looks, and when machines read."""
+
+import io
+
+import pytest
+
+from kdsim.cli import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def to_terminal(monkeypatch):
+    """Put a terminal at standard error; called in the test, as pytest resets the stream before."""
+
+    def put():
+        stream = Terminal()
+        monkeypatch.setattr("sys.stderr", stream)
+        monkeypatch.setenv("TERM", "xterm")
+        return stream
+
+    return put
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def test_quick_work_draws_nothing(to_terminal, clock):
+    terminal = to_terminal()
+    with progress.ProgressBar("runs") as tell:
+        for i in range(1, 11):
+            clock.now += 0.1
+            tell(i, 10)
+    assert terminal.getvalue() == ""
+
+
+def test_long_work_shows_how_far_it_is_and_when_it_ends(to_terminal, clock):
+    terminal = to_terminal()
+    with progress.ProgressBar("runs") as tell:
+        clock.now = 3.0
+        tell(30, 100)
+        tell(60, 100)
+    assert "runs" in terminal.getvalue()
+    assert "60/100" in terminal.getvalue()
+    assert "ETA" in terminal.getvalue()
+
+
+def test_it_starts_early_when_the_work_will_be_long(to_terminal, clock):
+    terminal = to_terminal()
+    with progress.ProgressBar("runs") as tell:
+        clock.now = 0.5
+        tell(1, 100)
+    assert "1/100" in terminal.getvalue()
+
+
+def test_nothing_done_yet_is_no_division_by_zero(to_terminal, clock):
+    to_terminal()
+    with progress.ProgressBar("runs") as tell:
+        clock.now = 0.5
+        tell(0, 100)
+
+
+def test_a_pipe_gets_no_bar(clock, monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    with progress.ProgressBar("runs") as tell:
+        clock.now = 5.0
+        tell(1, 100)
+    assert stream.getvalue() == ""
+
+
+def test_machines_get_no_bar(to_terminal, clock):
+    terminal = to_terminal()
+    with progress.ProgressBar("runs", enabled=False) as tell:
+        clock.now = 5.0
+        tell(1, 100)
+    assert terminal.getvalue() == ""
+
+
+def test_a_failure_stops_the_bar_and_goes_on(to_terminal, clock):
+    terminal = to_terminal()
+
+    def work():
+        with progress.ProgressBar("runs") as tell:
+            clock.now = 5.0
+            tell(1, 100)
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        work()
+    assert terminal.getvalue().endswith("\x1b[2K")  # nothing of the bar is left

@@ -1,0 +1,178 @@
+"""The compiled engine gives the SimPy engine's answers."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kdsim
+from kdsim.engines import batch
+from kdsim.policies.base import Decision, Policy
+
+POLICIES = ["random", "comm-priority", "comp-priority", "greedy", "greedy-full", "optimal"]
+
+
+@st.composite
+def scenarios(draw):
+    cores = draw(st.integers(1, 10))
+    n = draw(st.integers(1, 8))
+    amount = st.one_of(st.just(0.0), st.floats(0.05, 5.0), st.just(1.0))
+    work = {
+        name: draw(st.one_of(st.just(1.0), st.lists(amount, min_size=n, max_size=n)))
+        for name in ("comm", "forward", "backward")
+    }
+    if not any(sum(v) if isinstance(v, list) else v for v in work.values()):
+        work["comm"] = 1.0
+    return kdsim.Scenario(
+        name="random",
+        device={
+            "cores": cores,
+            "compute": {"a1": draw(st.floats(0.1, 2)), "a2": draw(st.floats(0, 0.99)) / cores},
+            "communication": {
+                "b1": draw(st.floats(0.01, 1)),
+                "b2": draw(st.floats(0, 1)),
+                "b3": draw(st.floats(1, 5)),
+            },
+        },
+        workload={"cycles": n, **work},
+        extensions={
+            "prefetch": draw(st.sampled_from([None, None, 1, 2, 4])),
+            "noise": draw(st.sampled_from([0.0, 0.0, 0.2, 1.0])),
+            "link_rate": draw(st.sampled_from([None, 0.3])),
+            "release": draw(st.sampled_from([0.0, 0.0, 0.7])),
+            "reallocation_cost": draw(st.sampled_from([0.0, 0.0, 0.05])),
+        },
+        seed=draw(st.integers(0, 2**40)),
+    )
+
+
+@pytest.fixture
+def always_compiled(monkeypatch):
+    monkeypatch.setattr(batch, "_WORTH_COMPILING", 0)
+
+
+@given(scenarios(), st.sampled_from([*POLICIES, "static:0", "static:1"]), st.integers(0, 10**6))
+@settings(deadline=None, max_examples=300)
+def test_every_makespan_and_bound_is_the_simpy_engines(scenario, policy, first):
+    times, bounds = batch._by_simpy(scenario, policy, first, first + 3)
+    threshold = batch._WORTH_COMPILING
+    try:
+        batch._WORTH_COMPILING = 0
+        compiled, compiled_bounds = batch.makespans(scenario, policy, first, first + 3)
+    finally:
+        batch._WORTH_COMPILING = threshold
+    assert compiled == pytest.approx(times, rel=1e-9)
+    assert compiled_bounds == pytest.approx(bounds, rel=1e-9)
+
+
+@pytest.mark.usefixtures("always_compiled")
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_paper_scenario_agrees_to_the_last_bit(policy):
+    scenario = kdsim.load_scenario("paper-1to1")
+    ours, _ = batch.makespans(scenario, policy, 0, 20)
+    for replication, makespan in enumerate(ours):
+        run = kdsim.simulate(scenario, policy, replication=replication)
+        assert makespan == run.makespan
+
+
+@pytest.mark.usefixtures("always_compiled")
+def test_a_range_of_replications_is_a_slice_of_the_whole():
+    scenario = kdsim.with_fields(kdsim.load_scenario("paper-1to1"), {"extensions.noise": 0.3})
+    whole, bounds = batch.makespans(scenario, "random", 0, 50)
+    part, part_bounds = batch.makespans(scenario, "random", 20, 30)
+    assert np.array_equal(part, whole[20:30])
+    assert np.array_equal(part_bounds, bounds[20:30])
+
+
+@pytest.mark.usefixtures("always_compiled")
+def test_threads_and_chunks_do_not_change_a_bit(monkeypatch):
+    scenario = kdsim.with_fields(kdsim.load_scenario("paper-1to1"), {"extensions.noise": 0.3})
+    one, _ = batch.makespans(scenario, "optimal", 0, 500, threads=1)
+    monkeypatch.setattr(batch, "_CHUNK_BYTES", 24 * 50 * 7)
+    two, _ = batch.makespans(scenario, "optimal", 0, 500, threads=2)
+    assert np.array_equal(one, two)
+
+
+def test_simulate_many_repeats_what_has_no_randomness():
+    many = kdsim.simulate_many("paper-1to1", "greedy", replications=5)
+    assert many.dtype == np.float64
+    assert np.array_equal(many, np.full(5, kdsim.simulate("paper-1to1", "greedy").makespan))
+
+
+def test_a_policy_of_ones_own_runs_in_simpy():
+    class Half(Policy):
+        name = "half"
+
+        def decide(self, state):
+            return Decision(state.total_cores // 2)
+
+    mine = kdsim.simulate_many("paper-1to1", Half, replications=2)
+    assert mine == pytest.approx(kdsim.simulate_many("paper-1to1", "static:4", replications=2))
+
+
+def test_more_static_cores_than_there_are_is_refused():
+    with pytest.raises(kdsim.PolicyError, match="asks for 9 communication cores"):
+        batch.makespans(kdsim.load_scenario("paper-1to1"), "static:9", 0, 10_000)
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, "7", 2**64])
+def test_counts_that_are_no_legal_whole_numbers_are_refused(wrong):
+    for call, field in (
+        (kdsim.simulate, "seed"),
+        (kdsim.simulate, "replication"),
+        (kdsim.simulate_many, "seed"),
+        (kdsim.simulate_many, "replications"),
+    ):
+        with pytest.raises(kdsim.ScenarioError, match=f"{field}: must be a whole number"):
+            call("paper-1to1", "random", **{field: wrong})
+    for field in ("seed", "replications"):
+        with pytest.raises(kdsim.ScenarioError, match=f"{field}: must be a whole number"):
+            kdsim.compare("paper-1to1", ["random"], **{field: wrong})
+
+
+def test_no_replications_are_refused():
+    with pytest.raises(kdsim.ScenarioError, match="replications"):
+        kdsim.simulate_many("paper-1to1", "random", replications=0)
+
+
+def test_policies_that_share_a_name_are_not_compared():
+    class One(Policy):
+        name = "mine"
+
+        def decide(self, state):
+            return Decision(1)
+
+    class Two(One):
+        def decide(self, state):
+            return Decision(2)
+
+    small = kdsim.with_fields(kdsim.load_scenario("paper-1to1"), {"workload.cycles": 3})
+    with pytest.raises(kdsim.ScenarioError, match="two different policies are called 'mine'"):
+        kdsim.compare(small, [One, "optimal", Two])
+    rows = kdsim.compare(small, [One, "optimal", One], replications=2).rows
+    assert [row["policy"] for row in rows] == ["mine", "optimal"]
+
+
+@pytest.mark.parametrize("call", [kdsim.compare, kdsim.sweep])
+def test_a_name_where_a_list_of_policies_is_wanted_is_refused(call):
+    with pytest.raises(kdsim.ScenarioError, match="list of policies"):
+        call("paper-1to1", policies="greedy")
+
+
+@pytest.mark.usefixtures("always_compiled")
+def test_bounds_agree_to_the_last_bit_where_computation_must_come_first():
+    # No data in the first cycle and one batch held: the string begins with a climb.
+    scenario = kdsim.Scenario(
+        name="climb",
+        device={
+            "cores": 3,
+            "compute": {"model": "amdahl", "rate1": 0.57, "serial": 0.0},
+            "communication": {"model": "table", "cores": [1, 2, 3], "rates": [2.9, 3.0, 3.1]},
+        },
+        workload={"cycles": 2, "comm": [0.0, 1.97], "forward": [2.75, 0.75], "backward": 2.5},
+        extensions={"prefetch": 1, "noise": 1.0},
+    )
+    slow, compiled = (
+        play(scenario, "greedy", 0, 50)[1] for play in (batch._by_simpy, batch.makespans)
+    )
+    assert np.array_equal(compiled, slow)

@@ -1,0 +1,344 @@
+"""Policies of a user's own: the bad ones are found out and named, and never hang."""
+
+import textwrap
+
+import pytest
+from front_door import call, spawn
+
+import kdsim
+from kdsim import Decision, Policy, check_policy
+from kdsim.scenario.load import load_scenario
+
+MODULE = """
+import random
+from kdsim import Decision, Policy
+
+class Base(Policy):
+    name = "mine"
+
+class Raises(Base):
+    def decide(self, state):
+        return 1 / 0
+
+class Nothing(Base):
+    def decide(self, state):
+        return None
+
+class Number(Base):
+    def decide(self, state):
+        return 3
+
+class TooMany(Base):
+    def decide(self, state):
+        return Decision(state.total_cores + 1)
+
+class Negative(Base):
+    def decide(self, state):
+        return Decision(-1)
+
+class Fraction(Base):
+    def decide(self, state):
+        return Decision(0.5)
+
+class TooManyThen(Base):
+    def decide(self, state):
+        return Decision(1, hold=0.1, then=99)
+
+class NanHold(Base):
+    def decide(self, state):
+        return Decision(1, hold=float("nan"))
+
+class ZeroHold(Base):
+    def decide(self, state):
+        return Decision(1, hold=0.0)
+
+class NegativeHold(Base):
+    def decide(self, state):
+        return Decision(1, hold=-1.0)
+
+class WordHold(Base):
+    def decide(self, state):
+        return Decision(1, hold="soon")
+
+class ThenWithoutHold(Base):
+    def decide(self, state):
+        return Decision(1, then=0)
+
+class TinyHolds(Base):
+    def decide(self, state):
+        return Decision(1, hold=1e-13)
+
+class BadConstructor(Base):
+    def __init__(self):
+        raise ValueError("not today")
+    def decide(self, state):
+        return Decision(0)
+
+class Arguments(Base):
+    def __init__(self, needed):
+        pass
+    def decide(self, state):
+        return Decision(0)
+
+class BadStart(Base):
+    def start(self, plan):
+        raise ValueError("not today")
+    def decide(self, state):
+        return Decision(0)
+
+class NoName(Policy):
+    def decide(self, state):
+        return Decision(0)
+
+class NoDecide:
+    name = "mine"
+
+class InheritsDecide(Base):
+    pass
+
+def function(state):
+    return Decision(0)
+
+class Sound(Base):
+    def decide(self, state):
+        return Decision(state.total_cores // 2)
+
+class InfiniteHold(Base):
+    def decide(self, state):
+        return Decision(1, hold=float("inf"), then=0)
+
+class Brackets(Sound):
+    name = "[/b][red]"
+"""
+#: Class -> words of the message beside the policy's name.
+BAD = {
+    "Raises": "raised ZeroDivisionError: division by zero (state: i=0, j=0, k=0",
+    "Nothing": "answered None, not a Decision (state:",
+    "Number": "answered 3, not a Decision (state:",
+    "TooMany": "answered comm_cores = 9; legal are whole numbers 0..8 (state:",
+    "Negative": "answered comm_cores = -1; legal",
+    "Fraction": "answered comm_cores = 0.5; legal",
+    "TooManyThen": "answered then = 99; legal",
+    "NanHold": "answered hold = nan; legal",
+    "ZeroHold": "answered hold = 0.0; legal",
+    "NegativeHold": "answered hold = -1.0; legal",
+    "InfiniteHold": "answered hold = inf; legal",
+    "WordHold": "answered hold = 'soon'; legal",
+    "ThenWithoutHold": "answered then = 0 without hold (state:",
+    "TinyHolds": "without any task completing (state:",
+    "BadConstructor": "cannot be made: ValueError: not today",
+    "Arguments": "cannot be made: TypeError",
+    "BadStart": "raised ValueError in start: not today",
+    "NoName": "needs a name",
+    "NoDecide": "needs a method decide",
+    "InheritsDecide": "answered None",
+    "function": "is no policy",
+}
+UNKNOWN = {
+    "mine:Sond": "mine has no 'Sond' - did you mean 'Sound'?",
+    "mein:Sound": "no module named 'mein'",
+    "broken:Sound": "importing broken raised SyntaxError",
+    "failing:Sound": "importing failing raised RuntimeError: no luck",
+    "lacking:Sound": "no module named 'surely_not_installed'",
+    "gredy": "unknown policy 'gredy' - did you mean 'greedy'?",
+    "static:99": "asks for 99 communication cores, the device has 8",
+    "": "unknown policy ''",
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MODULE)
+    (tmp_path / "broken.py").write_text("class Sound(:\n")
+    (tmp_path / "failing.py").write_text("raise RuntimeError('no luck')\n")
+    (tmp_path / "lacking.py").write_text("import surely_not_installed\n")
+    (tmp_path / "leaving.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(__import__("sys").modules, "mine", raising=False)
+    return tmp_path
+
+
+def assert_clear(answer, code, words):
+    assert answer.code == code, answer
+    assert answer.out == ""
+    assert "Traceback" not in answer.err
+    assert words in answer.err
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_policy_ends_the_run_by_name_and_state(name, folder):
+    answer = call("run", "paper-1to1", "--policy", f"mine:{name}")
+    assert_clear(answer, 1, BAD[name])
+    assert any(known in answer.err for known in ("policy mine ", name))
+    answer = call("compare", "paper-1to1", "-n", 2, "-p", "optimal", "-p", f"mine:{name}", "--json")
+    assert_clear(answer, 1, BAD[name].replace("= 9;", "= 7;").replace("0..8", "0..6"))
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_unknown_policy_is_bad_input(name, folder):
+    assert_clear(call("run", "paper-1to1", "--policy", name), 2, UNKNOWN[name])
+    if name != "static:99":
+        assert_clear(call("compare", "paper-1to1", "-p", "random", "-p", name), 2, UNKNOWN[name])
+
+
+def test_a_policy_that_leaves_python_is_told(folder):
+    answer = spawn("run", "paper-1to1", "--policy", "leaving:Sound", cwd=folder)
+    assert_clear(answer, 1, "called sys.exit(0)")
+
+
+def test_a_fresh_process_finds_the_policy_beside_the_scenario(folder):
+    answer = spawn("run", "paper-1to1", "--policy", "mine:Sound", "--json", cwd=folder)
+    assert answer.code == 0
+    assert '"policy": "mine:Sound"' in answer.out
+    answer = spawn("run", "paper-1to1", "--policy", "mine:Raises", cwd=folder)
+    assert_clear(answer, 1, BAD["Raises"])
+
+
+def test_names_with_brackets_are_no_markup(folder):
+    for command in (["run", "-p"], ["compare", "-n", 2, "-p"]):
+        answer = call(command[0], "paper-1to1", *command[1:], "mine:Brackets")
+        assert answer.code == 0
+        assert "mine:Brackets" in answer.out or "[/b][red]" in answer.out
+
+
+# --- check_policy ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_check_policy_lists_what_is_wrong(name, folder):
+    report = check_policy(f"mine:{name}")
+    assert not report.ok
+    text = BAD[name].partition("(state")[0].replace("9; legal are whole numbers 0..8 ", "2; legal")
+    assert text.strip() in str(report)
+    answer = call("check", "--policy", f"mine:{name}")
+    assert answer.code == 2
+    assert "Traceback" not in answer.err
+    # The same fault in several cases is told once.
+    assert len(report.problems) <= 2
+
+
+@pytest.mark.parametrize("name", ["mine:Sound", "greedy", "optimal", "random", "static:1"])
+def test_a_sound_policy_passes(name, folder):
+    report = check_policy(name)
+    assert report.ok, str(report)
+    assert report.runs == 60
+    assert any("gap to the optimum" in remark for remark in report.remarks)
+    assert call("check", "--policy", name).out.startswith(f"policy {name}: ok")
+
+
+@pytest.mark.parametrize("name", [*UNKNOWN])
+def test_check_refuses_an_unknown_policy_once(name, folder):
+    answer = call("check", "--policy", name)
+    assert answer.code == 2
+    if name != "static:99":
+        assert answer.err.count(UNKNOWN[name]) == 1
+
+
+def test_state_kept_between_runs_is_found():
+    seen = []
+
+    class Keeps(Policy):
+        name = "keeps"
+
+        def decide(self, state):
+            seen.append(state.now)
+            return Decision(len(seen) % (state.total_cores + 1))
+
+    report = check_policy(Keeps)
+    assert "keeps state between runs or draws from a generator of its own" in report.problems[0]
+
+
+def test_own_randomness_is_found_and_the_runs_own_is_fine():
+    import numpy as np
+
+    generator = np.random.default_rng(5)
+
+    class Own(Policy):
+        name = "own"
+
+        def decide(self, state):
+            return Decision(int(generator.integers(0, state.total_cores + 1)))
+
+    class Right(Policy):
+        name = "right"
+
+        def decide(self, state):
+            return Decision(int(state.rng_draw() * (state.total_cores + 1)))
+
+    assert "generator of its own" in check_policy(Own).problems[0]
+    assert check_policy(Right).ok
+
+
+def test_state_set_in_start_is_fine():
+    class Counts(Policy):
+        name = "counts"
+
+        def start(self, plan):
+            self.asked = 0
+
+        def decide(self, state):
+            self.asked += 1
+            return Decision(self.asked % (state.total_cores + 1))
+
+    assert check_policy(Counts).ok
+
+
+def test_writing_to_the_plan_is_found():
+    class Cheats(Policy):
+        name = "cheats"
+
+        def decide(self, state):
+            state.plan.comm[-1] = 0.0
+            return Decision(0)
+
+    report = check_policy(Cheats)
+    assert not report.ok
+    assert "wrote to the plan" in str(report) or "read-only" in str(report)
+
+
+def test_one_core_is_among_the_cases():
+    class NeedsTwo(Policy):
+        name = "two"
+
+        def decide(self, state):
+            return Decision(2)
+
+    assert "comm_cores = 2; legal are whole numbers 0..1" in check_policy(NeedsTwo).problems[0]
+
+
+def test_the_users_scenario_is_one_more_case():
+    class OnlySmall(Policy):
+        name = "small"
+
+        def decide(self, state):
+            if state.total_cores == 8 and state.plan.cycles == 50:
+                raise RuntimeError("too many cycles")
+            return Decision(0)
+
+    assert check_policy(OnlySmall).ok
+    report = check_policy(OnlySmall, load_scenario("paper-1to1"))
+    assert "scenario paper-1to1" in report.problems[0]
+    assert report.runs == 61
+
+
+def test_an_instance_and_a_class_can_be_checked():
+    class Fine(Policy):
+        name = "fine"
+
+        def decide(self, state):
+            return Decision(0)
+
+    assert check_policy(Fine).ok
+    assert check_policy(Fine()).policy == "fine"
+    assert kdsim.simulate("paper-1to1", policy=Fine()).policy == "fine"
+
+
+def test_a_report_reads_well(folder):
+    text = str(check_policy("mine:TooMany"))
+    assert text == textwrap.dedent("""\
+        policy mine:TooMany: not usable (3 runs)
+          problem: policy mine answered comm_cores = 2; legal are whole numbers 0..1 (state: \
+i=0, j=0, k=0, remaining comm 1, comp 1, t=0 s, 1 cores) (case: 1 core, 6 cycles); \
+2 more of this kind
+          problem: stopped after three faulty cases""")

@@ -1,0 +1,392 @@
+"""The SimPy engine: conservation, capacity, precedence, bounds, the paper's closed forms."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import simpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from playing import Sequence, play, play_run
+from strategies import amounts, plans
+
+import kdsim
+from kdsim.engines import core_pool as pool
+from kdsim.engines import des as engine
+from kdsim.model import curves
+from kdsim.model.optimum import minimal_makespan
+from kdsim.model.plan import Plan
+from kdsim.policies.base import Decision, Policy, State
+from kdsim.policies.builtin import Optimal
+from kdsim.results.run import COMP_ALONE, PARALLEL, WAITED
+
+ALL = ["random", "comm-priority", "comp-priority", "greedy", "greedy-full", "optimal", "static:1"]
+
+
+# --- against the bound ----------------------------------------------------------------------------
+
+
+@given(plans())
+@settings(deadline=None, max_examples=300)
+def test_optimal_attains_the_proven_minimum(plan):
+    bound = minimal_makespan(plan).makespan
+    assert play(plan, "optimal")[0] == pytest.approx(bound, rel=1e-9)
+
+
+@given(plans())
+@settings(deadline=None)
+def test_replanning_at_every_decision_attains_the_minimum_too(plan):
+    bound = minimal_makespan(plan).makespan
+    assert play(plan, Optimal(replan=True))[0] == pytest.approx(bound, rel=1e-9)
+
+
+@given(plans(), st.sampled_from(ALL))
+@settings(deadline=None, max_examples=200)
+def test_no_policy_beats_the_bound(plan, policy):
+    bound = minimal_makespan(plan).makespan
+    assert play(plan, policy)[0] >= bound * (1 - 1e-9)
+
+
+@given(
+    plans(),
+    st.lists(
+        st.one_of(st.integers(0, 12), st.tuples(st.integers(0, 12), st.floats(0.01, 2.0))),
+        min_size=1,
+        max_size=30,
+    ),
+)
+@settings(deadline=None, max_examples=200)
+def test_no_core_sequence_beats_the_bound(plan, answers):
+    bound = minimal_makespan(plan).makespan
+    assert play(plan, Sequence(answers))[0] >= bound * (1 - 1e-9)
+
+
+@given(plans(prefetch=False))
+@settings(deadline=None)
+def test_the_two_priorities_are_equal_and_have_a_closed_form(plan):
+    comm, comp = play(plan, "comm-priority")[0], play(plan, "comp-priority")[0]
+    data, work = plan.comm.sum(), (plan.forward + plan.backward).sum()
+    closed = data / plan.comm_rates[-1] + work / plan.comp_rates[0]
+    assert comm == pytest.approx(comp, rel=1e-12)
+    assert comm == pytest.approx(closed, rel=1e-11)
+
+
+@given(plans(), st.sampled_from(["greedy", "greedy-full"]))
+@settings(deadline=None)
+def test_optimal_is_never_slower_than_algorithm_1_in_either_reading(plan, policy):
+    assert play(plan, "optimal")[0] <= play(plan, policy)[0] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("ratio", ["1:1", "2:1"])
+@pytest.mark.parametrize("cores", [6, 8, 10, 12])
+def test_the_papers_order_of_policies_holds_in_its_scenarios(cores, ratio):
+    scenario = kdsim.with_fields(
+        kdsim.load_scenario("paper-1to1"), {"device.cores": cores, "workload.ratio": ratio}
+    )
+    times = {p: kdsim.simulate(scenario, p).makespan for p in ALL[:-1]}
+    assert times["optimal"] <= times["greedy-full"] * (1 + 1e-9)
+    assert times["greedy-full"] <= times["greedy"]
+    assert times["greedy"] < times["random"] < times["comm-priority"]
+
+
+# --- what every run obeys -------------------------------------------------------------------------
+
+
+@given(plans(), st.sampled_from(ALL))
+@settings(deadline=None, max_examples=150)
+def test_work_is_conserved_capacity_kept_and_precedence_obeyed(plan, policy):
+    makespan, pool, tasks = play(plan, policy)
+    n = plan.cycles
+    comm, comp = np.zeros(n), np.zeros((n, 2))
+    clock = 0.0
+    for piece in pool.intervals:
+        assert piece.start == clock
+        clock = piece.end
+        assert 0 <= piece.comm_cores <= plan.c_total
+        if piece.stalled:
+            continue
+        length = piece.end - piece.start
+        if piece.comm >= 0:
+            comm[piece.comm] += length * plan.comm_rates[piece.comm_cores]
+        if piece.comp >= 0:
+            rate = plan.comp_rates[piece.comm_cores]
+            comp[piece.comp, int(piece.stage == "backward")] += length * rate
+    assert clock == makespan
+    scale = 1e-9 * max(1.0, makespan)
+    assert comm == pytest.approx(plan.comm, rel=1e-8, abs=scale)
+    assert comp[:, 0] == pytest.approx(plan.forward, rel=1e-8, abs=scale)
+    assert comp[:, 1] == pytest.approx(plan.backward, rel=1e-8, abs=scale)
+    for i in range(n):
+        assert tasks.backward_starts[i] >= tasks.comm_ends[i]
+        assert tasks.backward_starts[i] >= tasks.forward_ends[i]
+
+
+@given(plans(prefetch=False), st.sampled_from(ALL))
+@settings(deadline=None)
+def test_prefetch_is_a_limit_on_batches_held(plan, policy):
+    for bound in (1, 2, 3):
+        _, pool, tasks = play(replace(plan, prefetch=bound), policy)
+        starts = {}
+        for piece in pool.intervals:
+            if piece.comm >= 0:
+                starts.setdefault(piece.comm, piece.start)
+        ends = [*tasks.backward_starts[1:], math.inf]
+        for i, start in starts.items():
+            if i >= bound:
+                assert start >= tasks.backward_starts[i - bound]
+                assert ends[i - bound] >= start or plan.forward[i - bound + 1] >= 0
+
+
+@given(plans(prefetch=False, empty_tasks=False), st.sampled_from(["greedy", "optimal"]), amounts)
+@settings(deadline=None)
+def test_scaling_all_work_scales_the_makespan(plan, policy, k):
+    k = 2.0 ** round(math.log2(k))  # a power of two leaves every tie a tie
+    scaled = plan.with_work(k * plan.comm, k * plan.forward, k * plan.backward)
+    before = play(plan, policy)[0]
+    assert play(scaled, policy)[0] == pytest.approx(k * before, rel=1e-9)
+
+
+# --- the paper's segments -------------------------------------------------------------------------
+
+
+def constant_plan(n=4, y=1.0, x_f=1.0, x_b=1.0, c_total=8):
+    q = curves.paper_compute_rates(1.0, 0.125, c_total, 8)
+    r = curves.paper_communication_rates(0.05, 0.3, 2.0, c_total)
+    return Plan(np.full(n, y), np.full(n, x_f), np.full(n, x_b), r, q)
+
+
+def test_first_segment_without_waiting_is_f_of_forward_1():
+    plan = constant_plan(n=20, y=0.3)
+    run = play_run(plan, "static:4")
+    # eq. 5, second case: f(s_1^f, c) >= g(s_1^c, c).
+    assert run.segments[0].duration == pytest.approx(1.0 / plan.comp_rates[4])
+    assert run.segments[0].scenario == PARALLEL
+
+
+def test_first_segment_with_waiting_is_f_plus_the_rest_of_g_on_all_cores():
+    plan = constant_plan(y=4.0)
+    run = play_run(plan, "static:2")
+    forward = 1.0 / plan.comp_rates[2]
+    left = 4.0 - forward * plan.comm_rates[2]
+    # eq. 5, first case: Comm_1 has c cores during Forward_1, then all of them for what is left.
+    assert run.segments[0].duration == pytest.approx(forward + left / plan.comm_rates[8])
+    assert run.segments[0].scenario == WAITED
+
+
+def test_a_waiting_segment_is_backward_plus_forward_plus_the_rest_of_comm():
+    plan = constant_plan(y=6.0)
+    run = play_run(plan, "static:2")
+    busy = 2.0 / plan.comp_rates[2]
+    left = 6.0 - busy * plan.comm_rates[2]
+    # eq. 6: Backward_{i-1} and Forward_i on the other cores, then g(rest, c_hat).
+    assert run.segments[1].duration == pytest.approx(busy + left / plan.comm_rates[8])
+    assert run.segments[1].scenario == WAITED
+
+
+def test_a_parallel_segment_is_the_compute_time_alone():
+    plan = constant_plan(n=6, y=0.9)
+    run = play_run(plan, "static:4")
+    # eq. 7: Comm_i ends before Forward_i, so the segment lasts f(s^f, c) + f(s^b, c).
+    assert run.segments[1].duration == pytest.approx(2.0 / plan.comp_rates[4])
+    assert run.segments[1].scenario == PARALLEL
+
+
+def test_segments_after_all_communication_run_on_all_cores():
+    plan = constant_plan(n=6, y=0.1)
+    run = play_run(plan, "static:4")
+    # eq. 8: exclusive Comp, f on all cores; eq. 9: the last segment is Backward_N alone.
+    assert run.segments[-2].scenario == COMP_ALONE
+    assert run.segments[-2].duration == pytest.approx(2.0 / plan.comp_rates[0])
+    assert run.segments[-1].scenario == COMP_ALONE
+    assert run.segments[-1].duration == pytest.approx(1.0 / plan.comp_rates[0])
+    assert run.segments[-1].comm_cores == 0.0
+
+
+@given(plans(), st.sampled_from(ALL))
+@settings(deadline=None)
+def test_segments_sum_to_the_makespan(plan, policy):
+    run = play_run(plan, policy)
+    assert len(run.segments) == plan.cycles + 1
+    assert sum(s.duration for s in run.segments) == pytest.approx(run.makespan, rel=1e-9)
+    assert all(-1e-9 <= s.comm_cores <= plan.c_total + 1e-9 for s in run.segments)
+    assert {s.scenario for s in run.segments} <= {1, 2, 3}
+
+
+# --- extensions -----------------------------------------------------------------------------------
+
+
+def paper(**extensions):
+    changes = {f"extensions.{name}": value for name, value in extensions.items()}
+    return kdsim.with_fields(kdsim.load_scenario("paper-1to1"), changes)
+
+
+@given(st.sampled_from(ALL), st.floats(0.0, 4.0))
+@settings(deadline=None, max_examples=30)
+def test_no_comm_starts_before_its_release(policy, release):
+    run = kdsim.simulate(paper(release=release), policy)
+    starts = {}
+    for piece in run.intervals:
+        if piece.comm >= 0:
+            starts.setdefault(piece.comm, piece.start)
+    assert all(start >= release * (i + 1) * (1 - 1e-9) for i, start in starts.items())
+    assert run.bound_kind == ("lower bound" if release else "optimum")
+    assert run.gap >= -1e-9
+
+
+@given(st.sampled_from(ALL), st.floats(0.001, 0.5))
+@settings(deadline=None, max_examples=30)
+def test_each_change_of_the_split_costs_its_pause(policy, cost):
+    run = kdsim.simulate(paper(reallocation_cost=cost), policy)
+    stalled = [p for p in run.intervals if p.stalled]
+    assert run.counters["stall_s"] == pytest.approx(cost * run.counters["reallocations"])
+    assert sum(p.end - p.start for p in stalled) == pytest.approx(run.counters["stall_s"])
+    assert run.gap >= 0
+
+
+def test_a_link_limits_the_rate():
+    limit = 0.5
+    run = kdsim.simulate(paper(link_rate=limit), "comm-priority")
+    assert run.plan.comm_rates.max() == limit
+    assert run.makespan == pytest.approx(50 / limit + 100 / run.plan.comp_rates[0])
+
+
+def test_noise_is_the_same_under_every_policy_and_the_bound_is_clairvoyant():
+    scenario = paper(noise=0.5)
+    runs = [kdsim.simulate(scenario, p, replication=3) for p in ("greedy", "optimal", "random")]
+    assert len({run.minimal_makespan for run in runs}) == 1
+    assert runs[0].minimal_makespan != kdsim.minimal_makespan("paper-1to1").makespan
+    assert all(run.gap >= -1e-9 for run in runs)
+
+
+def test_a_policy_sees_planned_work_only():
+    seen = []
+
+    class Watch(Policy):
+        name = "watch"
+
+        def decide(self, state):
+            seen.append((state.remaining_comm, state.remaining_comp))
+            return Decision(4)
+
+    kdsim.simulate(paper(noise=1.0), Watch())
+    # At every completion one task is fresh: its planned work is 1, whatever it really takes.
+    assert [max(pair) for pair in seen] == pytest.approx([1.0] * len(seen))
+    assert min(min(pair) for pair in seen) > 0
+
+
+# --- decisions ------------------------------------------------------------------------------------
+
+
+def test_then_takes_over_after_hold_without_asking():
+    class Mix(Policy):
+        name = "mix"
+
+        def decide(self, state):
+            return Decision(7, 0.1, 1)
+
+    plan = constant_plan(n=1, y=10.0, x_f=10.0)
+    _, pool, _ = play(plan, Mix())
+    assert [(p.comm_cores, round(p.end - p.start, 6)) for p in pool.intervals][:1] == [(7, 0.1)]
+    assert pool.intervals[1].comm_cores == 1
+    assert pool.decisions == 1
+
+
+def test_hold_without_then_asks_again():
+    plan = constant_plan(n=1, y=1.0, x_f=1.0)
+    _, pool, _ = play(plan, Sequence([(4, 0.25)]))
+    assert pool.decisions > 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        4,
+        Decision(9),
+        Decision(-1),
+        Decision(2.5),
+        Decision("3"),
+        Decision(3, math.nan),
+        Decision(3, 0.0),
+        Decision(3, -1.0),
+        Decision(3, math.inf),
+        Decision(3, None, 4),
+        Decision(3, 0.5, 11),
+    ],
+)
+def test_nonsense_ends_the_run_and_names_policy_and_state(answer):
+    class Nonsense(Policy):
+        name = "nonsense"
+
+        def decide(self, state):
+            return answer
+
+    with pytest.raises(kdsim.PolicyError, match=r"policy nonsense answered .*state: i=0, j=0, k=0"):
+        play(constant_plan(), Nonsense())
+
+
+def test_a_policy_that_raises_ends_the_run_and_names_policy_and_state():
+    class Broken(Policy):
+        name = "broken"
+
+        def decide(self, state):
+            return 1 / 0
+
+    with pytest.raises(kdsim.PolicyError, match=r"policy broken raised ZeroDivisionError.*i=0"):
+        play(constant_plan(), Broken())
+
+
+def test_a_policy_that_never_progresses_ends_the_run(monkeypatch):
+    monkeypatch.setattr(pool, "MAX_QUESTIONS", 1000)
+    with pytest.raises(kdsim.PolicyError, match="without any task completing"):
+        play(constant_plan(), Sequence([(4, 1e-9)]))
+
+
+def test_numpy_core_counts_are_legal():
+    state = State(0, 0, 0, 1.0, 1.0, 0.0, constant_plan(), lambda: 0.0)
+
+    class Any(Policy):
+        name = "any"
+
+        def decide(self, state):
+            return Decision(np.int64(3))
+
+    assert pool.check_decision(Decision(np.int64(3)), Any(), state).comm_cores == 3
+
+
+# --- mechanics ------------------------------------------------------------------------------------
+
+
+def test_the_heap_stays_small_however_often_cores_move():
+    """One pending event for the pool: moving cores leaves no dead events behind."""
+    env = simpy.Environment()
+    longest = 0
+
+    class Restless(Policy):
+        name = "restless"
+
+        def __init__(self):
+            self._flip = 0
+
+        def decide(self, state):
+            nonlocal longest
+            longest = max(longest, len(env._queue))
+            self._flip ^= 1
+            return Decision(3 + self._flip, 1e-3)
+
+    plan = constant_plan(n=2, y=100.0, x_f=50.0, x_b=50.0)
+    policy = Restless()
+    from kdsim.model.random_streams import Draws
+
+    pool, _ = engine.run_processes(env, plan, plan, policy, Draws(0, 0))
+    assert pool.reallocations > 50_000
+    assert longest <= 4
+
+
+def test_the_same_seed_and_replication_give_the_same_run():
+    a = kdsim.simulate("paper-1to1", "random", seed=5, replication=2)
+    b = kdsim.simulate("paper-1to1", "random", seed=5, replication=2)
+    c = kdsim.simulate("paper-1to1", "random", seed=5, replication=3)
+    assert a.to_dict() == b.to_dict()
+    assert a.makespan != c.makespan

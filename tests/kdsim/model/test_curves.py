@@ -1,0 +1,137 @@
+"""f, g, rates and the rate region, against closed forms and independent references."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+from strategies import paper_rates, table_rates
+
+from kdsim.errors import ScenarioError
+from kdsim.model import curves
+
+all_rates = st.one_of(paper_rates(), table_rates())
+
+
+def test_f_and_g_are_the_papers_equations():
+    assert curves.compute_time(3.0, 2, a1=2.0, a2=0.1) == pytest.approx(2.0 * 3.0 / (1 - 0.2))
+    expected = 5.0 / (0.1 * 4 + 0.5 * np.log(2.0 * 4))
+    assert curves.communication_time(5.0, 4, b1=0.1, b2=0.5, b3=2.0) == pytest.approx(expected)
+
+
+def test_times_beyond_the_pole_and_without_cores_are_infinite():
+    assert np.isinf(curves.compute_time(1.0, [10, 11], a1=1.0, a2=0.1)).all()
+    assert np.isinf(curves.communication_time(1.0, 0, b1=1.0, b2=0.0, b3=1.0))
+
+
+@given(st.integers(1, 16), st.integers(1, 16), st.floats(0.01, 10), st.floats(0, 0.05))
+def test_rates_are_the_inverse_of_the_times(c_total, reference, a1, a2):
+    q = curves.paper_compute_rates(a1, a2, c_total, reference)
+    s1, s2 = curves.scale_compute(a1, a2, reference, c_total)
+    c = np.arange(c_total)
+    assert q[:-1] == pytest.approx(1.0 / curves.compute_time(1.0, c, a1=s1, a2=s2))
+    assert q[-1] == 0.0
+
+
+def test_communication_rates_are_the_inverse_of_g_where_g_falls_with_cores():
+    c = np.arange(1, 9)
+    r = curves.paper_communication_rates(0.05, 0.3, 2.0, 8)
+    assert r[1:] == pytest.approx(1.0 / curves.communication_time(1.0, c, b1=0.05, b2=0.3, b3=2.0))
+
+
+def test_cores_that_would_slow_communication_down_stay_idle():
+    r = curves.paper_communication_rates(-0.1, 1.0, 10.0, 30)
+    literal = 1.0 / curves.communication_time(1.0, np.arange(1, 31), b1=-0.1, b2=1.0, b3=10.0)
+    assert r[1:] == pytest.approx(np.maximum.accumulate(literal))
+    assert r[30] == r[10] > literal[29]
+
+
+def test_no_cores_means_no_rate_whatever_the_formula_says():
+    assert curves.paper_compute_rates(1.0, 0.0, 4, 4)[-1] == 0.0
+    assert curves.paper_communication_rates(1.0, 1.0, 3.0, 4)[0] == 0.0
+
+
+@given(st.integers(2, 12), st.integers(2, 12))
+def test_perfect_scaling_makes_the_rate_a_function_of_the_compute_cores(c_ref, c_total):
+    q = curves.paper_compute_rates(1.0, 1.0 / c_ref, c_total, c_ref)
+    assert q == pytest.approx((c_total - np.arange(c_total + 1)) / c_ref)
+
+
+def test_a_pole_is_refused_with_the_parameter_and_the_core_count():
+    with pytest.raises(ScenarioError, match=r"compute\.a2: .*c = 4 communication cores of 8"):
+        curves.paper_compute_rates(1.0, 0.25, 8, 8)
+
+
+def test_a_rate_that_is_not_positive_is_refused_with_the_core_count():
+    with pytest.raises(ScenarioError, match=r"communication: .*at c = 1 "):
+        curves.paper_communication_rates(0.1, 1.0, 0.5, 4)
+
+
+@pytest.mark.parametrize(("a1", "a2"), [(0.0, 0.1), (-1.0, 0.1), (1.0, -0.1)])
+def test_parameters_out_of_range_are_refused(a1, a2):
+    with pytest.raises(ScenarioError, match=r"compute\.a"):
+        curves.paper_compute_rates(a1, a2, 4, 4)
+
+
+def test_models_of_own_cores_count_cores_from_the_other_side_for_compute():
+    q = curves.own_core_rates("amdahl", {"rate1": 2.0, "serial": 0.0}, 4, side="compute")
+    assert q == pytest.approx([8.0, 6.0, 4.0, 2.0, 0.0])
+    r = curves.own_core_rates("amdahl", {"rate1": 2.0, "serial": 1.0}, 3, side="communication")
+    assert r == pytest.approx([0.0, 2.0, 2.0, 2.0])
+
+
+def test_a_side_leaves_cores_idle_that_would_slow_it_down():
+    retrograde = {"rate1": 1.0, "sigma": 0.1, "kappa": 0.1}
+    r = curves.own_core_rates("usl", retrograde, 16, side="communication")
+    assert (np.diff(r) >= 0).all()
+
+
+def test_a_roofline_bends_to_its_limit():
+    r = curves.own_core_rates(
+        "roofline", {"rate1": 1.0, "limit": 3.0, "sharpness": 32.0}, 8, side="communication"
+    )
+    assert r[1] == pytest.approx(1.0, rel=1e-6)
+    assert r[8] == pytest.approx(3.0, rel=1e-6)
+
+
+def test_a_table_returns_its_knots_and_stays_monotone_between_them():
+    cores, rates = [1, 2, 4, 8], [1.0, 1.9, 3.0, 3.5]
+    p = np.arange(1.0, 13.0)
+    table = curves.table_rates(cores, rates, p)
+    assert table[[0, 1, 3, 7]] == pytest.approx(rates)
+    assert (np.diff(table) >= 0).all()
+    assert table[-1] == 3.5
+
+
+@given(all_rates, st.floats(0, 10), st.floats(0, 10))
+def test_the_gauge_is_the_least_time_of_a_mix_of_whole_core_counts(rates, dv, dw):
+    r, q = rates
+    region = curves.rate_region(r, q)
+    # Independent reference: minimise the time over all mixes by linear programming.
+    tight = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+    answer = linprog(
+        np.ones(r.size), A_ub=-np.vstack([r, q]), b_ub=[-dv, -dw], method="highs", options=tight
+    )
+    assert answer.status == 0
+    assert float(region.gauge(dv, dw)) == pytest.approx(answer.fun, rel=1e-7, abs=1e-7)
+
+
+@given(all_rates, *[st.floats(0, 10)] * 4, st.floats(0.01, 10))
+def test_the_gauge_is_convex_homogeneous_and_monotone(rates, a, b, c, d, k):
+    rho = curves.rate_region(*rates).gauge
+    whole = float(rho(a + c, b + d))
+    assert whole <= float(rho(a, b)) + float(rho(c, d)) + 1e-9 * (1 + whole)
+    assert float(rho(k * a, k * b)) == pytest.approx(k * float(rho(a, b)), rel=1e-12, abs=1e-12)
+    assert float(rho(a, b)) <= whole * (1 + 1e-12)
+
+
+@given(all_rates)
+def test_vertices_run_from_communication_light_to_heavy(rates):
+    r, q = rates
+    region = curves.rate_region(r, q)
+    assert (np.diff(r[region.vertices]) > 0).all()
+    assert (np.diff(q[region.vertices]) < 0).all()
+    assert r[region.vertices[-1]] == r.max()
+    assert q[region.vertices[0]] == q.max()
+    on_the_border = region.gauge(r[region.vertices], q[region.vertices])
+    assert on_the_border == pytest.approx(np.ones(region.vertices.size))
