@@ -213,7 +213,7 @@ def _print_fit(fitted: Any) -> None:
             times = [1e3 / r for r in (curve.rates[c], curve.high[c], curve.low[c])]
             seen = c in points.index
             table.add_row(
-                str(c), f"{times[0]:.4g}", f"{times[1]:.4g} .. {times[2]:.4g}",
+                str(c), f"{times[0]:.4g}", _interval(times[1], times[2]),
                 f"{1e3 * points.loc[c, 'median_s']:.4g} ({points.loc[c, 'condition']})"
                 if seen else "not measured",
                 str(points.loc[c, "trials"]) if seen else "",
@@ -230,6 +230,10 @@ def _print_fit(fitted: Any) -> None:
     console.print(models)
     for sentence in fitted.verdicts:
         console.print(f"- {sentence}", highlight=False)
+
+
+def _interval(low: float, high: float) -> str:
+    return "none" if low != low or high != high else f"{low:.4g} .. {high:.4g}"
 
 
 def _number(value: float, form: str) -> str:
