@@ -20,4 +20,5 @@ def test_the_engine_is_chosen_for_the_comparison_as_a_whole(monkeypatch):
 
 def test_a_small_comparison_does_not_load_the_compiled_engine(monkeypatch):
     monkeypatch.setattr(batch, "load", lambda *_: pytest.fail("loaded for 200 cycles"))
+    monkeypatch.setattr(batch, "is_loaded", lambda: False)
     assert len(kdsim.compare("paper-1to1", ["greedy"], replications=1).rows) == 4
