@@ -12,7 +12,7 @@ import click
 from kdsim.errors import KdsimError, ScenarioError, UnknownPolicyError
 from kdsim.messages import did_you_mean
 from kdsim.scenario.load import load_scenario
-from kdsim.scenario.study import Scenario, with_fields
+from kdsim.scenario.study import TEXT_FIELDS, Scenario, with_fields
 
 _Function = Callable[..., Any]
 
@@ -63,6 +63,8 @@ def load(source: str, changes: tuple[str, ...], *, keep_sweep: bool) -> Scenario
     if not keep_sweep:
         return changed
     gone = set(parsed)
+    if "device.library" in gone:  # another device: what was swept of the old one says nothing of it
+        gone |= {name for name in scenario.sweep if name.startswith("device.")}
     amounts = {"workload.comm", "workload.forward", "workload.backward"}
     if "workload.ratio" in gone:
         gone |= amounts
@@ -77,8 +79,10 @@ def _parse_change(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ScenarioError(f"--set takes FIELD=VALUE, e.g. device.cores=6 (got {text!r})")
-    if ":" in value:
+    if ":" in value or name in TEXT_FIELDS:
         return name, value
+    if value.lower() in ("true", "false"):
+        return name, value.lower() == "true"
     if value.lower() in ("null", "none", ""):
         return name, None
     try:
@@ -290,7 +294,7 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     loaded = load(scenario, changes, keep_sweep=False)
     result = minimal_makespan(loaded)
     if as_json:
-        print_json(result.to_dict())
+        print_json({**result.to_dict(), "marks": list(loaded.marks())})
         return
     from kdsim.cli import tables
 
@@ -302,6 +306,8 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
         f"{result.path[-1, 0]:g} data units and {result.path[-1, 1]:g} compute units"
     )
     out.print(tables.schedule_table(result))
+    for mark in loaded.marks():
+        out.print(mark)
     if not result.exact:
         out.print("A lower bound: release or reallocation_cost may keep any schedule above it.")
 

@@ -71,6 +71,8 @@ class Run:
         The proven optimum of the run's realised work, or a lower bound where `bound_kind` says so.
     bound_kind : str
         ``"optimum"`` or ``"lower bound"``.
+    marks : tuple of str
+        What must be said wherever these numbers stand, e.g. that a curve was extrapolated.
     counters : dict
         ``decisions`` (times the policy was asked), ``reallocations`` (changes of the core split),
         ``wait_s`` (computation waited for logits), ``stall_s`` (lost to reallocation).
@@ -91,6 +93,7 @@ class Run:
     forward_ends: Sequence[float] = field(repr=False)
     comm_ends: Sequence[float] = field(repr=False)
     plan: Plan = field(repr=False)
+    marks: tuple[str, ...] = ()
 
     @property
     def gap(self) -> float:
@@ -127,6 +130,8 @@ class Run:
         frame["comm"] += 1
         frame["comp"] += 1
         frame.insert(3, "comp_cores", self.plan.c_total - frame["comm_cores"])
+        if self.marks:
+            frame["marks"] = "; ".join(self.marks)
         return frame
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
@@ -146,6 +151,7 @@ class Run:
             "minimal_makespan": self.minimal_makespan,
             "bound_kind": self.bound_kind,
             "gap": self.gap,
+            "marks": list(self.marks),
             "segments": [asdict(s) for s in self.segments],
             "counters": self.counters,
         }
