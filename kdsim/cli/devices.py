@@ -97,6 +97,7 @@ def _facts(entry: dict[str, Any]) -> list[str]:
     facts = entry["provenance"]
     source = facts["source"]
     lines = [
+        f"device         {facts['device']}",
         f"unit           {facts['units']['compute']}",
         f"networks       {len(facts['networks'])}: {', '.join(facts['networks'])}",
         f"source         {source['repository']}, {source['path']}, commit {source['commit'][:10]}, "

@@ -267,7 +267,7 @@ def devices_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     )
     table.add_column("name", no_wrap=True)
     for header in ("cores measured", "form", "networks", "rate", "speed-up", "communication"):
-        table.add_column(header, justify="right", no_wrap=header != "cores measured")
+        table.add_column(header, justify="right", no_wrap=header != "communication")
     for row in rows:
         first, last = row["rate"][0], row["rate"][-1]
         several = len(row["rate"]) > 1
@@ -288,7 +288,7 @@ def device_table(name: str, entry: Mapping[str, Any]) -> Table:
     facts = entry["provenance"]
     points = facts["points"]
     table = Table(
-        title=f"{name}: {facts['device']}",
+        title=name,
         title_justify="left",
         caption="Passes per second. Measured: mean over networks; form: the curve that scenarios "
         f"use ({facts['model']}), 95 % CI over networks.",

@@ -345,9 +345,9 @@ def _from_library(value: Mapping[str, Any]) -> Mapping[str, Any]:
         brought["proxies"] = sides
     elif "communication" not in brought:
         reason = (
-            f"the library has no communication curve of {name}, not even a stand-in: give "
-            "device.communication, e.g. {b1: 50.0, b2: 0.0, b3: 1.0}, data units a second gained "
-            "by each core"
+            f"the library has no communication curve of {name}, not even a stand-in: the scenario "
+            "has to give device.communication, e.g. {b1: 50.0, b2: 0.0, b3: 1.0}, data units a "
+            "second gained by each core"
         )
         raise PydanticCustomError("library", "{reason}", {"reason": reason, "field": "library"})
     return {"cores": entry["reference_cores"], **brought, **value}

@@ -169,7 +169,11 @@ def faults_of(error: ValidationError, document: Document, root: type[BaseModel])
             reason = _REASONS[kind].format(**numbers)
         else:
             reason = item["msg"]
-        if kind != "missing" and "(got" not in reason and kind not in ("policy", "work", "design"):
+        if (
+            kind != "missing"
+            and "(got" not in reason
+            and kind not in ("policy", "work", "design", "library")
+        ):
             reason = f"{reason} (got {shorten(got)})"
         faults.append(document.fault(location, reason))
     return faults
