@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kdsim.cli.runs import check_outputs, json_option, output_option, print_json, save_figure
+from kdsim.cli.options import check_outputs, json_option, output_option, print_json, save_figure
 from kdsim.scenario.library import library_device, library_names
 
 
