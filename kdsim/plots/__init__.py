@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from kdsim.plots.comparison_figure import comparison
 from kdsim.plots.curve_figure import CurvePoint, curves
+from kdsim.plots.device_figure import library_device
 from kdsim.plots.gaps import gap_heatmap, regret_distribution
 from kdsim.plots.learning_figure import learning
 from kdsim.plots.lines import sweep_lines
@@ -30,6 +31,7 @@ __all__ = [
     "gap_heatmap",
     "gap_maps",
     "learning",
+    "library_device",
     "marginal",
     "policy_style",
     "regret_distribution",

@@ -35,7 +35,6 @@ from kdsim.plots.style import (
     WARNING,
     PolicyStyle,
     add_legend,
-    add_note,
     new_panels,
     policy_style,
     title,
@@ -113,8 +112,7 @@ def comparison(
             at.set_ylim(bottom=min(0.0, at.get_ylim()[0]))
     _name(axes, panels, cmp.scenario, own=ax is None)
     handles = _handles(cmp, names, value, form, bands=form == "lines" and groups > MANY)
-    add_legend(axes, handles, own=ax is None)
-    add_note(axes, " ".join(filter(None, [cmp.incomplete and f"{cmp.incomplete}.", note])))
+    add_legend(axes, handles, own=ax is None, marks=[*cmp.marks, *note])
     return axes[0] if len(axes) == 1 else axes
 
 

@@ -12,7 +12,7 @@ from kdsim.errors import PlotError
 from kdsim.plots.gaps import gap_heatmap
 from kdsim.plots.labels import field_label, is_log, point_label, setting
 from kdsim.plots.panels import MAX_PANELS, default_axis, varying_fields
-from kdsim.plots.style import INK, MUTED, PAPER, add_note, new_panels, title
+from kdsim.plots.style import INK, MUTED, PAPER, add_marks, new_panels, title
 
 if TYPE_CHECKING:
     from kdsim.results.comparison import Comparison, Sample
@@ -58,7 +58,7 @@ def gap_maps(cmp: Comparison, x: str | None = None, y: str | None = None) -> lis
 
 def _by_policy(cmp: Comparison, x: str, top: float) -> Axes:
     """Draw policies against the only field that varies."""
-    frame = cmp.frame.assign(row=cmp.frame["policy"], policy="gap")
+    frame = cmp.frame.drop(columns="marks").assign(row=cmp.frame["policy"], policy="gap")
     if not x:
         x, frame = "point", frame.assign(point="the only point")
     ax = gap_heatmap(frame, x, "row", "gap", top=top)
@@ -66,7 +66,7 @@ def _by_policy(cmp: Comparison, x: str, top: float) -> Axes:
     if x == "point":
         ax.set_xlabel("")
     title(ax, f"{cmp.scenario.name}: mean gap to the proven bound", setting(cmp.scenario, [x]))
-    add_note([ax], cmp.incomplete and f"{cmp.incomplete}.")
+    add_marks([ax], cmp.marks)
     return ax
 
 
@@ -84,16 +84,15 @@ def _by_fields(cmp: Comparison, x: str, y: str, top: float) -> list[Axes]:
         if scattered:
             _scatter(ax, [cmp.samples[k] for k in rows], x, y, top, cmp)
         else:
-            gap_heatmap(cmp.frame.iloc[rows], x, y, first.policy, ax, top=top)
+            part = cmp.frame.iloc[rows].drop(columns="marks")  # said once, below the figure
+            gap_heatmap(part, x, y, first.policy, ax, top=top)
         held = [] if scattered else [point_label(name, first.point[name]) for name in rest]
         title(ax, ", ".join([first.policy, *held]), setting(cmp.scenario, first.point))
     figure: Any = axes[0].figure
     look: dict[str, Any] = {"color": INK, "fontweight": "bold", "parse_math": False}
     figure.suptitle(f"{cmp.scenario.name}: mean gap to the proven bound", **look)
-    left_out = len(groups) - len(shown)
     more = f"The first {MAX_PANELS} of {len(groups):,} panels; choose with -p and --at."
-    parts = [cmp.incomplete and f"{cmp.incomplete}.", more if left_out else ""]
-    add_note(axes, " ".join(filter(None, parts)))
+    add_marks(axes, [*cmp.marks, *([more] if len(groups) > len(shown) else [])])
     return axes
 
 

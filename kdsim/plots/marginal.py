@@ -16,7 +16,6 @@ from kdsim.plots.style import (
     INK,
     MUTED,
     add_legend,
-    add_note,
     new_panels,
     policy_style,
     title,
@@ -131,9 +130,7 @@ def marginal(
     handles: list[Any] = [policy_handle(n, policy_style(n, names), line=True) for n in names]
     if any(sample.varies for sample in cmp.samples):
         handles.append(interval_handle())
-    add_legend(axes, handles, own=ax is None)
-    parts = [cmp.incomplete and f"{cmp.incomplete}.", note]
-    add_note(axes, " ".join(filter(None, parts)))
+    add_legend(axes, handles, own=ax is None, marks=[*cmp.marks, *note])
     return axes[0] if len(axes) == 1 else axes
 
 

@@ -109,14 +109,14 @@ def panels_of(cmp: Comparison, x: str | None = None) -> list[Panel]:
     ]
 
 
-def fitting(panels: Sequence[Panel]) -> tuple[Sequence[Panel], str]:
+def fitting(panels: Sequence[Panel]) -> tuple[Sequence[Panel], list[str]]:
     """Return as many panels as one figure holds, and what has to be said about the others."""
     if len(panels) <= MAX_PANELS:
-        return panels, ""
-    return panels[:MAX_PANELS], (
+        return panels, []
+    return panels[:MAX_PANELS], [
         f"The first {MAX_PANELS} of {len(panels):,} panels; the others can be chosen "
         "(kdsim plot --at FIELD=VALUE)."
-    )
+    ]
 
 
 def _monotone(points: Sequence[Mapping[str, Any]]) -> bool:

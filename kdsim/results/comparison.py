@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,6 +38,8 @@ class Sample:
         ``"optimum"`` or ``"lower bound"``.
     varies : bool
         Whether replications differ: the policy draws at random, or the work is noisy.
+    marks : tuple of str
+        What must be said wherever these numbers stand, e.g. that a curve was extrapolated.
     """
 
     point: dict[str, Any]
@@ -46,6 +48,7 @@ class Sample:
     bounds: FloatArray
     bound_kind: str
     varies: bool
+    marks: tuple[str, ...] = ()
 
     @property
     def gaps(self) -> FloatArray:
@@ -75,13 +78,24 @@ class Sample:
             "gap_max": float(gaps.max()),
             "bound": float(self.bounds.mean()),
             "bound_kind": self.bound_kind,
+            "marks": joined(self.marks),
         }
+
+
+def joined(marks: Iterable[str]) -> str:
+    """Write marks in one cell of a table; each once."""
+    return "; ".join(dict.fromkeys(marks))
+
+
+def marks_of(samples: Iterable[Sample]) -> tuple[str, ...]:
+    """Return the marks of several samples, each once, in the order met."""
+    return tuple(dict.fromkeys(mark for sample in samples for mark in sample.marks))
 
 
 #: Columns of a comparison after the swept fields: seconds, but for n, gaps and names.
 SUMMARY_COLUMNS = (
     "policy", "mean", "ci_low", "ci_high", "ci_method", "sd", "min", "max", "n",
-    "gap_mean", "gap_ci_low", "gap_ci_high", "gap_max", "bound", "bound_kind",
+    "gap_mean", "gap_ci_low", "gap_ci_high", "gap_max", "bound", "bound_kind", "marks",
 )  # fmt: skip
 
 
@@ -141,6 +155,12 @@ class Comparison:
         words = "".join(f", {n:,} {what}" for what, n in counts.items() if n)
         runs = len(self.samples) + len(self.missing)
         return f"{len(self.samples):,} of {runs:,} runs done{words}"
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What must be said wherever numbers of this comparison stand; each once."""
+        state = (f"Incomplete: {self.incomplete}.",) if self.missing else ()
+        return (*state, *marks_of(self.samples))
 
     @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -207,6 +227,7 @@ class Comparison:
                     "ci_method": interval.method,
                     "n": interval.n,
                     "needed": replications_needed(interval),
+                    "marks": joined([*sample.marks, *other.marks]),
                 }
             )
         return rows
@@ -223,6 +244,7 @@ class Comparison:
             "scenario": self.scenario.name,
             "seed": self.scenario.seed,
             "level": 0.95,
+            "marks": list(self.marks),
             "rows": self.rows,
         }
 

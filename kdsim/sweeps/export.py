@@ -16,14 +16,14 @@ import numpy as np
 
 from kdsim.errors import StoreError
 from kdsim.output_file import check_output, suffix_of, whole_file, write_output
-from kdsim.results.comparison import SUMMARY_COLUMNS, Sample
+from kdsim.results.comparison import SUMMARY_COLUMNS, Sample, joined
 from kdsim.sweeps.store import Failure, Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: Columns of the expanded table after the swept fields.
-EXPANDED_COLUMNS = ("policy", "replication", "makespan", "bound", "gap")
+EXPANDED_COLUMNS = ("policy", "replication", "makespan", "bound", "gap", "marks")
 
 
 def columns(store: Store, *, expand: bool = False) -> list[str]:
@@ -87,6 +87,7 @@ def _expanded(sample: Sample) -> dict[str, Any]:
         "makespan": sample.makespans,
         "bound": np.broadcast_to(sample.bounds, (n,)),
         "gap": sample.gaps,
+        "marks": [joined(sample.marks)] * n,
     }
 
 

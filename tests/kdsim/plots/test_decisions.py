@@ -216,7 +216,9 @@ def test_runs_without_a_result_are_marked_and_counted(scenario):
         (legend,) = ax.figure.legends
         words = [text.get_text() for text in legend.get_texts()]
         assert {"mine:Crash", "failed", "pending"} <= set(words)
-        assert ax.figure._supxlabel.get_text() == "2 of 5 runs done, 1 pending, 2 failed."
+        assert (
+            ax.figure._supxlabel.get_text() == "Incomplete: 2 of 5 runs done, 1 pending, 2 failed."
+        )
     for axes in (plots.gap_maps(partial), [plots.marginal(partial)]):
         assert "2 of 5 runs done" in axes[0].figure._supxlabel.get_text()
     whole = plots.comparison(Comparison(scenario, samples))
