@@ -49,7 +49,6 @@ $(VENV)/.dev: $(BIN)/python setup.cfg constraints.txt
 	$(PIP) -e ".[dev]"
 	touch $@ $(VENV)/.core
 
-# Also after a change in kdsim/model/rules.py or kdsim/model/optimum.py: numba's cache does not see it.
 clean:
 	rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +

@@ -1,8 +1,7 @@
 """The compiled loops of the batch engine; importing this module imports numba.
 
 One loop plays what the SimPy processes of ``engine`` do, operation by operation; the decisions
-are the very functions of ``rules``, compiled. numba does not see that a cached loop depends on
-functions in other files: after a change in ``rules`` or ``optimum`` run ``make clean``.
+are the very functions of ``rules``, compiled.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from kdsim.engines.core_pool import DONE
 from kdsim.model import rules
@@ -30,7 +28,7 @@ uniform_draw = compiled(uniform)
 taut_string_bends = compiled(string_bends)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _one_run(
     kind, fixed, key,
     comm, forward, backward, plan_comm, plan_forward, plan_backward,
@@ -134,7 +132,7 @@ def _one_run(
             c, hold, then = then, math.inf, -1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def many_runs(
     kind, fixed, keys, comm, forward, backward, plan_comm, plan_forward, plan_backward,
     comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
@@ -152,7 +150,7 @@ def many_runs(
         )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def many_lengths(V, upper, lower, start, total, facets, out):
     """Measure the taut string of each replication."""
     n = V.shape[1]

@@ -3,31 +3,64 @@
 The rules of the model are written in Python that numba accepts. The SimPy engine calls them as
 they are; whoever needs speed gets the compiled form here. numba is imported, and anything
 compiled, only at the first call: about half a second when the machine code is cached on disk,
-several seconds otherwise, and then the user is told why.
+several seconds otherwise, and then the log says why.
+
+numba's own cache looks at the file of the function alone, not at what it calls in other files. A
+compiled function therefore carries the digest of all compiled sources in its name: after a change
+in any of them, nothing stale is found.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import FunctionType
 from typing import Any
+
+#: The packages whose functions are compiled, beside each other.
+_COMPILED_PACKAGES = ("model", "engines")
 
 
 @functools.cache
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def sources_digest() -> str:
+    """Return a digest of every source file whose functions may be compiled together."""
+    digest = hashlib.sha256()
+    root = Path(__file__).resolve().parents[1]
+    for package in _COMPILED_PACKAGES:
+        for path in sorted((root / package).glob("*.py")):
+            digest.update(path.name.encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def compiled(function: FunctionType) -> Callable[..., Any]:
     """Return the numba-compiled form of `function`, its machine code cached on disk."""
     import numba
 
-    made: Callable[..., Any] = numba.njit(cache=True, nogil=True)(function)
+    named = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    named.__module__ = function.__module__
+    named.__doc__ = function.__doc__
+    # numba names the file of the cached code after this.
+    named.__qualname__ = f"{function.__qualname__}_{sources_digest()}"
+    made: Callable[..., Any] = numba.njit(cache=True, nogil=True)(named)
     return made
 
 
 @contextmanager
 def announced(what: str, *, after_s: float = 1.0) -> Iterator[None]:
-    """Tell the user on the log what is being waited for, if it takes longer than `after_s`."""
+    """Log what is being waited for, if it takes longer than `after_s` seconds."""
     timer = threading.Timer(after_s, logging.getLogger("kdsim").warning, [f"kdsim: {what} ..."])
     timer.daemon = True
     timer.start()

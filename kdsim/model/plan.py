@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass, replace
 
 from kdsim.model.curves import FloatArray, RateRegion, rate_region, unit_times
+from kdsim.model.link import Link
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,8 @@ class Plan:
         Logit batches the device can hold; 0 means no limit.
     release, reallocation_cost : float
         Seconds; see `Extensions`.
+    link : Link, optional
+        How the data reach the device; None if they are all there from the beginning.
     """
 
     comm: FloatArray
@@ -32,6 +35,7 @@ class Plan:
     prefetch: int = 0
     release: float = 0.0
     reallocation_cost: float = 0.0
+    link: Link | None = None
 
     @property
     def cycles(self) -> int:
@@ -70,5 +74,5 @@ class Plan:
         """Return the same device under other work, e.g. the realised work of one replication."""
         return Plan(
             comm, forward, backward, self.comm_rates, self.comp_rates,
-            self.prefetch, self.release, self.reallocation_cost,
+            self.prefetch, self.release, self.reallocation_cost, self.link,
         )  # fmt: skip
