@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kdsim.cli.runs import json_option, print_json
+from kdsim.cli.options import check_allowed, json_option, policies_option, print_json
 from kdsim.errors import KdsimError, SweepError
 from kdsim.sweeps.records import StudyState
 
@@ -118,14 +118,12 @@ def export(
         raise click.UsageError("--against and --expand exclude each other")
     with Store.open(store) as ledger:
         state = ledger.state()
-        if against:
-            rows: Any = ledger.comparison().differences(against)
-        elif as_json:
-            rows = list(ledger.rows(expand=expand))
+        differences = ledger.comparison().differences(against) if against else []
         if as_json:
+            rows = iter(differences) if against else ledger.rows(expand=expand)
             print_json({"scenario": ledger.scenario().name, **_counts(state), "rows": rows})
         elif against:
-            write_rows(rows, output)
+            write_rows(differences, output)
         elif output is None:
             ledger.write_csv(sys.stdout, expand=expand)
         else:
@@ -142,8 +140,11 @@ def _counts(state: StudyState) -> dict[str, Any]:
 @click.command()
 @store_argument
 @click.argument("run_id")
+@policies_option("Policy of your own that may be run")
 @json_option
-def rerun(store: Path, run_id: str, as_json: bool) -> None:
+def rerun(
+    store: Path, run_id: str, policies: tuple[str, ...], allow_policies: bool, as_json: bool
+) -> None:
     r"""Repeat the run RUN_ID of STORE and compare it bit for bit with what is stored.
 
     RUN_ID is in the last column of the exported table; its beginning is enough.
@@ -155,6 +156,7 @@ def rerun(store: Path, run_id: str, as_json: bool) -> None:
     from kdsim.sweeps.store import Store
 
     with Store.open(store) as ledger:
+        check_allowed([ledger.policy_of(run_id)], policies, str(store), allow=allow_policies)
         result = ledger.rerun(run_id)
     n = result.makespans.size
     if as_json:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from kdsim.errors import StoreError
-from kdsim.output_file import whole_file, write_output
+from kdsim.output_file import check_output, suffix_of, whole_file, write_output
 from kdsim.results.comparison import SUMMARY_COLUMNS, Sample
 from kdsim.sweeps.records import MissingRun
 
@@ -33,7 +33,6 @@ Block = tuple[str, int, Sample | MissingRun]
 EXPANDED_COLUMNS = ("policy", "replication", "makespan", "bound", "gap", "status")
 #: Rows that are in memory at a time.
 BLOCK_ROWS = 2**16
-_ENDINGS = (".csv", ".parquet")
 _TEXT_COLUMNS = ("policy", "ci_method", "bound_kind", "status", "error", "run_id")
 _WHOLE_COLUMNS = ("n", "replication")
 
@@ -151,13 +150,10 @@ def write_table(
     StoreError
         If the ending is another, pyarrow is missing or the file cannot be written.
     """
-    path = Path(path)
-    if path.suffix not in _ENDINGS:
-        raise StoreError(f"{path}: a table ends in {' or '.join(_ENDINGS)} (got {path.suffix!r})")
-    if path.suffix == ".parquet":
-        check_parquet()
+    check_output(path, "table", failure=StoreError)
+    suffix = suffix_of(path, "table")
     with whole_file(path, failure=StoreError) as scratch:
-        if path.suffix == ".csv":
+        if suffix == ".csv":
             with scratch.open("w", newline="", encoding="utf-8") as file:
                 write_csv(file, swept, blocks, expand=expand)
         else:
@@ -192,7 +188,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: Path | None) -> None:
     if path is None:
         sys.stdout.write(text.getvalue())
         return
-    if path.suffix != ".csv":
+    if path.suffix.lower() != ".csv":
         raise StoreError(f"{path}: differences are written as .csv (got {path.suffix!r})")
     write_output(path, text.getvalue().encode(), failure=StoreError)
 
@@ -201,16 +197,6 @@ def _text(value: Any) -> Any:
     if value is None or (isinstance(value, float) and value != value):
         return ""
     return float(value) if isinstance(value, np.floating) else value
-
-
-def check_parquet() -> None:
-    """Raise StoreError where parquet tables cannot be written."""
-    try:
-        importlib.import_module("pyarrow")
-    except ImportError:
-        raise StoreError(
-            "a .parquet table needs pyarrow: pip install 'kdsim[parquet]', or write a .csv"
-        ) from None
 
 
 def _write_parquet(

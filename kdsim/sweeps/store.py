@@ -191,7 +191,7 @@ class Store:
     def export(self, path: str | Path, *, expand: bool = False) -> None:
         """Write the table to a .csv or .parquet file; see `kdsim.sweeps.export.write_table`."""
         types: dict[str, set[type]] = {name: set() for name in self._swept()}
-        if Path(path).suffix == ".parquet":
+        if Path(path).suffix.lower() == ".parquet":
             for _, _, item in self._blocks(expand=True):
                 for name, value in item.point.items():
                     types.setdefault(name, set()).add(type(value))
@@ -202,6 +202,10 @@ class Store:
 
     def _blocks(self, *, expand: bool) -> Iterator[tables.Block]:
         return reading.read_runs(self._file, whole=not expand)
+
+    def policy_of(self, run_id: str) -> str:
+        """Return the policy of the run whose id begins with `run_id`; see `rerun`."""
+        return reading.read_run(self._file, run_id)[3].policy
 
     def rerun(self, run_id: str) -> Rerun:
         """Repeat a run and compare it, bit for bit, with what is stored.
