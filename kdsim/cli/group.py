@@ -34,6 +34,7 @@ _COMMANDS = {
     "export": ("kdsim.cli.store:export", "Export a store as CSV or Parquet."),
     "rerun": ("kdsim.cli.store:rerun", "Reproduce one row of a store bit for bit."),
     "learning": ("kdsim.cli.learning:learning", "Accuracy against simulated time on a device."),
+    "devices": ("kdsim.cli.devices:devices", "The device library: real devices to simulate."),
     "calibrate": (
         "calibration.commands.calibrate:command",
         "Measure this device, fit its curves, validate them.",

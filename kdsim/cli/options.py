@@ -16,7 +16,7 @@ from kdsim.output_file import check_output
 from kdsim.policies.names import POLICY_NAMES
 from kdsim.policies.resolve import is_built_in, policy_file
 from kdsim.scenario.load import bundled_scenarios, load_scenario
-from kdsim.scenario.study import Scenario, sweepable_fields, with_fields
+from kdsim.scenario.study import SWITCHES, TEXT_FIELDS, Scenario, sweepable_fields, with_fields
 
 _Function = Callable[..., Any]
 
@@ -85,7 +85,7 @@ def complete_fields(
         scenario = load_scenario(context.params.get("scenario") or "paper-1to1")
     except KdsimError:
         return []  # its faults are reported when the command runs
-    known = [f"{name}=" for name in sweepable_fields(scenario)]
+    known = [f"{name}=" for name in (*sweepable_fields(scenario), *SWITCHES)]
     return [CompletionItem(name) for name in known if name.startswith(incomplete)]
 
 
@@ -199,6 +199,8 @@ def load(source: str, changes: tuple[str, ...], *, keep_sweep: bool) -> Scenario
     if not keep_sweep:
         return changed
     gone = set(parsed)
+    if "device.library" in gone:  # another device: what was swept of the old one says nothing of it
+        gone |= {name for name in scenario.sweep if name.startswith("device.")}
     amounts = {"workload.comm", "workload.forward", "workload.backward"}
     if "workload.ratio" in gone:
         gone |= amounts
@@ -213,8 +215,10 @@ def _parse_change(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ScenarioError(f"--set takes FIELD=VALUE, e.g. device.cores=6 (got {text!r})")
-    if ":" in value:
+    if ":" in value or name in TEXT_FIELDS:
         return name, value
+    if value.lower() in ("true", "false"):
+        return name, value.lower() == "true"
     if value.lower() in ("null", "none", ""):
         return name, None
     try:

@@ -200,7 +200,7 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     loaded = load(scenario, changes, keep_sweep=False)
     result = minimal_makespan(loaded)
     if as_json:
-        print_json(result.to_dict())
+        print_json({**result.to_dict(), "marks": list(loaded.marks())})
         return
     from kdsim.cli import tables
 
@@ -212,6 +212,8 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
         f"{result.path[-1, 0]:g} data units and {result.path[-1, 1]:g} compute units"
     )
     out.print(tables.schedule_table(result))
+    for mark in loaded.marks():
+        out.print(mark)
     if not result.exact:
         out.print("A lower bound: release or reallocation_cost may keep any schedule above it.")
 

@@ -165,6 +165,7 @@ def simulate(
         forward_ends=tasks.forward_ends,
         comm_ends=tasks.comm_ends,
         plan=plan,
+        marks=scenario.marks(),
     )
 
 

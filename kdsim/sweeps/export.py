@@ -20,7 +20,7 @@ import numpy as np
 
 from kdsim.errors import StoreError
 from kdsim.output_file import check_output, suffix_of, whole_file, write_output
-from kdsim.results.comparison import SUMMARY_COLUMNS, Sample
+from kdsim.results.comparison import SUMMARY_COLUMNS, Sample, joined
 from kdsim.sweeps.records import MissingRun
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 Block = tuple[str, int, Sample | MissingRun]
 
 #: Columns of the expanded table after the swept fields.
-EXPANDED_COLUMNS = ("policy", "replication", "makespan", "bound", "gap", "status")
+EXPANDED_COLUMNS = ("policy", "replication", "makespan", "bound", "gap", "marks", "status")
 #: Rows that are in memory at a time.
 BLOCK_ROWS = 2**16
-_TEXT_COLUMNS = ("policy", "ci_method", "bound_kind", "status", "error", "run_id")
+_TEXT_COLUMNS = ("policy", "ci_method", "bound_kind", "marks", "status", "error", "run_id")
 _WHOLE_COLUMNS = ("n", "replication")
 
 
@@ -117,6 +117,7 @@ def _expanded(sample: Sample, start: int) -> dict[str, Any]:
         "makespan": sample.makespans,
         "bound": np.broadcast_to(sample.bounds, (n,)),
         "gap": sample.gaps,
+        "marks": [joined(sample.marks)] * n,
         "status": ["done"] * n,
     }
 

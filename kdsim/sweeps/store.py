@@ -9,10 +9,12 @@ there are is decided in ``runs``; tables are made in ``export``.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -155,7 +157,7 @@ class Store:
         StoreError
             If a run is not what was written.
         """
-        for run_id, _, item in reading.read_runs(self._file, whole=True):
+        for run_id, _, item in self._blocks(expand=False):
             yield run_id, item
 
     def samples(self) -> list[Sample]:
@@ -201,7 +203,18 @@ class Store:
         return list(self.scenario().sweep) if self.manifest else []
 
     def _blocks(self, *, expand: bool) -> Iterator[tables.Block]:
-        return reading.read_runs(self._file, whole=not expand)
+        """Yield the runs, long ones in parts if each replication is a row, with their marks."""
+        scenario = self.scenario() if self.manifest else None
+        known: dict[str, tuple[str, ...]] = {}
+        for run_id, start, item in reading.read_runs(self._file, whole=not expand):
+            if isinstance(item, Sample) and scenario is not None:
+                # They follow from the device, which many points share.
+                device = {k: v for k, v in item.point.items() if k.startswith("device.")}
+                key = json.dumps(device)
+                if key not in known:
+                    known[key] = with_fields(scenario, device).marks()
+                item = replace(item, marks=known[key])
+            yield run_id, start, item
 
     def policy_of(self, run_id: str) -> str:
         """Return the policy of the run whose id begins with `run_id`; see `rerun`."""

@@ -205,7 +205,10 @@ def test_a_sweep_that_could_not_write_its_parquet_table_does_not_begin(tmp_path,
 
 def test_a_table_of_another_kind_is_refused(tmp_path):
     sweep(small(), tmp_path / "s.sqlite")
-    with Store.open(tmp_path / "s.sqlite") as store, pytest.raises(StoreError, match=r"\.csv, \.parquet"):
+    with (
+        Store.open(tmp_path / "s.sqlite") as store,
+        pytest.raises(StoreError, match=r"\.csv, \.parquet"),
+    ):
         store.export(tmp_path / "t.xlsx")
 
 
