@@ -131,7 +131,7 @@ def _own_core_model(name: str, side: str, total: int) -> SideModel:
 
     def parameters(v: FloatArray) -> dict[str, float]:
         return {
-            key: _into_range(x, low, high)
+            key: _into_range(float(x), low, high)
             for key, x, low, high in zip(spec.parameters, v, spec.lower, spec.upper, strict=True)
         }
 

@@ -58,7 +58,12 @@ from calibration.workloads.training.loops import (
     set_rate,
     train_epoch,
 )
-from calibration.workloads.training.networks import ConvNet, build_network, layer_count
+from calibration.workloads.training.networks import (
+    ConvNet,
+    build_network,
+    layer_count,
+    to_channels_last,
+)
 
 __all__ = [
     "METHODS",
@@ -158,7 +163,8 @@ class _Student:
             name, teacher.input_shape, teacher.classes, seed=derive_seed(seed, "student")
         )
         # Channels last: a quarter faster for these convolutions on a CPU.
-        self.network = network.to(memory_format=torch.channels_last)
+        to_channels_last(network)
+        self.network = network
         self.run = StudentRun(self.network)
         self.teacher = teacher
         self.config = config

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from calibration.workloads.data.augmentation import augment
 from calibration.workloads.training.checkpoints import load_checkpoint, restore, save_checkpoint
+from calibration.workloads.training.networks import to_channels_last
 from kdsim.errors import WorkloadError
 
 #: Images in one forward pass without gradients: large enough to keep a core busy, 100 MB at most.
@@ -354,8 +355,7 @@ def fit(
     """
     if not len(images):
         raise WorkloadError("a network cannot be trained on no images; give it at least one")
-    # Channels last: a quarter faster for these convolutions on a CPU.
-    network.to(memory_format=torch.channels_last)
+    to_channels_last(network)
     images = images.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=config.learning_rate, momentum=config.momentum
