@@ -32,7 +32,7 @@ from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean, shorten, whole_number
 from kdsim.model.plan import Plan
 from kdsim.policies.names import POLICY_NAMES, STATIC, is_policy_name
-from kdsim.scenario.device import Count, Device, Noun, Number, plain_number
+from kdsim.scenario.device import UNCOUNTED, Count, Device, Noun, Number, plain_number
 from kdsim.scenario.extensions import Extensions
 from kdsim.scenario.faults import Document, FaultyFileError, faults_of
 from kdsim.scenario.workload import Workload
@@ -177,6 +177,10 @@ class Scenario(Noun):
             reallocation_cost=self.extensions.reallocation_cost,
         )
 
+    def marks(self) -> tuple[str, ...]:
+        """Return what every result of this scenario must say of its device; see `Device.marks`."""
+        return self.device.marks()
+
     def plan(self) -> Plan:
         """Return the numbers that engines and policies read."""
         return self._plan
@@ -186,8 +190,10 @@ class Scenario(Noun):
         facts = self.model_dump(
             mode="json",
             include={"device", "workload", "extensions", "seed"},
-            exclude={"device": {"curves"}, "workload": {"profile", "profile_rate"}},
+            exclude={"device": UNCOUNTED, "workload": {"profile", "profile_rate"}},
         )
+        if facts["device"]["measured_cores"] is None:  # as before there were ranges
+            del facts["device"]["measured_cores"]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -233,13 +239,16 @@ def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
     ScenarioError
         If a path names no field (with "did you mean") or a value is not legal there.
     """
+    if "device.library" in changes:
+        scenario = _on_library_device(scenario, changes)
+        changes = {k: v for k, v in changes.items() if k != "device.library"}
     if not changes:
         return scenario
     # Parts that stay go in as they are: validating a workload of many cycles anew takes long.
     data = {name: getattr(scenario, name) for name in Scenario.model_fields}
     for name in ("sweep", "design"):
         del data[name]
-    known = sweepable_fields(scenario)
+    known = [*sweepable_fields(scenario), *SWITCHES]
     for path, value in changes.items():
         if path not in known:
             hint = did_you_mean(path, known) or f"; known: {', '.join(known)}"
@@ -257,6 +266,26 @@ def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
             target = target[parent]
         target[leaf] = _as_count(value) if path in COUNT_FIELDS else plain_number(value)
     return scenario_from_data(data)
+
+
+#: Fields whose values are text.
+TEXT_FIELDS = frozenset({"device.library"})
+#: Fields beside the numeric ones that a change may set.
+SWITCHES = (*TEXT_FIELDS, "device.extrapolate")
+
+
+def _on_library_device(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
+    """Put a device of the library in the place of the scenario's, with all its cores.
+
+    Of the scenario's own device only the permission to extrapolate stays.
+    """
+    device = {
+        "library": changes["device.library"],
+        "extrapolate": changes.get("device.extrapolate", scenario.device.extrapolate),
+    }
+    data = {name: getattr(scenario, name) for name in Scenario.model_fields}
+    del data["sweep"], data["design"]
+    return scenario_from_data({**data, "device": device})
 
 
 def with_run_counts(scenario: Scenario, seed: Any, replications: Any) -> Scenario:
@@ -335,12 +364,17 @@ def scenario_from_data(data: Any, document: Document | None = None) -> Scenario:
         faults += [
             places.fault(place, reason, at_key=len(place) == 1)
             for place, reason in more
-            # Of a part that is not legal itself, its sweep says nothing that can be relied on.
-            if len(place) == 1 or str(place[1]).partition(".")[0] not in broken
+            # A stand-in has the fields and limits of what it stands for, except a curve's, which
+            # follow from its model.
+            if len(place) == 1 or "device" not in broken or not _is_of_a_curve(place[1])
         ]
     if faults or scenario is None:
         raise FaultyFileError(faults)
     return scenario
+
+
+def _is_of_a_curve(path: str | int) -> bool:
+    return str(path).startswith(("device.compute.", "device.communication."))
 
 
 #: Legal parts that stand in for faulty ones, so that a file's sweep is checked all the same.
@@ -392,7 +426,7 @@ def _sweep_faults(
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Find what is wrong with a sweep; of a faulty design nothing follows for it."""
     sampled = scenario.design.samples is not None
-    known = sweepable_fields(scenario)
+    known = [*sweepable_fields(scenario), *TEXT_FIELDS]
     for path, swept in scenario.sweep.items():
         place: tuple[str | int, ...] = ("sweep", path)
         if path not in known:

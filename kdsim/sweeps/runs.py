@@ -24,6 +24,7 @@ from kdsim.engines.batch import bound_kind, varies
 from kdsim.errors import KdsimError, ScenarioError, StoreError, UnknownPolicyError
 from kdsim.messages import shorten
 from kdsim.policies.resolve import make_policy
+from kdsim.scenario.device import UNCOUNTED
 from kdsim.scenario.load import find_scenario
 from kdsim.scenario.points import Point, iterate
 from kdsim.scenario.study import Scenario, with_fields
@@ -346,7 +347,7 @@ def _flat(scenario: Scenario) -> dict[str, Any]:
     data = scenario.model_dump(
         mode="json",
         include={"device", "workload", "extensions", "seed"},
-        exclude={"device": {"curves"}, "workload": {"profile", "profile_rate"}},
+        exclude={"device": UNCOUNTED, "workload": {"profile", "profile_rate"}},
     )
     flat: dict[str, Any] = {}
 
