@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from calibration.bench.processes import Shared
 from calibration.link.frames import Knowledge, matrix_payload
-from calibration.link.knowledge import Source
+from calibration.link.server import Source
 from kdsim.errors import WorkloadError
 
 #: 128 images of 28 x 28 through 16 and 32 channels: about 20 ms on a server core, forward and
@@ -103,7 +103,7 @@ class BenchStudent:
         # Eq. 2 by hand: torch.optim costs a fresh process a second of imports.
         for parameter in self._net.parameters():
             if parameter.grad is not None:
-                parameter -= self._rate * parameter.grad
+                parameter.sub_(self._rate * parameter.grad)
                 parameter.grad = None
 
     def _soft_labels(self, cycle: int, position: int, count: int) -> torch.Tensor:

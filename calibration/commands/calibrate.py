@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from calibration.commands.teachers import (
+    access_options,
+    credentials,
+    remote_teacher,
+    serve_until_interrupted,
+)
+
 if TYPE_CHECKING:
     from calibration.bench.collect import Progress
 
@@ -52,14 +59,6 @@ def progress_bar(title: str) -> Iterator[Progress]:
         yield update
 
 
-def tls_files(ca: str | None, certificate: str | None = None, key: str | None = None) -> Any:
-    """Gather PEM files into a `Tls`, or None without any; a missing one is named."""
-    from calibration.link.knowledge import Tls, readable_file
-
-    files = [None if name is None else readable_file(name) for name in (certificate, key, ca)]
-    return Tls(*files) if any(files) else None
-
-
 @command.command()
 @click.option("-o", "--output", default="trace.csv", show_default=True, help="Trace to write.")
 @click.option("--quick/--full", default=True, help="About a minute, or every point in about four.")
@@ -69,7 +68,7 @@ def tls_files(ca: str | None, certificate: str | None = None, key: str | None = 
     help="Fractional shares of the cores stand in for this many.",
 )  # fmt: skip
 @click.option("--teacher", metavar="HOST:PORT", help="A teacher elsewhere (kdsim calibrate serve).")
-@click.option("--tls-ca", type=click.Path(), help="PEM file that the teacher's certificate is of.")
+@access_options
 @click.option("--rounds", type=click.IntRange(1), help="Trials of each point.")
 @click.option(
     "--guard", type=click.FloatRange(0, 1), default=0.12, show_default=True,
@@ -83,8 +82,8 @@ def tls_files(ca: str | None, certificate: str | None = None, key: str | None = 
 @click.option("--json", "as_json", is_flag=True, help="Print the summary for machines.")
 def collect(
     output: str, quick: bool, cores: int | None, virtual_cores: int | None, teacher: str | None,
-    tls_ca: str | None, rounds: int | None, guard: float, device: str | None, seed: int,
-    resume: bool, as_json: bool,
+    rounds: int | None, guard: float, device: str | None, seed: int, resume: bool, as_json: bool,
+    **access: str | None,
 ) -> None:  # fmt: skip
     r"""Measure training and receiving at every core split of this device.
 
@@ -99,8 +98,8 @@ def collect(
 
     from calibration.bench.collect import collect as run
     from calibration.bench.measure import full_settings, quick_settings
-    from calibration.link.knowledge import parse_address
 
+    remote = remote_teacher(teacher, **access)
     settings = (quick_settings if quick else full_settings)(
         cores=cores, virtual_cores=virtual_cores, device=device, seed=seed, guard=guard
     )
@@ -110,10 +109,7 @@ def collect(
         click.echo(f"{output} is replaced when the first trial has ended", err=True)
     try:
         with progress_bar("measuring") as progress:
-            trace = run(
-                output, settings, resume=resume, progress=progress, tls=tls_files(tls_ca),
-                teacher_address=parse_address(teacher) if teacher else None,
-            )  # fmt: skip
+            trace = run(output, settings, resume=resume, progress=progress, teacher=remote)
     except KeyboardInterrupt:
         click.echo(f"\nstopped; {output} keeps what was measured (go on with --resume)", err=True)
         raise click.exceptions.Exit(130) from None
@@ -172,7 +168,7 @@ def fit(
         write_curves(fitted, output)
     if plot:
         from calibration.fit.plots import fit_figure
-        from kdsim.plots.style import save
+        from kdsim.plots.saving import save
 
         save(fit_figure(fitted), plot, dpi=150)
     if as_json:
@@ -186,7 +182,7 @@ def fit(
 
 def _check_outputs(trace: str, figure: str | None, *others: str | None) -> None:
     """Refuse, before minutes of work, places that cannot be written or are the trace itself."""
-    from kdsim.cli.runs import check_outputs
+    from kdsim.cli.options import check_outputs
     from kdsim.errors import TraceError
 
     paths = [None if name is None else Path(name) for name in (figure, *others)]
@@ -213,7 +209,7 @@ def _print_fit(fitted: Any) -> None:
             times = [1e3 / r for r in (curve.rates[c], curve.high[c], curve.low[c])]
             seen = c in points.index
             table.add_row(
-                str(c), f"{times[0]:.4g}", f"{times[1]:.4g} .. {times[2]:.4g}",
+                str(c), f"{times[0]:.4g}", _interval(times[1], times[2]),
                 f"{1e3 * points.loc[c, 'median_s']:.4g} ({points.loc[c, 'condition']})"
                 if seen else "not measured",
                 str(points.loc[c, "trials"]) if seen else "",
@@ -230,6 +226,10 @@ def _print_fit(fitted: Any) -> None:
     console.print(models)
     for sentence in fitted.verdicts:
         console.print(f"- {sentence}", highlight=False)
+
+
+def _interval(low: float, high: float) -> str:
+    return "none" if low != low or high != high else f"{low:.4g} .. {high:.4g}"
 
 
 def _number(value: float, form: str) -> str:
@@ -300,11 +300,11 @@ def validate(
     for path, draw in ((plot, "validation_figure"), (timelines, "timeline_figure")):
         if path:
             from calibration.validation import plots as validation_plots
-            from kdsim.plots.style import save
+            from kdsim.plots.saving import save
 
             save(getattr(validation_plots, draw)(result), path, dpi=150)
     if as_json:
-        from kdsim.cli.runs import print_json
+        from kdsim.cli.options import print_json
 
         rows = json.loads(result.table.to_json(orient="records"))
         told = {"rows": rows, "summary": result.summary, "manifest": _manifest(fitted, settings)}
@@ -378,24 +378,21 @@ def _print_validation(result: Any) -> None:
 @command.command()
 @click.option("--bind", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=7070, show_default=True)
-@click.option("--tls-cert", type=click.Path(), help="PEM certificate, for TLS.")
-@click.option("--tls-key", type=click.Path(), help="PEM key, for TLS.")
-def serve(bind: str, port: int, tls_cert: str | None, tls_key: str | None) -> None:
+@access_options
+def serve(bind: str, port: int, **access: str | None) -> None:
     r"""Serve a teacher's logits, for `collect --teacher` on another device.
+
+    On an address that others reach, let edges identify themselves, by a shared token or by
+    certificates, and use TLS where the way between is not trusted.
 
     \b
     Example:
-        kdsim calibrate serve --bind 0.0.0.0 --port 7070
+        kdsim calibrate serve --bind 0.0.0.0 --port 7070 --token-file token
     """
     from calibration.bench.student import logit_bank
-    from calibration.link.knowledge import KnowledgeServer
+    from calibration.link.server import KnowledgeServer
 
-    tls = tls_files(None, tls_cert, tls_key)
+    tls, token = credentials(**access)
     source, greeting = logit_bank({})
-    with KnowledgeServer(source, greeting, host=bind, port=port, tls=tls) as server:
-        click.echo(f"serving on {server.address[0]}:{server.address[1]}; Ctrl-C ends", err=True)
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            return
+    with KnowledgeServer(source, greeting, host=bind, port=port, tls=tls, token=token) as server:
+        serve_until_interrupted(server)

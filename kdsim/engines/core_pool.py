@@ -18,7 +18,7 @@ from kdsim.errors import PolicyError
 from kdsim.model.plan import Plan
 from kdsim.policies.base import Decision, Policy, State
 from kdsim.policies.resolve import policy_name
-from kdsim.results.run import Interval
+from kdsim.results.recording import Recording, Stretches
 
 #: A task with no more than this share of its work left is done: the rest is rounding.
 DONE = 1e-12
@@ -89,7 +89,7 @@ class CorePool:
         self.decisions = 0
         self.reallocations = 0
         self.stall_s = 0.0
-        self._log: list[tuple[float, float, int, int, int, float]] = []
+        self._log = Recording()
 
     # -- what the processes call -------------------------------------------------------------------
 
@@ -158,9 +158,9 @@ class CorePool:
             )
         try:
             answer = self._policy.decide(state)
-        except PolicyError:
+        except (PolicyError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             reason = f"raised {type(error).__name__}: {error}"
             raise _blame(self._policy, state, reason) from error
         if type(answer) is Decision and answer.hold is None and answer.then is None:
@@ -199,7 +199,7 @@ class CorePool:
         now = self._env.now
         comm = self.comm_done if self._comm_time < math.inf else -1
         comp = self.comp_done if self._comp_time < math.inf else -1
-        self._log.append((now, step, cores, comm, comp, self._stall))
+        self._log.append(now, step, cores, comm, comp, self._stall)
         completed = False
         if self._comm_time < math.inf:
             self._comm_left -= self._comm_rates[cores] * step
@@ -236,20 +236,9 @@ class CorePool:
         self._settle_soon()
 
     @property
-    def intervals(self) -> list[Interval]:
+    def intervals(self) -> Stretches:
         """The run so far, stretch by stretch."""
-        begin, found = 0.0, []
-        for end, step, cores, comm, comp_tasks, stall in self._log:
-            comp = comp_tasks // 2 if comp_tasks >= 0 else -1
-            stage = "" if comp_tasks < 0 else "backward" if comp_tasks % 2 else "forward"
-            if stall > 0:
-                middle = end - step
-                found.append(Interval(begin, middle, cores, comm, comp, stage, True))
-                begin = middle
-            if end > begin:
-                found.append(Interval(begin, end, cores, comm, comp, stage, False))
-            begin = end
-        return found
+        return self._log.stretches()
 
 
 def check_decision(answer: Any, policy: Policy, state: State) -> Decision:

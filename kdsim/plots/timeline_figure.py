@@ -13,20 +13,21 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from kdsim.errors import PlotError
+from kdsim.plots.labels import percent
 from kdsim.plots.style import (
     INK,
     MUTED,
-    NO_GAP,
     PAPER,
     STAGE_COLORS,
     add_legend,
     new_axes,
-    percent,
     title,
 )
+from kdsim.results.gaps import NO_GAP
 
 if TYPE_CHECKING:
-    from kdsim.results.run import Interval, Run
+    from kdsim.results.recording import Interval
+    from kdsim.results.run import Run
 
 #: Of a run of many cycles this many are shown, from the start.
 CYCLES_THAT_FIT = 10
@@ -149,7 +150,7 @@ def timeline(
     gap = f"{percent(run.gap)} above {bound}" if run.gap > NO_GAP else f"equal to {bound}"
     title(ax, f"{run.scenario} · {run.policy}: makespan {run.makespan:.5g} s, {gap}{part}")
     handles = [_key(kind) for kind in _LOOK if kind in kinds]
-    add_legend([ax], handles, own=own)
+    add_legend([ax], handles, own=own, marks=run.marks)
     return ax
 
 

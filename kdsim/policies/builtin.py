@@ -10,7 +10,7 @@ go to computation, when computation is blocked all go to communication (eq. 13).
 from __future__ import annotations
 
 from kdsim.errors import UnknownPolicyError
-from kdsim.model.guide import as_lists, heights_of, planned_of
+from kdsim.model.guide import as_views, heights_of, planned_of
 from kdsim.model.plan import Plan
 from kdsim.model.rules import aim, greedy_cores, random_cores
 from kdsim.model.state_rule import look_ahead_cores, state_based_cores
@@ -98,7 +98,7 @@ class StateBased(Policy):
 
     def start(self, plan: Plan) -> None:
         """Prepare the corridor's corners and the time left at each."""
-        self._planned = as_lists(planned_of(plan))
+        self._planned = as_views(planned_of(plan))
         self._rule = look_ahead_cores if looks_ahead(plan, self._noisy) else state_based_cores
         self._answers = [Decision(c) for c in range(plan.c_total + 1)]
 
@@ -138,7 +138,7 @@ class Optimal(Policy):
             self._ahead = StateBased(noisy=self._noisy)
             self._ahead.start(plan)
             return
-        self._heights, self._done, *self._mix = as_lists(heights_of(plan))
+        self._heights, self._done, *self._mix = as_views(heights_of(plan))
 
     def decide(self, state: State) -> Decision:
         """Aim at the point where the string leaves the present cell."""

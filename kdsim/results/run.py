@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from kdsim.results.gaps import gap_of
+from kdsim.results.recording import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,22 +18,6 @@ if TYPE_CHECKING:
 
 #: The paper's scenario labels of a segment.
 WAITED, PARALLEL, COMP_ALONE = 1, 2, 3
-
-
-class Interval(NamedTuple):
-    """A stretch of a run during which nothing changes.
-
-    `comm` and `comp` are 0-based task numbers, -1 where that side does not work; `stage` is
-    ``"forward"``, ``"backward"`` or ``""``; `stalled` marks the pause of a reallocation.
-    """
-
-    start: float
-    end: float
-    comm_cores: int
-    comm: int
-    comp: int
-    stage: str
-    stalled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +59,8 @@ class Run:
         The proven optimum of the run's realised work, or a lower bound where `bound_kind` says so.
     bound_kind : str
         ``"optimum"`` or ``"lower bound"``.
+    marks : tuple of str
+        What must be said wherever these numbers stand, e.g. that a curve was extrapolated.
     counters : dict
         ``decisions`` (times the policy was asked), ``reallocations`` (changes of the core split),
         ``wait_s`` (computation waited for logits), ``stall_s`` (lost to reallocation).
@@ -91,43 +81,52 @@ class Run:
     forward_ends: Sequence[float] = field(repr=False)
     comm_ends: Sequence[float] = field(repr=False)
     plan: Plan = field(repr=False)
+    marks: tuple[str, ...] = ()
 
     @property
     def gap(self) -> float:
-        """``makespan / minimal_makespan - 1``, zero or more up to rounding."""
-        return self.makespan / self.minimal_makespan - 1.0
+        """``makespan / minimal_makespan - 1``; what is rounding is 0."""
+        return gap_of(self.makespan, self.minimal_makespan)
 
     @functools.cached_property
     def segments(self) -> list[Segment]:
         """The segments t_1 .. t_{N+1}; their durations sum to the makespan."""
-        ends = [*self.backward_starts, self.makespan]
-        all_comm = self.comm_ends[-1]
-        cores = _mean_cores(self.intervals, ends)
-        segments, begin = [], 0.0
-        for i, end in enumerate(ends):
-            if i == len(ends) - 1 or begin >= all_comm:
+        return list(self.iter_segments())
+
+    def iter_segments(self) -> Iterator[Segment]:
+        """Yield the segments one by one: those of a long run need not be in memory at once."""
+        all_comm, last = self.comm_ends[-1], len(self.backward_starts)
+        cores = _mean_cores(self.intervals, itertools.chain(self.backward_starts, [self.makespan]))
+        begin = 0.0
+        for i, (end, comm_cores) in enumerate(cores):
+            if i == last or begin >= all_comm:
                 label = COMP_ALONE
             elif self.comm_ends[i] > self.forward_ends[i]:
                 label = WAITED
             else:
                 label = PARALLEL
-            segments.append(Segment(i + 1, end - begin, label, cores[i]))
+            yield Segment(i + 1, end - begin, label, comm_cores)
             begin = end
-        return segments
 
     @functools.cached_property
     def timeline(self) -> pd.DataFrame:
-        """One row a stretch: start, end, comm_cores, comp_cores, comm, comp, stage, stalled.
+        """One row per stretch: start, end, comm_cores, comp_cores, comm, comp, stage, stalled.
 
         `comm` and `comp` are cycle numbers from 1, 0 where that side does not work.
         """
         import pandas as pd
 
-        frame = pd.DataFrame(list(self.intervals), columns=list(Interval._fields))
-        frame["comm"] += 1
-        frame["comp"] += 1
-        frame.insert(3, "comp_cores", self.plan.c_total - frame["comm_cores"])
-        return frame
+        header, *rows = self.timeline_rows()
+        return pd.DataFrame(rows, columns=list(header))
+
+    def timeline_rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the column names of `timeline` and then its rows, one by one."""
+        said = ("; ".join(self.marks),) if self.marks else ()
+        names = ("start", "end", "comm_cores", "comp_cores", "comm", "comp", "stage", "stalled")
+        yield (*names, "marks") if said else names
+        for start, end, cores, comm, comp, stage, stalled in self.intervals:
+            rest = self.plan.c_total - cores
+            yield start, end, cores, rest, comm + 1, comp + 1, stage, stalled, *said
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Draw the timeline; see `kdsim.plots.timeline`."""
@@ -137,6 +136,11 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as ``kdsim run --json`` prints it."""
+        segments = [asdict(segment) for segment in self.iter_segments()]
+        return {**self.summary(), "segments": segments, "counters": self.counters}
+
+    def summary(self) -> dict[str, Any]:
+        """Return what `to_dict` returns before the segments."""
         return {
             "scenario": self.scenario,
             "policy": self.policy,
@@ -146,24 +150,25 @@ class Run:
             "minimal_makespan": self.minimal_makespan,
             "bound_kind": self.bound_kind,
             "gap": self.gap,
-            "segments": [asdict(s) for s in self.segments],
-            "counters": self.counters,
+            "marks": list(self.marks),
         }
 
 
-def _mean_cores(intervals: Sequence[Interval], ends: Sequence[float]) -> list[float]:
-    """Time-average the communication cores over consecutive segments."""
-    means, k, begin = [], 0, 0.0
+def _mean_cores(
+    intervals: Iterable[Interval], ends: Iterable[float]
+) -> Iterator[tuple[float, float]]:
+    """Yield the end of each of consecutive segments and its mean communication cores."""
+    pieces = iter(intervals)
+    piece = next(pieces, None)
+    begin = 0.0
     for end in ends:
         area, at, last = 0.0, begin, 0
-        while k < len(intervals) and at < end:
-            piece = intervals[k]
+        while piece is not None and at < end:
             last = piece.comm_cores
             stop = min(piece.end, end)
             area += (stop - at) * last
             at = stop
             if piece.end <= end:
-                k += 1
-        means.append(area / (end - begin) if end > begin else float(last))
+                piece = next(pieces, None)
+        yield end, area / (end - begin) if end > begin else float(last)
         begin = end
-    return means
