@@ -393,8 +393,9 @@ def _write_profile(
         method=student.method,
         seed=0,
         notes={
-            "comm_bytes": "raw pixels up, a label byte and float32 logits down, in the cycle in "
-            "which an image travels",
+            "downlink_bytes": "float32 logits, and a label byte for a streamed image, in the cycle "
+            "in which an image travels",
+            "uplink_bytes": "raw pixels",
             "image_bytes": dataset.train_images[0].nbytes,
             "logit_bytes": 4 * dataset.classes,
             "sizes": ",".join(map(str, config.sizes)),

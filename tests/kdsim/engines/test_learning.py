@@ -17,7 +17,7 @@ from kdsim.scenario.load import load_scenario
 from kdsim.scenario.profile import read_profile
 from kdsim.scenario.study import scenario_from_data, with_fields
 
-HEADER = "cycle,epoch,comm_bytes,forward_s,backward_s,cores,frozen_layers,accuracy\n"
+HEADER = "cycle,epoch,downlink_bytes,forward_s,backward_s,cores,frozen_layers,accuracy\n"
 
 
 def write(path, rows, **header):
