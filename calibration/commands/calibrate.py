@@ -182,7 +182,7 @@ def fit(
 
 def _check_outputs(trace: str, figure: str | None, *others: str | None) -> None:
     """Refuse, before minutes of work, places that cannot be written or are the trace itself."""
-    from kdsim.cli.runs import check_outputs
+    from kdsim.cli.options import check_outputs
     from kdsim.errors import TraceError
 
     paths = [None if name is None else Path(name) for name in (figure, *others)]
@@ -304,7 +304,7 @@ def validate(
 
             save(getattr(validation_plots, draw)(result), path, dpi=150)
     if as_json:
-        from kdsim.cli.runs import print_json
+        from kdsim.cli.options import print_json
 
         rows = json.loads(result.table.to_json(orient="records"))
         told = {"rows": rows, "summary": result.summary, "manifest": _manifest(fitted, settings)}

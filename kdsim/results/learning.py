@@ -96,6 +96,11 @@ class LearningCurves:
     traffic: list[Traffic]
 
     @property
+    def marks(self) -> tuple[str, ...]:
+        """What must be said wherever these numbers stand, e.g. that a curve was extrapolated."""
+        return self.scenario.marks()
+
+    @property
     def common_accuracy(self) -> float:
         """The highest accuracy that every profile reaches."""
         return float(min(curve.accuracies.max() for curve in self.curves))
@@ -155,7 +160,11 @@ class LearningCurves:
             "scenario": self.scenario.name,
             "seed": self.scenario.seed,
             "bound_kind": self.bound_kind,
+<<<<<<< HEAD
             "traffic": [asdict(traffic) for traffic in self.traffic],
+=======
+            "marks": list(self.marks),
+>>>>>>> main
             "rows": self.rows,
             "reached": self.reached(target),
         }

@@ -58,6 +58,8 @@ class Run:
         The proven optimum of the run's realised work, or a lower bound where `bound_kind` says so.
     bound_kind : str
         ``"optimum"`` or ``"lower bound"``.
+    marks : tuple of str
+        What must be said wherever these numbers stand, e.g. that a curve was extrapolated.
     counters : dict
         ``decisions`` (times the policy was asked), ``reallocations`` (changes of the core split),
         ``wait_s`` (computation waited for logits), ``stall_s`` (lost to reallocation).
@@ -78,6 +80,7 @@ class Run:
     forward_ends: Sequence[float] = field(repr=False)
     comm_ends: Sequence[float] = field(repr=False)
     plan: Plan = field(repr=False)
+    marks: tuple[str, ...] = ()
 
     @property
     def gap(self) -> float:
@@ -117,10 +120,12 @@ class Run:
 
     def timeline_rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield the column names of `timeline` and then its rows, one by one."""
-        yield "start", "end", "comm_cores", "comp_cores", "comm", "comp", "stage", "stalled"
+        said = ("; ".join(self.marks),) if self.marks else ()
+        names = ("start", "end", "comm_cores", "comp_cores", "comm", "comp", "stage", "stalled")
+        yield (*names, "marks") if said else names
         for start, end, cores, comm, comp, stage, stalled in self.intervals:
             rest = self.plan.c_total - cores
-            yield start, end, cores, rest, comm + 1, comp + 1, stage, stalled
+            yield start, end, cores, rest, comm + 1, comp + 1, stage, stalled, *said
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Draw the timeline; see `kdsim.plots.timeline`."""
@@ -144,6 +149,7 @@ class Run:
             "minimal_makespan": self.minimal_makespan,
             "bound_kind": self.bound_kind,
             "gap": self.gap,
+            "marks": list(self.marks),
         }
 
 

@@ -21,6 +21,7 @@ from pydantic import (
     AfterValidator,
     Discriminator,
     Field,
+    PrivateAttr,
     Tag,
     ValidationError,
     field_validator,
@@ -32,7 +33,7 @@ from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean, shorten, whole_number
 from kdsim.model.plan import Plan
 from kdsim.policies.names import POLICY_NAMES, STATIC, is_policy_name
-from kdsim.scenario.device import Count, Device, Noun, Number, plain_number
+from kdsim.scenario.device import UNCOUNTED, Count, Device, Noun, Number, plain_number
 from kdsim.scenario.extensions import Extensions
 from kdsim.scenario.faults import Document, FaultyFileError, faults_of
 from kdsim.scenario.workload import Workload
@@ -150,6 +151,13 @@ class Scenario(Noun):
     )
     design: Design = Field(default=Design(), description="how the swept fields are combined")
 
+    _files: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """SHA-256 of each file that the scenario's file names, as it was read; by that name."""
+        return self._files
+
     @field_validator("policies")
     @classmethod
     def _check_policies(cls, names: list[str]) -> list[str]:
@@ -177,6 +185,10 @@ class Scenario(Noun):
             reallocation_cost=self.extensions.reallocation_cost,
         )
 
+    def marks(self) -> tuple[str, ...]:
+        """Return what every result of this scenario must say of its device; see `Device.marks`."""
+        return self.device.marks()
+
     def plan(self) -> Plan:
         """Return the numbers that engines and policies read."""
         return self._plan
@@ -186,8 +198,10 @@ class Scenario(Noun):
         facts = self.model_dump(
             mode="json",
             include={"device", "workload", "extensions", "seed"},
-            exclude={"device": {"curves"}, "workload": {"profile", "profile_rate"}},
+            exclude={"device": UNCOUNTED, "workload": {"profile", "profile_rate"}},
         )
+        if facts["device"]["measured_cores"] is None:  # as before there were ranges
+            del facts["device"]["measured_cores"]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -233,13 +247,16 @@ def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
     ScenarioError
         If a path names no field (with "did you mean") or a value is not legal there.
     """
+    if "device.library" in changes:
+        scenario = _on_library_device(scenario, changes)
+        changes = {k: v for k, v in changes.items() if k != "device.library"}
     if not changes:
         return scenario
     # Parts that stay go in as they are: validating a workload of many cycles anew takes long.
     data = {name: getattr(scenario, name) for name in Scenario.model_fields}
     for name in ("sweep", "design"):
         del data[name]
-    known = sweepable_fields(scenario)
+    known = [*sweepable_fields(scenario), *SWITCHES]
     for path, value in changes.items():
         if path not in known:
             hint = did_you_mean(path, known) or f"; known: {', '.join(known)}"
@@ -256,7 +273,27 @@ def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
         for parent in parents:
             target = target[parent]
         target[leaf] = _as_count(value) if path in COUNT_FIELDS else plain_number(value)
-    return scenario_from_data(data)
+    return scenario_from_data(data, files=scenario.files)
+
+
+#: Fields whose values are text.
+TEXT_FIELDS = frozenset({"device.library"})
+#: Fields beside the numeric ones that a change may set.
+SWITCHES = (*TEXT_FIELDS, "device.extrapolate")
+
+
+def _on_library_device(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
+    """Put a device of the library in the place of the scenario's, with all its cores.
+
+    Of the scenario's own device only the permission to extrapolate stays.
+    """
+    device = {
+        "library": changes["device.library"],
+        "extrapolate": changes.get("device.extrapolate", scenario.device.extrapolate),
+    }
+    data = {name: getattr(scenario, name) for name in Scenario.model_fields}
+    del data["sweep"], data["design"]
+    return scenario_from_data({**data, "device": device})
 
 
 def with_run_counts(scenario: Scenario, seed: Any, replications: Any) -> Scenario:
@@ -298,7 +335,9 @@ def sweepable_fields(scenario: Scenario) -> list[str]:
 # --- every fault at once ---------------------------------------------------------------------
 
 
-def scenario_from_data(data: Any, document: Document | None = None) -> Scenario:
+def scenario_from_data(
+    data: Any, document: Document | None = None, *, files: Mapping[str, str] | None = None
+) -> Scenario:
     """Build a scenario from plain data, reporting all its faults at once.
 
     Parameters
@@ -306,7 +345,9 @@ def scenario_from_data(data: Any, document: Document | None = None) -> Scenario:
     data : object
         What a scenario file holds: mappings, lists, numbers and strings.
     document : Document, optional
-        Where the data was read, for positions in messages.
+        Where the data was read, for positions in messages and the files that it names.
+    files : mapping of str to str, optional
+        See `Scenario.files`; the document's by default.
 
     Returns
     -------
@@ -335,12 +376,18 @@ def scenario_from_data(data: Any, document: Document | None = None) -> Scenario:
         faults += [
             places.fault(place, reason, at_key=len(place) == 1)
             for place, reason in more
-            # Of a part that is not legal itself, its sweep says nothing that can be relied on.
-            if len(place) == 1 or str(place[1]).partition(".")[0] not in broken
+            # A stand-in has the fields and limits of what it stands for, except a curve's, which
+            # follow from its model.
+            if len(place) == 1 or "device" not in broken or not _is_of_a_curve(place[1])
         ]
     if faults or scenario is None:
         raise FaultyFileError(faults)
+    scenario._files.update(places.files if files is None else files)
     return scenario
+
+
+def _is_of_a_curve(path: str | int) -> bool:
+    return str(path).startswith(("device.compute.", "device.communication."))
 
 
 #: Legal parts that stand in for faulty ones, so that a file's sweep is checked all the same.
@@ -392,7 +439,7 @@ def _sweep_faults(
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Find what is wrong with a sweep; of a faulty design nothing follows for it."""
     sampled = scenario.design.samples is not None
-    known = sweepable_fields(scenario)
+    known = [*sweepable_fields(scenario), *TEXT_FIELDS]
     for path, swept in scenario.sweep.items():
         place: tuple[str | int, ...] = ("sweep", path)
         if path not in known:

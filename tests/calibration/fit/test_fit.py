@@ -244,7 +244,7 @@ def test_when_the_paper_s_form_is_wrong_another_is_chosen_and_said():
 def test_models_are_ranked_by_aicc_and_by_held_out_core_counts():
     fit = fit_trace(synthetic(noise=0.01, trials=10, seed=1), bootstrap=0)
     table = fit.model_table.set_index(["side", "model"])
-    assert set(fit.model_table["model"]) == {"paper", "amdahl", "usl", "roofline", "table"}
+    assert set(fit.model_table["model"]) == {"paper", *curves.MODELS, "table"}
     assert table.loc[("compute", "paper"), "held_out_error"] < 0.02
     assert (
         table.loc[("compute", "paper"), "delta_aicc"]
