@@ -97,13 +97,8 @@ def learning_table(result: LearningCurves, target: float | None = None) -> Table
         f"{100 * rows[0]['target']:.1f} %{which}; seed {device.seed}",
         title_justify="left",
         caption="CI: Student t over replications; exact: all runs equal. Earliest: no schedule can "
-<<<<<<< HEAD
-        "be there before. Late = mean / earliest - 1. Accuracies are known at the ends of epochs.\n"
-        + "\n".join(map(_traffic_line, result.traffic)),
-=======
         "be there before. Late = mean / earliest - 1. Accuracies are known at the ends of epochs."
-        + "".join(f"\n{mark}" for mark in result.marks),
->>>>>>> main
+        + "".join(f"\n{line}" for line in (*map(_traffic_line, result.traffic), *result.marks)),
         caption_justify="left",
     )
     table.add_column("profile", no_wrap=True)

@@ -160,11 +160,8 @@ class LearningCurves:
             "scenario": self.scenario.name,
             "seed": self.scenario.seed,
             "bound_kind": self.bound_kind,
-<<<<<<< HEAD
             "traffic": [asdict(traffic) for traffic in self.traffic],
-=======
             "marks": list(self.marks),
->>>>>>> main
             "rows": self.rows,
             "reached": self.reached(target),
         }
