@@ -12,7 +12,7 @@ import click
 from kdsim.errors import KdsimError, ScenarioError, UnknownPolicyError
 from kdsim.messages import did_you_mean
 from kdsim.scenario.load import load_scenario
-from kdsim.scenario.study import Scenario, with_fields
+from kdsim.scenario.study import Scenario, multiply_sweep, parse_ratio, with_fields
 
 _Function = Callable[..., Any]
 
@@ -55,20 +55,17 @@ seed_option = click.option(
 def load(source: str, changes: tuple[str, ...], *, keep_sweep: bool) -> Scenario:
     """Load a scenario and apply --set to it.
 
-    A changed field leaves the sweep. Without `keep_sweep` the scenario's own values count alone.
+    A changed field leaves the sweep; a ratio multiplies swept amounts too. Without `keep_sweep` the
+    scenario's own values count alone.
     """
     scenario = load_scenario(source)
     parsed = dict(_parse_change(change) for change in changes)
     changed = with_fields(scenario, parsed)
     if not keep_sweep:
         return changed
-    gone = set(parsed)
-    amounts = {"workload.comm", "workload.forward", "workload.backward"}
-    if "workload.ratio" in gone:
-        gone |= amounts
-    elif gone & amounts:
-        gone.add("workload.ratio")  # a swept ratio would set them all again
-    sweep = {name: values for name, values in scenario.sweep.items() if name not in gone}
+    sweep = {name: values for name, values in scenario.sweep.items() if name not in parsed}
+    if "workload.ratio" in parsed:
+        sweep = multiply_sweep(sweep, parse_ratio(parsed["workload.ratio"]))
     design = scenario.design if sweep else type(scenario.design)()
     return changed.model_copy(update={"sweep": sweep, "design": design})
 
@@ -77,7 +74,7 @@ def _parse_change(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ScenarioError(f"--set takes FIELD=VALUE, e.g. device.cores=6 (got {text!r})")
-    if ":" in value:
+    if ":" in value or name == "link.starved":
         return name, value
     if value.lower() in ("null", "none", ""):
         return name, None

@@ -26,14 +26,16 @@ _COLORS = {
     "forward": "rail_animation",
     "backward": "rail_load",
     "stall": "grey",
+    "starved": "rail_idle",
 }
 
 
 class Slice(NamedTuple):
     """What one core works on from `start` to `end`, microseconds.
 
-    `kind` is ``comm``, ``forward``, ``backward``, or ``stall`` for cores that hold a task but make
-    no progress during a reallocation; `cycle` counts from 1.
+    `kind` is ``comm``, ``forward``, ``backward``, ``starved`` for communication cores that wait for
+    data from the link (fully or in part), or ``stall`` for cores that hold a task but make no
+    progress during a reallocation; `cycle` counts from 1.
     """
 
     core: int
@@ -46,7 +48,9 @@ class Slice(NamedTuple):
     @property
     def name(self) -> str:
         """The task as the model writes it, e.g. ``Comm_3``."""
-        return f"{'Stall' if self.kind == 'stall' else self.kind.capitalize()}_{self.cycle}"
+        if self.kind == "starved":
+            return f"Comm_{self.cycle} waits for data"
+        return f"{self.kind.capitalize()}_{self.cycle}"
 
 
 def microseconds(seconds: float) -> int:
@@ -87,7 +91,7 @@ def slices(run: Run) -> list[Slice]:
 def _at_work(piece: Interval, c_total: int) -> Iterator[Slice]:
     start, end, c = microseconds(piece.start), microseconds(piece.end), piece.comm_cores
     for kind, task, cores in (
-        ("comm", piece.comm, range(c)),
+        ("starved" if piece.starved else "comm", piece.comm, range(c)),
         (piece.stage, piece.comp, range(c, c_total)),
     ):
         if task >= 0:
@@ -185,7 +189,7 @@ def _flows(found: list[Slice]) -> Iterator[dict[str, Any]]:
     source: dict[int, Slice] = {}
     target: dict[int, Slice] = {}
     for piece in found:
-        if piece.kind == "comm" and piece.core == 0:
+        if piece.kind in ("comm", "starved") and piece.core == 0:
             source[piece.cycle] = piece
         elif piece.kind == "backward":
             first = target.setdefault(piece.cycle, piece)

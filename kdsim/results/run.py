@@ -20,7 +20,8 @@ class Interval(NamedTuple):
     """A stretch of a run during which nothing changes.
 
     `comm` and `comp` are 0-based task numbers, -1 where that side does not work; `stage` is
-    ``"forward"``, ``"backward"`` or ``""``; `stalled` marks the pause of a reallocation.
+    ``"forward"``, ``"backward"`` or ``""``; `stalled` marks the pause of a reallocation, `starved`
+    that communication has processed all data that the link has delivered and goes at its pace.
     """
 
     start: float
@@ -30,6 +31,7 @@ class Interval(NamedTuple):
     comp: int
     stage: str
     stalled: bool
+    starved: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,15 @@ class Segment:
         communication had ended.
     comm_cores : float
         Time average of the communication cores.
+    starved : float
+        Seconds in which communication had cores but waited for data, at least in part.
     """
 
     index: int
     duration: float
     scenario: int
     comm_cores: float
+    starved: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +78,9 @@ class Run:
         ``"optimum"`` or ``"lower bound"``.
     counters : dict
         ``decisions`` (times the policy was asked), ``reallocations`` (changes of the core split),
-        ``wait_s`` (computation waited for logits), ``stall_s`` (lost to reallocation).
+        ``wait_s`` (computation waited for logits), ``stall_s`` (lost to reallocation),
+        ``starved_s`` (communication had processed all that the link had delivered),
+        ``buffer_peak`` (most data units that waited on the device for a core).
     intervals : sequence of Interval
         The whole run in order; see `timeline`.
     """
@@ -102,7 +109,7 @@ class Run:
         """The segments t_1 .. t_{N+1}; their durations sum to the makespan."""
         ends = [*self.backward_starts, self.makespan]
         all_comm = self.comm_ends[-1]
-        cores = _mean_cores(self.intervals, ends)
+        cores, starved = _over_segments(self.intervals, ends)
         segments, begin = [], 0.0
         for i, end in enumerate(ends):
             if i == len(ends) - 1 or begin >= all_comm:
@@ -111,13 +118,13 @@ class Run:
                 label = WAITED
             else:
                 label = PARALLEL
-            segments.append(Segment(i + 1, end - begin, label, cores[i]))
+            segments.append(Segment(i + 1, end - begin, label, cores[i], starved[i]))
             begin = end
         return segments
 
     @functools.cached_property
     def timeline(self) -> pd.DataFrame:
-        """One row a stretch: start, end, comm_cores, comp_cores, comm, comp, stage, stalled.
+        """One row per stretch, with the columns of `Interval` and ``comp_cores``.
 
         `comm` and `comp` are cycle numbers from 1, 0 where that side does not work.
         """
@@ -146,24 +153,34 @@ class Run:
             "minimal_makespan": self.minimal_makespan,
             "bound_kind": self.bound_kind,
             "gap": self.gap,
-            "segments": [asdict(s) for s in self.segments],
+            "segments": [self._segment_data(s) for s in self.segments],
             "counters": self.counters,
         }
 
+    def _segment_data(self, segment: Segment) -> dict[str, Any]:
+        data = asdict(segment)
+        if self.plan.link is None:  # nothing can be waited for
+            del data["starved"]
+        return data
 
-def _mean_cores(intervals: Sequence[Interval], ends: Sequence[float]) -> list[float]:
-    """Time-average the communication cores over consecutive segments."""
-    means, k, begin = [], 0, 0.0
+
+def _over_segments(
+    intervals: Sequence[Interval], ends: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """Return, per segment, the time average of the communication cores and the starved seconds."""
+    means, starved, k, begin = [], [], 0, 0.0
     for end in ends:
-        area, at, last = 0.0, begin, 0
+        area, without, at, last = 0.0, 0.0, begin, 0
         while k < len(intervals) and at < end:
             piece = intervals[k]
             last = piece.comm_cores
             stop = min(piece.end, end)
             area += (stop - at) * last
+            without += stop - at if piece.starved else 0.0
             at = stop
             if piece.end <= end:
                 k += 1
         means.append(area / (end - begin) if end > begin else float(last))
+        starved.append(without)
         begin = end
-    return means
+    return means, starved

@@ -17,11 +17,6 @@ class Extensions(Noun):
     noise: Number = Field(
         default=0.0, ge=0, le=10, description="coefficient of variation of each task's work"
     )
-    link_rate: Number | None = Field(
-        default=None,
-        ge=1e-15,
-        description="data units a second that the link carries at most",
-    )
     release: Number = Field(
         default=0.0,
         ge=0,

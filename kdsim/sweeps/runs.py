@@ -326,8 +326,6 @@ def differences(there: Scenario, here: Scenario) -> list[str]:
     lines = []
     if swept != set(there.sweep):
         lines.append(f"swept fields: {sorted(there.sweep)}, {sorted(swept)}")
-    if "workload.ratio" in swept:
-        swept |= {"workload.comm", "workload.forward", "workload.backward"}
     old, new = _flat(there), _flat(here)
     lines += [
         f"{field}: {shorten(old.get(field))}, {shorten(new.get(field))}"
@@ -343,11 +341,6 @@ def differences(there: Scenario, here: Scenario) -> list[str]:
 
 
 def _flat(scenario: Scenario) -> dict[str, Any]:
-    data = scenario.model_dump(
-        mode="json",
-        include={"device", "workload", "extensions", "seed"},
-        exclude={"device": {"curves"}, "workload": {"profile", "profile_rate"}},
-    )
     flat: dict[str, Any] = {}
 
     def visit(prefix: str, value: Any) -> None:
@@ -357,5 +350,5 @@ def _flat(scenario: Scenario) -> dict[str, Any]:
         else:
             flat[prefix] = value
 
-    visit("", data)
+    visit("", scenario.facts())
     return flat
