@@ -25,8 +25,9 @@ import numpy as np
 
 from calibration.bench import processes as bench_processes
 from calibration.bench.start import Teacher, end_processes, hear, last_words, process_context
-from calibration.link.knowledge import Tls
-from calibration.machine.cores import pin_process, process_cpu_s, split_cores
+from calibration.link.tls import Tls
+from calibration.machine.cores import pin_process, split_cores
+from calibration.machine.disturbance import process_cpu_s
 from calibration.machine.shares import Share, make_shares
 from kdsim.errors import WorkloadError
 
@@ -55,7 +56,8 @@ class BenchSettings:
         Compute threads at most; 1 makes the student's arithmetic repeatable to the last bit.
     virtual_cores : int or None
         Number of fractional shares that stand in for cores, instead of pinning.
-    tls : Tls or None
+    tls, token
+        For a teacher elsewhere; see `KnowledgeStream`.
     wish : mapping or None
         What the streams ask the teacher for when they connect.
     timeout_s : float
@@ -74,6 +76,7 @@ class BenchSettings:
     virtual_cores: int | None = None
     prefer_cgroup: bool = True
     tls: Tls | None = None
+    token: bytes | None = None
     wish: Mapping[str, Any] | None = None
     timeout_s: float = 60.0
     reconnect_s: float = 5.0
@@ -175,6 +178,7 @@ class Bench:
             stream = {
                 "address": self.teacher.address,
                 "tls": settings.tls,
+                "token": settings.token,
                 "wish": settings.wish,
                 "timeout_s": settings.timeout_s,
                 "reconnect_s": settings.reconnect_s,

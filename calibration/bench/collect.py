@@ -27,14 +27,14 @@ from calibration.bench.measure import (
     quick_settings,
 )
 from calibration.bench.start import Teacher, TeacherProcess
-from calibration.link.knowledge import KnowledgeStream, Tls
+from calibration.link.stream import RemoteTeacher
 from calibration.machine.cores import (
     MEASUREMENT_ENVIRONMENT,
     device_name,
     fingerprint,
     take_cores,
-    wait_for_calm,
 )
+from calibration.machine.disturbance import wait_for_calm
 from calibration.machine.shares import MOST_SHARES, PERIOD_S
 from calibration.trace import Trace, check_place, noisy_points, read_trace, write_trace
 from kdsim.errors import TraceError, WorkloadError
@@ -51,8 +51,7 @@ def collect(
     path: str | Path,
     settings: CollectSettings | None = None,
     *,
-    teacher_address: tuple[str, int] | None = None,
-    tls: Tls | None = None,
+    teacher: RemoteTeacher | None = None,
     resume: bool = False,
     progress: Progress | None = None,
     student_spec: Mapping[str, Any] | None = None,
@@ -68,10 +67,8 @@ def collect(
         The trace to write.
     settings : CollectSettings, optional
         :func:`quick_settings` by default.
-    teacher_address : (str, int), optional
+    teacher : RemoteTeacher, optional
         A teacher elsewhere; a process on this machine by default.
-    tls : Tls, optional
-        For streams to a teacher elsewhere.
     resume : bool
         Go on with the trace that is there.
     progress : callable, optional
@@ -121,29 +118,30 @@ def collect(
         cores=cores,
         virtual_cores=settings.virtual_cores,
         prefer_cgroup=settings.prefer_cgroup,
-        tls=tls,
+        tls=None if teacher is None else teacher.tls,
+        token=None if teacher is None else teacher.token,
         student_spec=dict(student_spec or {}),
     )
-    with _teacher(teacher_address, tls) as teacher:
+    with _served_by(teacher) as serving:
         header["teacher"] = {
-            "where": "elsewhere" if teacher.pid is None else "this machine, communication cores",
-            "chunk_mb": teacher.chunk_mb,
-            "tls": tls is not None,
+            "where": "elsewhere" if serving.pid is None else "this machine, communication cores",
+            "chunk_mb": serving.chunk_mb,
+            "tls": bench_settings.tls is not None,
         }
-        _run_rounds(path, rows, header, settings, bench_settings, teacher, name, progress)
+        _run_rounds(path, rows, header, settings, bench_settings, serving, name, progress)
     return read_trace(path)
 
 
 @contextmanager
-def _teacher(address: tuple[str, int] | None, tls: Tls | None) -> Iterator[Teacher]:
+def _served_by(remote: RemoteTeacher | None) -> Iterator[Teacher]:
     """Start a teacher, or greet one elsewhere to learn what it serves."""
-    if address is None:
+    if remote is None:
         with TeacherProcess() as teacher:
             yield teacher
     else:
-        with KnowledgeStream(address, tls=tls) as stream:
+        with remote.stream() as stream:
             greeting = stream.greeting
-        yield Teacher(address, greeting)
+        yield Teacher(remote.address, greeting)
 
 
 def _run_rounds(
@@ -197,7 +195,8 @@ def _guarded_trial(
     """Measure a trial, again while others disturb it; disturbed ones stay in the trace."""
     rows: list[dict[str, Any]] = []
     for _ in range(_MOST_REPEATS_OF_A_TRIAL):
-        wait_for_calm(len(bench_settings.cores), settings.guard / 2, settings.patience_s)
+        cores = bench_settings.cores
+        wait_for_calm(cores, len(cores) * settings.guard / 2, settings.patience_s)
         with Bench(bench_settings, teacher) as bench:
             header["cores_given_by"] = bench.share_method
             measured = measure_point(bench, point, settings, trial=trial, t_zero=t_zero)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from calibration.bench.bench import Bench, Event
-from calibration.machine.cores import foreign_share, read_cpu
+from calibration.machine.disturbance import read_cpu, taken_between
 
 #: A task's time in a fresh process settles within its first few batches (allocator, OpenMP team).
 _WARM_UP_BATCHES = 6
@@ -167,12 +167,13 @@ def measure_point(
     """
     _set_point(bench, point)
     _warm_up(bench, point)
-    cpu_before = read_cpu(bench.device_pids)
+    cores = bench.settings.cores
+    cpu_before = read_cpu(bench.device_pids, cores)
     sender_before = bench.sender_cpu_s()
     events, changes, done_mb = _window(bench, point, settings)
     sender_per_mb = (bench.sender_cpu_s() - sender_before) / done_mb if done_mb else math.nan
-    cpu_after = read_cpu(bench.device_pids)
-    foreign = foreign_share(cpu_before, cpu_after, len(bench.settings.cores))
+    taken = taken_between(cpu_before, read_cpu(bench.device_pids, cores))
+    foreign = taken.share_of(len(cores))
     total = bench.total_cores
     common = {
         "total_cores": total,

@@ -1,8 +1,8 @@
 """What runs in the processes of the test bench: teacher, receiving workers, student.
 
 Control messages are JSON over the bench's own pipes; what changes often lies in shared memory
-(`Shared`). A process ends when its pipe closes, so none outlives the bench. This module imports
-no torch: the student's own module does.
+(`Shared`). A process ends when its pipe closes or its parent ends, so none outlives the bench.
+This module imports no torch: the student's own module does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import functools
 import importlib
 import json
 import os
-import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,7 +22,10 @@ from typing import Any
 import numpy as np
 
 from calibration.link.frames import payload_matrix
-from calibration.link.knowledge import KnowledgeServer, KnowledgeStream, Tls
+from calibration.link.server import KnowledgeServer
+from calibration.link.stream import KnowledgeStream
+from calibration.link.tls import Tls
+from calibration.machine.children import end_with_parent
 from calibration.machine.cores import thread_ids
 from kdsim.errors import KdsimError, TransportError, WorkloadError
 
@@ -85,7 +87,7 @@ def _say(pipe: Connection, **message: Any) -> None:
 
 def _run(main: Callable[..., None], pipe: Connection, *args: Any) -> None:
     """Run a process's main; report its failure as a last message; leave Ctrl-C to the bench."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     try:
         main(pipe, *args)
     except (EOFError, BrokenPipeError):

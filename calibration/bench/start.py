@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import multiprocessing as mp
-import multiprocessing.forkserver
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -18,7 +17,8 @@ from typing import Any
 
 from calibration.bench import processes as bench_processes
 from calibration.link.frames import MAX_FRAME_BYTES
-from calibration.link.knowledge import Tls
+from calibration.link.tls import Tls
+from calibration.machine.children import fork_server
 from calibration.machine.cores import measurement_environment
 from kdsim.errors import TransportError, WorkloadError
 
@@ -63,16 +63,12 @@ class Teacher:
 def process_context() -> mp.context.BaseContext:
     """Return a context whose processes start fresh, in a few milliseconds, with torch imported.
 
-    A fork server imports once and forks before any thread exists, so that every process begins
-    with no OpenMP team and no allocator history.
+    See `calibration.machine.children.fork_server`.
     """
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["calibration.bench.processes", "calibration.bench.student", "torch", "numpy"]
-    )
     with measurement_environment():
-        mp.forkserver.ensure_running()
-    return context
+        return fork_server(
+            ["calibration.bench.processes", "calibration.bench.student", "torch", "numpy"]
+        )
 
 
 class TeacherProcess:

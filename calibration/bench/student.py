@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from calibration.bench.processes import Shared
 from calibration.link.frames import Knowledge, matrix_payload
-from calibration.link.knowledge import Source
+from calibration.link.server import Source
 from kdsim.errors import WorkloadError
 
 #: 128 images of 28 x 28 through 16 and 32 channels: about 20 ms on a server core, forward and

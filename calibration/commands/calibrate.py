@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from calibration.commands.teachers import (
+    access_options,
+    credentials,
+    remote_teacher,
+    serve_until_interrupted,
+)
+
 if TYPE_CHECKING:
     from calibration.bench.collect import Progress
 
@@ -52,14 +59,6 @@ def progress_bar(title: str) -> Iterator[Progress]:
         yield update
 
 
-def tls_files(ca: str | None, certificate: str | None = None, key: str | None = None) -> Any:
-    """Gather PEM files into a `Tls`, or None without any; a missing one is named."""
-    from calibration.link.knowledge import Tls, readable_file
-
-    files = [None if name is None else readable_file(name) for name in (certificate, key, ca)]
-    return Tls(*files) if any(files) else None
-
-
 @command.command()
 @click.option("-o", "--output", default="trace.csv", show_default=True, help="Trace to write.")
 @click.option("--quick/--full", default=True, help="About a minute, or every point in about four.")
@@ -69,7 +68,7 @@ def tls_files(ca: str | None, certificate: str | None = None, key: str | None = 
     help="Fractional shares of the cores stand in for this many.",
 )  # fmt: skip
 @click.option("--teacher", metavar="HOST:PORT", help="A teacher elsewhere (kdsim calibrate serve).")
-@click.option("--tls-ca", type=click.Path(), help="PEM file that the teacher's certificate is of.")
+@access_options
 @click.option("--rounds", type=click.IntRange(1), help="Trials of each point.")
 @click.option(
     "--guard", type=click.FloatRange(0, 1), default=0.12, show_default=True,
@@ -83,8 +82,8 @@ def tls_files(ca: str | None, certificate: str | None = None, key: str | None = 
 @click.option("--json", "as_json", is_flag=True, help="Print the summary for machines.")
 def collect(
     output: str, quick: bool, cores: int | None, virtual_cores: int | None, teacher: str | None,
-    tls_ca: str | None, rounds: int | None, guard: float, device: str | None, seed: int,
-    resume: bool, as_json: bool,
+    rounds: int | None, guard: float, device: str | None, seed: int, resume: bool, as_json: bool,
+    **access: str | None,
 ) -> None:  # fmt: skip
     r"""Measure training and receiving at every core split of this device.
 
@@ -99,8 +98,8 @@ def collect(
 
     from calibration.bench.collect import collect as run
     from calibration.bench.measure import full_settings, quick_settings
-    from calibration.link.knowledge import parse_address
 
+    remote = remote_teacher(teacher, **access)
     settings = (quick_settings if quick else full_settings)(
         cores=cores, virtual_cores=virtual_cores, device=device, seed=seed, guard=guard
     )
@@ -110,10 +109,7 @@ def collect(
         click.echo(f"{output} is replaced when the first trial has ended", err=True)
     try:
         with progress_bar("measuring") as progress:
-            trace = run(
-                output, settings, resume=resume, progress=progress, tls=tls_files(tls_ca),
-                teacher_address=parse_address(teacher) if teacher else None,
-            )  # fmt: skip
+            trace = run(output, settings, resume=resume, progress=progress, teacher=remote)
     except KeyboardInterrupt:
         click.echo(f"\nstopped; {output} keeps what was measured (go on with --resume)", err=True)
         raise click.exceptions.Exit(130) from None
@@ -381,24 +377,21 @@ def _print_validation(result: Any) -> None:
 @command.command()
 @click.option("--bind", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=7070, show_default=True)
-@click.option("--tls-cert", type=click.Path(), help="PEM certificate, for TLS.")
-@click.option("--tls-key", type=click.Path(), help="PEM key, for TLS.")
-def serve(bind: str, port: int, tls_cert: str | None, tls_key: str | None) -> None:
+@access_options
+def serve(bind: str, port: int, **access: str | None) -> None:
     r"""Serve a teacher's logits, for `collect --teacher` on another device.
+
+    On an address that others reach, let edges identify themselves, by a shared token or by
+    certificates, and use TLS where the way between is not trusted.
 
     \b
     Example:
-        kdsim calibrate serve --bind 0.0.0.0 --port 7070
+        kdsim calibrate serve --bind 0.0.0.0 --port 7070 --token-file token
     """
     from calibration.bench.student import logit_bank
-    from calibration.link.knowledge import KnowledgeServer
+    from calibration.link.server import KnowledgeServer
 
-    tls = tls_files(None, tls_cert, tls_key)
+    tls, token = credentials(**access)
     source, greeting = logit_bank({})
-    with KnowledgeServer(source, greeting, host=bind, port=port, tls=tls) as server:
-        click.echo(f"serving on {server.address[0]}:{server.address[1]}; Ctrl-C ends", err=True)
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            return
+    with KnowledgeServer(source, greeting, host=bind, port=port, tls=tls, token=token) as server:
+        serve_until_interrupted(server)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from calibration.commands.teachers import (
+    access_options,
+    credentials,
+    remote_teacher,
+    serve_until_interrupted,
+)
+
 if TYPE_CHECKING:
-    from calibration.link.knowledge import Tls
     from calibration.workloads.edge_kd.config import EdgeConfig
 
 
@@ -70,14 +75,12 @@ if TYPE_CHECKING:
     metavar="HOST:PORT",
     help="A teacher elsewhere (the same command with --serve).  [default: one of our own]",
 )
-@click.option("--tls-ca", type=click.Path(), help="PEM file that the teacher's certificate is of.")
 @click.option(
     "--serve",
     metavar="HOST:PORT",
     help="Be the teacher: listen on this address (127.0.0.1:PORT for this machine alone).",
 )
-@click.option("--tls-cert", type=click.Path(), help="PEM certificate, to serve with TLS.")
-@click.option("--tls-key", type=click.Path(), help="PEM key, to serve with TLS.")
+@access_options
 @click.option(
     "-o",
     "--output",
@@ -92,10 +95,11 @@ def command(
     seeds: int,
     policy: str,
     teacher: str | None,
-    tls_ca: str | None,
     serve: str | None,
+    tls_ca: str | None,
     tls_cert: str | None,
     tls_key: str | None,
+    token_file: str | None,
     output: Path,
     as_json: bool,
     **values: Any,
@@ -115,17 +119,21 @@ def command(
         kdsim workload edge-kd --serve 0.0.0.0:7071 -o cloud      # on the cloud
         kdsim workload edge-kd --teacher cloud.local:7071         # on the edge
     """
-    from calibration.commands.calibrate import progress_bar, tls_files
-    from calibration.link.knowledge import parse_address
+    from calibration.commands.calibrate import progress_bar
+    from calibration.link.stream import parse_address
     from calibration.workloads.edge_kd.config import EdgeConfig
     from calibration.workloads.edge_kd.study import run_study
 
     config = EdgeConfig(**values)
+    access = {
+        "tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key, "token_file": token_file
+    }  # fmt: skip
     if serve is not None:
         if teacher is not None:
             raise click.UsageError("--serve and --teacher exclude each other")
-        _serve(config, output, parse_address(serve), tls_files(None, tls_cert, tls_key))
+        _serve(config, output, parse_address(serve), access)
         return
+    remote = remote_teacher(teacher, **access)
     try:
         with progress_bar("edge-kd") as progress:
             result = run_study(
@@ -134,8 +142,7 @@ def command(
                 methods=[name.strip() for name in methods.split(",") if name.strip()],
                 seeds=range(seeds),
                 policy=policy,
-                teacher_address=parse_address(teacher) if teacher else None,
-                tls=tls_files(tls_ca),
+                teacher=remote,
                 progress=progress,
             )
     except KeyboardInterrupt:
@@ -149,25 +156,27 @@ def command(
     _print(result, output)
 
 
-def _serve(config: EdgeConfig, folder: Path, address: tuple[str, int], tls: Tls | None) -> None:
-    from calibration.link.knowledge import KnowledgeServer
+def _serve(
+    config: EdgeConfig, folder: Path, address: tuple[str, int], access: dict[str, str | None]
+) -> None:
+    from calibration.link.server import KnowledgeServer
     from calibration.workloads.edge_kd.cloud import serve_study
 
+    tls, token = credentials(**access)
     try:
         select = serve_study(config, folder)
-
-        def nothing(*_: int) -> None:
-            return None  # for a client that does not say which run it is for
-
-        common = {"serves": "edge-kd"}
-        with KnowledgeServer(
-            nothing, common, select=select, host=address[0], port=address[1], tls=tls
-        ) as server:
-            click.echo(f"serving on {server.address[0]}:{server.address[1]}; Ctrl-C ends", err=True)
-            while True:
-                time.sleep(3600)
     except KeyboardInterrupt:
         return
+
+    def nothing(*_: int) -> None:
+        return None  # for a client that does not say which run it is for
+
+    host, port = address
+    common = {"serves": "edge-kd"}
+    with KnowledgeServer(
+        nothing, common, select=select, host=host, port=port, tls=tls, token=token
+    ) as server:
+        serve_until_interrupted(server)
 
 
 def _print(result: dict[str, Any], output: Path) -> None:

@@ -2,17 +2,20 @@
 
 A frame is a 24-byte header (magic, type, kind, batch, chunk, length, CRC-32) and a payload: JSON in
 a greeting, raw little-endian floats in a knowledge frame. Who listens and who asks is in
-``calibration.link.knowledge``.
+``calibration.link.server`` and ``calibration.link.stream``.
 """
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import struct
+import time
 import zlib
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +27,8 @@ _HEADER = struct.Struct("<4sBBHIIII")
 _SHAPE = struct.Struct("<II")
 MAGIC = b"KDL1"
 MAX_FRAME_BYTES = 64 * 2**20
+MAX_GREETING_BYTES = 64 * 2**10
+_SOCKET_BUFFER = 2**20
 
 
 class FrameType(IntEnum):
@@ -34,6 +39,8 @@ class FrameType(IntEnum):
     REQUEST = 3
     KNOWLEDGE = 4
     REFUSAL = 5
+    CHALLENGE = 6
+    PROOF = 7
 
 
 class Knowledge(IntEnum):
@@ -67,6 +74,7 @@ def send_frame(
     batch: int = 0,
     chunk: int = 0,
     crc: int | None = None,
+    deadline: float | None = None,
 ) -> None:
     """Send one frame.
 
@@ -80,6 +88,9 @@ def send_frame(
         What the payload is, or what is asked for.
     crc : int, optional
         The payload's CRC-32 where it is known already (a bank of logits is summed once).
+    deadline : float, optional
+        Instant of `time.monotonic` by which the whole frame must have been taken; the socket's
+        own timeout bounds each piece only.
 
     Raises
     ------
@@ -91,10 +102,10 @@ def send_frame(
     head = _HEADER.pack(MAGIC, frame_type, kind, 0, batch, chunk, size, check)
     try:
         if size < 2**12:
-            sock.sendall(head + bytes(payload))
+            _send_all(sock, memoryview(head + bytes(payload)), deadline)
         else:
-            sock.sendall(head)
-            sock.sendall(payload)
+            _send_all(sock, memoryview(head), deadline)
+            _send_all(sock, memoryview(payload), deadline)
     except (OSError, ValueError) as error:
         raise TransportError(f"{peer_name(sock)}: cannot send: {reason_of(error)}") from error
 
@@ -104,6 +115,9 @@ def receive_frame(
     buffer: bytearray | None = None,
     *,
     max_bytes: int = MAX_FRAME_BYTES,
+    deadline: float | None = None,
+    idle_s: float | None = None,
+    within_s: float | None = None,
 ) -> Frame:
     """Receive one frame and check it.
 
@@ -115,6 +129,12 @@ def receive_frame(
         Where the payload goes; grown when too small, made anew when not given.
     max_bytes : int
         Longest payload accepted. Checked before any memory is taken.
+    deadline : float, optional
+        Instant of `time.monotonic` by which the whole frame must have come; the socket's own
+        timeout bounds the wait for each piece only, so a peer that sends a byte now and then
+        would be waited for without end.
+    idle_s, within_s : float, optional
+        Instead of a deadline: seconds until the frame's first byte, and from it to the last.
 
     Returns
     -------
@@ -125,8 +145,12 @@ def receive_frame(
     TransportError
         If the peer closed, stalled, or sent anything but a well-formed frame.
     """
-    head = bytearray(_HEADER.size)
-    _receive_exactly(sock, memoryview(head), "a frame header")
+    head = memoryview(bytearray(_HEADER.size))
+    begun = 0
+    if idle_s is not None and within_s is not None:
+        _receive_exactly(sock, head[:1], "a frame header", time.monotonic() + idle_s)
+        begun, deadline = 1, time.monotonic() + within_s
+    _receive_exactly(sock, head[begun:], "a frame header", deadline)
     magic, number, kind, reserved, batch, chunk, size, crc = _HEADER.unpack(head)
     if magic != MAGIC:
         raise TransportError(
@@ -146,7 +170,7 @@ def receive_frame(
     elif len(buffer) < size:
         buffer.extend(bytes(size - len(buffer)))
     view = memoryview(buffer)[:size]
-    _receive_exactly(sock, view, f"batch {batch}, chunk {chunk}")
+    _receive_exactly(sock, view, f"batch {batch}, chunk {chunk}", deadline)
     if zlib.crc32(view) != crc:
         raise TransportError(
             f"{peer_name(sock)}: corrupt frame: checksum of batch {batch}, chunk {chunk} is "
@@ -155,10 +179,32 @@ def receive_frame(
     return Frame(FrameType(number), kind, batch, chunk, view)
 
 
-def _receive_exactly(sock: socket.socket, view: memoryview, what: str) -> None:
+def _send_all(sock: socket.socket, view: memoryview, deadline: float | None) -> None:
+    if deadline is None:
+        sock.sendall(view)
+        return
+    done = 0
+    while done < len(view):
+        sock.settimeout(_left(deadline))
+        done += sock.send(view[done:])
+
+
+def _left(deadline: float) -> float:
+    """Return the seconds until a deadline; a TimeoutError when it has passed."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _receive_exactly(
+    sock: socket.socket, view: memoryview, what: str, deadline: float | None
+) -> None:
     wanted, done = len(view), 0
     while done < wanted:
         try:
+            if deadline is not None:
+                sock.settimeout(_left(deadline))
             got = sock.recv_into(view[done:])
         except (OSError, ValueError) as error:
             raise TransportError(
@@ -170,6 +216,32 @@ def _receive_exactly(sock: socket.socket, view: memoryview, what: str) -> None:
                 f"({done} of {wanted} bytes had come)"
             )
         done += got
+
+
+def tune(sock: socket.socket) -> None:
+    """Set a connection up for small requests and large answers."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # A peer that vanished without a word (half-open) is found out by the kernel as well.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
+
+
+def json_object(sock: socket.socket, frame: Frame, what: str) -> dict[str, Any]:
+    """Read a frame's payload as a JSON object.
+
+    Raises
+    ------
+    TransportError
+        If it is anything else.
+    """
+    try:
+        found = json.loads(bytes(frame.payload))
+    except (ValueError, RecursionError) as error:
+        raise TransportError(f"{peer_name(sock)}: its {what} is not JSON") from error
+    if not isinstance(found, dict):
+        raise TransportError(f"{peer_name(sock)}: its {what} must be a JSON object")
+    return found
 
 
 def peer_name(sock: socket.socket) -> str:

@@ -1,7 +1,7 @@
-"""The device at hand: its cores, pinning to them, its fingerprint, and who else uses the CPU.
+"""The device at hand: its cores, pinning to them, its fingerprint.
 
-Pinning and CPU accounting need Linux. What is not here: fractional shares of cores
-(``calibration.machine.shares``), the measurements themselves (``calibration.bench.collect``).
+Pinning needs Linux. What is not here: fractional shares of cores (``calibration.machine.shares``),
+who else uses them (``calibration.machine.disturbance``).
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import os
 import platform
 import re
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -199,93 +197,3 @@ def fingerprint() -> dict[str, Any]:
         "versions": package_versions(["kdsim", "torch", "numpy", "scipy"]),
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
-
-
-# --- who uses the CPU -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class CpuReading:
-    """CPU seconds used by the whole machine and by the processes watched, at one instant."""
-
-    at: float
-    machine_s: float
-    own_s: float
-
-
-def read_cpu(pids: Iterable[int]) -> CpuReading:
-    """Read how much CPU the machine and the given processes have used so far.
-
-    Parameters
-    ----------
-    pids : iterable of int
-        The processes that count as one's own (this one is always among them).
-
-    Returns
-    -------
-    CpuReading
-        Resolution is a clock tick, 10 ms on most systems: meaningful over half a second and more.
-    """
-    tick = os.sysconf("SC_CLK_TCK")
-    fields = [int(x) for x in _read("/proc/stat").splitlines()[0].split()[1:]]
-    # user nice system idle iowait irq softirq steal: idle and iowait are not work; steal is
-    # another machine's work on our core, and disturbs just as much.
-    busy = sum(fields[:3]) + sum(fields[5:8])
-    own = sum(process_cpu_s(pid) for pid in {os.getpid(), *pids})
-    return CpuReading(time.perf_counter(), busy / tick, own)
-
-
-def process_cpu_s(pid: int) -> float:
-    """Return the CPU seconds that a process has used (0 when it is gone)."""
-    # Linux numbers a process's CPU clock this way (clock_getcpuclockid); /proc counts in 10 ms.
-    try:
-        return time.clock_gettime((~pid << 3) | 2)
-    except OSError:
-        return 0.0
-
-
-def foreign_share(before: CpuReading, after: CpuReading, cores: int) -> float:
-    """Return the share of the CPU, between two readings, that others used.
-
-    Parameters
-    ----------
-    before, after : CpuReading
-        Readings over the same processes.
-    cores : int
-        Cores of the machine.
-
-    Returns
-    -------
-    float
-        0 to 1, of all cores.
-    """
-    elapsed = (after.at - before.at) * cores
-    foreign = (after.machine_s - before.machine_s) - (after.own_s - before.own_s)
-    return min(max(foreign / elapsed, 0.0), 1.0) if elapsed > 0 else 0.0
-
-
-def wait_for_calm(cores: int, limit: float, patience_s: float) -> bool:
-    """Wait until others use less than `limit` of the CPU over a quarter of a second.
-
-    Parameters
-    ----------
-    cores : int
-        Cores of the machine.
-    limit : float
-        Share of all cores.
-    patience_s : float
-        How long to wait at most.
-
-    Returns
-    -------
-    bool
-        Whether it became calm.
-    """
-    give_up = time.monotonic() + patience_s
-    while True:
-        before = read_cpu(())
-        time.sleep(0.25)
-        if foreign_share(before, read_cpu(()), cores) <= limit:
-            return True
-        if time.monotonic() >= give_up:
-            return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
@@ -59,7 +60,7 @@ class CgroupShare:
     method = "cgroup-v1 cfs quota"
 
     def __init__(self, name: str) -> None:
-        self._group = _own_group() / f"kdsim-{os.getpid()}-{name}"
+        self._group = _own_group() / f"{_prefix(os.getpid())}-{name}"
         try:
             self._group.mkdir()
             self._write("cpu.cfs_period_us", int(PERIOD_S * 1e6))
@@ -85,16 +86,7 @@ class CgroupShare:
             for pid in (self._group / "cgroup.procs").read_text().split():
                 with contextlib.suppress(OSError):
                     (self._group.parent / "cgroup.procs").write_text(pid)
-        # A process that is just exiting still counts as a member for a moment.
-        for _ in range(50):
-            try:
-                self._group.rmdir()
-            except FileNotFoundError:
-                return
-            except OSError:
-                time.sleep(0.02)
-            else:
-                return
+        _remove(self._group)
 
 
 class DutyCycleShare:
@@ -166,6 +158,7 @@ def make_shares(names: list[str], full_cores: int, *, prefer_cgroup: bool = True
         All of one method.
     """
     if prefer_cgroup:
+        remove_leftovers(_own_group())
         made: list[Share] = []
         try:
             for name in names:
@@ -176,6 +169,76 @@ def make_shares(names: list[str], full_cores: int, *, prefer_cgroup: bool = True
         else:
             return made
     return [DutyCycleShare(name, full_cores) for name in names]
+
+
+def remove_leftovers(folder: Path) -> list[str]:
+    """Remove the control groups of runs that were killed, with whatever still runs in them.
+
+    A group is removed only if its name shows that a process of this system made it (same process
+    namespace) that is there no more (no process has its number and its start time).
+
+    Parameters
+    ----------
+    folder : path
+        The control group in which shares are made.
+
+    Returns
+    -------
+    list of str
+        Names of the groups removed.
+    """
+    removed = []
+    for group in folder.glob("kdsim-*-*"):
+        found = _GROUP_NAME.fullmatch(group.name)
+        if found is None or found["namespace"] != _namespace():
+            continue
+        if _start_time(int(found["pid"])) == found["start"]:
+            continue  # its run is going on
+        with contextlib.suppress(OSError):
+            for pid in (group / "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+        if _remove(group):
+            removed.append(group.name)
+    return removed
+
+
+#: Which process made a group: its namespace, number and start time; and what the group is for.
+_GROUP_NAME = re.compile(r"kdsim-(?P<namespace>\d+)-(?P<pid>\d+)-(?P<start>\d+)-\w+")
+
+
+def _prefix(pid: int) -> str:
+    return f"kdsim-{_namespace()}-{pid}-{_start_time(pid)}"
+
+
+def _namespace() -> str:
+    """Identify the process namespace: process numbers mean nothing outside of it."""
+    try:
+        return str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        return "0"
+
+
+def _start_time(pid: int) -> str:
+    """Return when a process started, in clock ticks since the system did; empty if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _remove(group: Path) -> bool:
+    """Remove an empty control group; a process that is just exiting is a member for a moment."""
+    for _ in range(50):
+        try:
+            group.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
 
 
 def _own_group() -> Path:

@@ -21,7 +21,8 @@ from calibration.bench.bench import Bench, BenchSettings
 from calibration.bench.replay import LiveRun, replay
 from calibration.bench.start import TeacherProcess
 from calibration.fit import Fit
-from calibration.machine.cores import foreign_share, read_cpu, take_cores, wait_for_calm
+from calibration.machine.cores import take_cores
+from calibration.machine.disturbance import read_cpu, taken_between, wait_for_calm
 from kdsim.engines.des import simulate
 from kdsim.errors import WorkloadError
 from kdsim.model.plan import Plan
@@ -262,16 +263,18 @@ def _one_run(
 ) -> LiveRun:  # fmt: skip
     """Make one real run, again while others disturb it; the calmest counts."""
     tries: list[tuple[float, LiveRun]] = []
+    cores = bench_settings.cores
     while len(tries) < _MOST_TRIES:
-        wait_for_calm(len(bench_settings.cores), settings.guard / 2, settings.patience_s)
+        wait_for_calm(cores, len(cores) * settings.guard / 2, settings.patience_s)
         with Bench(bench_settings, teacher) as bench:
             warm_up(bench)
-            before = read_cpu(bench.device_pids)
+            before = read_cpu(bench.device_pids, cores)
             run = replay(
                 bench, plan, [workload.batches] * workload.cycles, policy,
                 seed=settings.seed, replication=number,
             )  # fmt: skip
-            foreign = foreign_share(before, read_cpu(bench.device_pids), len(bench_settings.cores))
+            taken = taken_between(before, read_cpu(bench.device_pids, cores))
+            foreign = taken.share_of(len(cores))
         tries.append((foreign, run))
         if foreign <= settings.guard:
             break

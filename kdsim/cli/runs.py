@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,26 @@ _FIGURES = (".png", ".svg", ".pdf")
 
 
 def print_json(data: Any) -> None:
-    """Print plain data as JSON: fixed order, full precision, no NaN."""
-    click.echo(json.dumps(_finite(data), indent=2, allow_nan=False))
+    """Print plain data as JSON: fixed order, full precision, no NaN.
+
+    An iterator in it is printed as a list, entry by entry, so that a long one takes no memory.
+    """
+    encoder = json.JSONEncoder(indent=2, allow_nan=False)
+    parts = encoder.iterencode(_finite(data))
+    while block := "".join(itertools.islice(parts, 10_000)):
+        click.echo(block, nl=False)
+    click.echo()
+
+
+class _Streamed(list[Any]):
+    """What the encoder takes for a list and reads from an iterator."""
+
+    def __init__(self, entries: Iterator[Any]) -> None:
+        super().__init__(itertools.islice(entries, 1))  # decides whether the list is empty
+        self._rest = entries
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.chain(super().__iter__(), self._rest)
 
 
 def _finite(data: Any) -> Any:
@@ -29,6 +49,8 @@ def _finite(data: Any) -> Any:
         return {key: _finite(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
         return [_finite(value) for value in data]
+    if isinstance(data, Iterator):
+        return _Streamed(map(_finite, data))
     if isinstance(data, float) and data not in (float("inf"), float("-inf")) and data == data:
         return data
     return None if isinstance(data, float) else data
@@ -243,7 +265,8 @@ def run(
     loaded = load(scenario, changes, keep_sweep=False)
     result = simulate(loaded, policy, seed=seed, replication=replication)
     if as_json:
-        print_json(result.to_dict())
+        tail = {"segments": result.segment_data(), "counters": result.counters}
+        print_json({**result.summary(), **tail})
     else:
         from kdsim.cli import tables
 
@@ -257,10 +280,13 @@ def run(
         chrome_trace.write(result, trace_out)
         click.echo(f"trace written to {trace_out}", err=True)
     if timeline_out:
-        from kdsim.output_file import write_output
+        from kdsim.output_file import whole_file
 
-        table: str = result.timeline.to_csv(index=False)
-        write_output(timeline_out, table.encode(), failure=KdsimError)
+        with (
+            whole_file(timeline_out, failure=KdsimError) as scratch,
+            scratch.open("w", newline="", encoding="utf-8") as file,
+        ):
+            csv.writer(file, lineterminator="\n").writerows(result.timeline_rows())
         click.echo(f"timeline written to {timeline_out}", err=True)
     if output:
         save_figure(result.plot(), output)

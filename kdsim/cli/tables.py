@@ -203,31 +203,31 @@ def run_table(run: Run, *, limit: int = 12) -> Table:
     """Lay the segments of a run out, the first and the last of many."""
     labels = {1: "1 waits for logits", 2: "2 parallel", 3: "3 compute alone"}
     table = Table(title=f"segments of {run.scenario} under {run.policy}", title_justify="left")
-    starved = any(segment.starved > 0 for segment in run.segments)
+    starved = run.counters["starved_s"] > 0
     for header in ("segment", "seconds", "scenario", "mean comm cores"):
         table.add_column(header, justify="right")
     if starved:
         table.add_column("Comm waits for data (s)", justify="right")
-    segments = run.segments
-    shown = segments if len(segments) <= limit else [*segments[: limit - 2], None, segments[-1]]
-    for segment in shown:
-        if segment is None:
-            table.add_row("...", "...", f"{len(segments) - limit + 1} more", "...")
-            continue
-        table.add_row(
-            f"t{segment.index}",
-            seconds(segment.duration),
-            labels[segment.scenario],
-            f"{segment.comm_cores:.2f}",
-            *([seconds(segment.starved)] if starved else []),
-        )
+    count = run.plan.cycles + 1
+    ends = 0 if count <= limit else limit - 2
+    for segment in run.iter_segments():
+        if ends and segment.index == ends + 1:
+            table.add_row("...", "...", f"{count - limit + 1} more", "...")
+        if not ends or segment.index <= ends or segment.index == count:
+            table.add_row(
+                f"t{segment.index}",
+                seconds(segment.duration),
+                labels[segment.scenario],
+                f"{segment.comm_cores:.2f}",
+                *([seconds(segment.starved)] if starved else []),
+            )
     return table
 
 
 def run_lines(run: Run) -> list[str]:
     """Summarise a run in a few lines."""
     counters = run.counters
-    waited = sum(1 for segment in run.segments if segment.scenario == WAITED)
+    waited = sum(1 for segment in run.iter_segments() if segment.scenario == WAITED)
     link = []
     if run.plan.link is not None:
         link = [
@@ -238,7 +238,7 @@ def run_lines(run: Run) -> list[str]:
         f"makespan      {seconds(run.makespan)} s",
         f"{run.bound_kind:<13} {seconds(run.minimal_makespan)} s  (gap {percent(run.gap)})",
         f"waiting       {seconds(counters['wait_s'])} s for logits, in {waited} of "
-        f"{len(run.segments)} segments",
+        f"{run.plan.cycles + 1} segments",
         *link,
         f"policy asked  {counters['decisions']} times; "
         f"the split changed {counters['reallocations']} times",

@@ -19,7 +19,7 @@ from kdsim.errors import PolicyError
 from kdsim.model.plan import Plan
 from kdsim.policies.base import Decision, Policy, State
 from kdsim.policies.resolve import policy_name
-from kdsim.results.run import Interval
+from kdsim.results.recording import Recording, Stretches
 
 #: A task with no more than this share of its work left is done: the rest is rounding.
 DONE = 1e-12
@@ -103,7 +103,7 @@ class CorePool:
         self.reallocations = 0
         self.stall_s = 0.0
         self.starved_s = 0.0
-        self._log: list[tuple[float, float, int, int, int, float, bool]] = []
+        self._log = Recording()
 
     # -- what the processes call -------------------------------------------------------------------
 
@@ -265,7 +265,7 @@ class CorePool:
         comm_rate, comp_rate = self._comm_rates[cores], self._comp_rates[cores]
         comm = self.comm_done if self._comm_time < math.inf or self._starved else -1
         comp = self.comp_done if self._comp_time < math.inf else -1
-        self._log.append((now, step, cores, comm, comp, self._stall, self._starved))
+        self._log.append(now, step, cores, comm, comp, self._stall, self._starved)
         if self._buffer is not None:
             comm_rate, comp_rate = self._comm_rate, self._comp_rate
             self._book_arrivals(self._buffer, step)
@@ -316,20 +316,9 @@ class CorePool:
         return self._buffer.most if self._buffer else 0.0
 
     @property
-    def intervals(self) -> list[Interval]:
+    def intervals(self) -> Stretches:
         """The run so far, stretch by stretch."""
-        begin, found = 0.0, []
-        for end, step, cores, comm, comp_tasks, stall, starved in self._log:
-            comp = comp_tasks // 2 if comp_tasks >= 0 else -1
-            stage = "" if comp_tasks < 0 else "backward" if comp_tasks % 2 else "forward"
-            if stall > 0:
-                middle = end - step
-                found.append(Interval(begin, middle, cores, comm, comp, stage, True, False))
-                begin = middle
-            if end > begin:
-                found.append(Interval(begin, end, cores, comm, comp, stage, False, starved))
-            begin = end
-        return found
+        return self._log.stretches()
 
 
 def check_decision(answer: Any, policy: Policy, state: State) -> Decision:

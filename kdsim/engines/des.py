@@ -7,7 +7,10 @@ change. The event heap stays small however often cores move (see ``pool``).
 
 from __future__ import annotations
 
+from array import array
+from collections import defaultdict
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from kdsim.model.plan import Plan
 from kdsim.model.random_streams import Draws, noise_factors
 from kdsim.policies.base import Policy
 from kdsim.policies.resolve import make_policy, policy_name
+from kdsim.results.recording import chunked
 from kdsim.results.run import Run
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.study import MAX_SEED, Scenario
@@ -44,39 +48,47 @@ class _Tasks:
         self._pool = pool
         self._planned = planned
         self._real = real
-        n = planned.cycles
-        self._comm_done = [Event(env) for _ in range(n)]
-        self._forward_done = [Event(env) for _ in range(n)]
-        self._backward_done = [Event(env) for _ in range(n)]
-        self.backward_starts: list[float] = []
-        self.forward_ends: list[float] = []
-        self.comm_ends: list[float] = []
+        # Made when first asked for, dropped once nobody waits for them: an event takes about 300
+        # bytes, and three for each cycle of a long run would fill the memory.
+        self._comm_done, self._forward_done, self._backward_done = (
+            defaultdict[int, Event](partial(Event, env)) for _ in range(3)
+        )
+        self.backward_starts = array("d")
+        self.forward_ends = array("d")
+        self.comm_ends = array("d")
 
     def comm(self) -> _Process:
         env, pool, done = self._env, self._pool, self._comm_done
         prefetch, release = self._planned.prefetch, self._planned.release
-        amounts = zip(self._real.comm.tolist(), self._planned.comm.tolist(), strict=True)
+        amounts = zip(chunked(self._real.comm), chunked(self._planned.comm), strict=True)
         for i, (work, planned) in enumerate(amounts):
             if prefetch and i >= prefetch:
                 yield self._backward_done[i - prefetch]
+                del self._backward_done[i - prefetch]
             yield pool.communicate(work, planned, release * (i + 1), done[i])
+            del done[i]
             self.comm_ends.append(env.now)
 
     def forward(self) -> _Process:
         env, pool, done = self._env, self._pool, self._forward_done
-        amounts = zip(self._real.forward.tolist(), self._planned.forward.tolist(), strict=True)
+        prefetch = self._planned.prefetch
+        amounts = zip(chunked(self._real.forward), chunked(self._planned.forward), strict=True)
         for i, (work, planned) in enumerate(amounts):
             if i:
                 yield self._backward_done[i - 1]
+                if not prefetch:
+                    del self._backward_done[i - 1]
             yield pool.compute(work, planned, done[i])
             self.forward_ends.append(env.now)
 
     def backward(self) -> _Process:
         env, pool, done = self._env, self._pool, self._backward_done
-        amounts = zip(self._real.backward.tolist(), self._planned.backward.tolist(), strict=True)
+        amounts = zip(chunked(self._real.backward), chunked(self._planned.backward), strict=True)
         for i, (work, planned) in enumerate(amounts):
             yield self._forward_done[i]
-            yield self._comm_done[i]
+            del self._forward_done[i]
+            if len(self.comm_ends) <= i:
+                yield self._comm_done[i]
             self.backward_starts.append(env.now)
             yield pool.compute(work, planned, done[i])
 

@@ -26,7 +26,8 @@ from kdsim.plots.style import (
 )
 
 if TYPE_CHECKING:
-    from kdsim.results.run import Interval, Run
+    from kdsim.results.recording import Interval
+    from kdsim.results.run import Run
 
 #: Of a run of many cycles this many are shown, from the start.
 CYCLES_THAT_FIT = 10

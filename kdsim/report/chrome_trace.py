@@ -1,23 +1,28 @@
 """A run in Chrome's trace format, as Perfetto (ui.perfetto.dev) and chrome://tracing open it.
 
-One track a core, with the tasks that it works on; what no core works on is a gap. Arrows lead from
-the end of Comm_i to the start of Backward_i, and a counter shows the split of the cores. One
+One track per core, with the tasks that it works on; what no core works on is a gap. Arrows lead
+from the end of Comm_i to the start of Backward_i, and a counter shows the split of the cores. One
 simulated second is one second of the trace; times are whole microseconds, so that neighbours meet
-exactly.
+exactly. Events are produced in the order of time and written as they come: a trace may be far
+larger than the memory.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import json
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from kdsim._version import __version__
-from kdsim.output_file import write_output
+from kdsim.output_file import whole_file
 
 if TYPE_CHECKING:
-    from kdsim.results.run import Interval, Run
+    from kdsim.results.recording import Interval
+    from kdsim.results.run import Run
 
 _PROCESS = 1
 #: Chrome's reserved colour names, by kind of slice.
@@ -28,6 +33,10 @@ _COLORS = {
     "stall": "grey",
     "starved": "rail_idle",
 }
+#: At one instant: counters and slices before the arrows, which attach to slices begun.
+_PHASES = "CXsf"
+#: Events that are written together.
+_BLOCK = 200
 
 
 class Slice(NamedTuple):
@@ -58,23 +67,31 @@ def microseconds(seconds: float) -> int:
     return round(seconds * 1e6)
 
 
-def slices(run: Run) -> list[Slice]:
-    """Return what each core works on, by start and core; communication on the cores from 0 up.
+def slices(run: Run, cores: Iterable[int] | None = None) -> Iterator[Slice]:
+    """Yield what each core works on, by start and core; communication on the cores from 0 up.
 
     Parameters
     ----------
     run : Run
+    cores : iterable of int, optional
+        Only these cores; all by default.
 
-    Returns
-    -------
-    list of Slice
+    Yields
+    ------
+    Slice
         On one core they do not overlap; one that nothing interrupts is not cut.
     """
-    done: list[Slice] = []
+    tracked = range(run.plan.c_total) if cores is None else sorted(set(cores))
+    return _in_order(_finished(run, tracked))
+
+
+def _finished(run: Run, tracked: Iterable[int]) -> Iterator[tuple[int, list[Slice]]]:
+    """Yield slices as they end, each time with the instant before which no other can begin."""
     running: dict[int, Slice] = {}
     for piece in run.intervals:
         now = {new.core: new for new in _at_work(piece, run.plan.c_total)}
-        for core in range(run.plan.c_total):
+        done = []
+        for core in tracked:
             old, new = running.get(core), now.get(core)
             if old and new and old.end == new.start and old[3:] == new[3:]:
                 running[core] = old._replace(end=new.end)
@@ -84,8 +101,23 @@ def slices(run: Run) -> list[Slice]:
             running.pop(core, None)
             if new:
                 running[core] = new
-    done += running.values()
-    return sorted((s for s in done if s.end > s.start), key=lambda s: (s.start, s.core))
+        if done:
+            open_since = (s.start for s in running.values())
+            yield min(open_since, default=microseconds(piece.end)), done
+    yield microseconds(run.makespan) + 1, list(running.values())
+
+
+def _in_order(finished: Iterable[tuple[int, list[Slice]]]) -> Iterator[Slice]:
+    """Sort slices by start and core, holding no more of them than may still have a predecessor."""
+    held: list[tuple[int, int, Slice]] = []
+    for settled, done in finished:
+        for s in done:
+            if s.end > s.start:
+                heapq.heappush(held, (s.start, s.core, s))
+        while held and held[0][0] < settled:
+            yield heapq.heappop(held)[2]
+    while held:
+        yield heapq.heappop(held)[2]
 
 
 def _at_work(piece: Interval, c_total: int) -> Iterator[Slice]:
@@ -100,8 +132,31 @@ def _at_work(piece: Interval, c_total: int) -> Iterator[Slice]:
                 yield Slice(core, start, end, shown, task + 1, len(cores))
 
 
+def events(run: Run) -> Iterator[dict[str, Any]]:
+    """Yield the events of a run: names of the tracks first, all else by time."""
+    parts = (map(_slice_event, slices(run)), *_flows(run), _counters(run))
+    return itertools.chain(_names(run), heapq.merge(*parts, key=_place))
+
+
+def _place(event: dict[str, Any]) -> tuple[int, int, int]:
+    return event["ts"], _PHASES.index(event["ph"]), event["tid"]
+
+
+def _about(run: Run) -> dict[str, Any]:
+    return {
+        "scenario": run.scenario,
+        "policy": run.policy,
+        "seed": run.seed,
+        "replication": run.replication,
+        "makespan_s": run.makespan,
+        "minimal_makespan_s": run.minimal_makespan,
+        "bound": run.bound_kind,
+        "kdsim": __version__,
+    }
+
+
 def trace_events(run: Run) -> dict[str, Any]:
-    """Return a run as a Chrome trace.
+    """Return a run as a Chrome trace; for a long run, `write` needs far less memory.
 
     Parameters
     ----------
@@ -110,31 +165,13 @@ def trace_events(run: Run) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``traceEvents`` (names of the tracks first, all else by time), ``displayTimeUnit`` and
-        ``otherData`` (what was simulated).
+        ``traceEvents`` (see `events`), ``displayTimeUnit`` and ``otherData`` (what was simulated).
     """
-    found = slices(run)
-    events = [*map(_slice_event, found), *_flows(found), *_counters(run)]
-    # At one instant: counters and slices before the arrows, which attach to slices begun.
-    events.sort(key=lambda event: (event["ts"], "CXsf".index(event["ph"]), event["tid"]))
-    return {
-        "traceEvents": [*_names(run), *events],
-        "displayTimeUnit": "ms",
-        "otherData": {
-            "scenario": run.scenario,
-            "policy": run.policy,
-            "seed": run.seed,
-            "replication": run.replication,
-            "makespan_s": run.makespan,
-            "minimal_makespan_s": run.minimal_makespan,
-            "bound": run.bound_kind,
-            "kdsim": __version__,
-        },
-    }
+    return {"traceEvents": list(events(run)), "displayTimeUnit": "ms", "otherData": _about(run)}
 
 
 def write(run: Run, path: str | Path) -> Path:
-    """Write a run as a Chrome trace (JSON).
+    """Write a run as a Chrome trace (JSON), event by event.
 
     Parameters
     ----------
@@ -152,8 +189,19 @@ def write(run: Run, path: str | Path) -> Path:
     PlotError
         If the place cannot be written.
     """
-    text = json.dumps(trace_events(run), separators=(",", ":"), allow_nan=False)
-    return write_output(path, (text + "\n").encode())
+    with whole_file(path) as scratch, scratch.open("w", encoding="utf-8") as file:
+        _write(run, file)
+    return Path(path)
+
+
+def _write(run: Run, file: IO[str]) -> None:
+    encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+    file.write('{"traceEvents":[')
+    found, separator = events(run), ""
+    while block := list(itertools.islice(found, _BLOCK)):
+        file.write(separator + encode(block)[1:-1])
+        separator = ","
+    file.write(f'],"displayTimeUnit":"ms","otherData":{encode(_about(run))}}}\n')
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -183,24 +231,32 @@ def _slice_event(piece: Slice) -> dict[str, Any]:
     }
 
 
-def _flows(found: list[Slice]) -> Iterator[dict[str, Any]]:
-    """Yield an arrow a cycle: from the last slice of Comm_i to the first of Backward_i."""
+def _flows(run: Run) -> tuple[Iterator[dict[str, Any]], Iterator[dict[str, Any]]]:
+    """Return the tails and the heads of the arrows: from the end of Comm_i to Backward_i."""
     # Communication always has core 0, computation the last: one core stands for all of a task.
-    source: dict[int, Slice] = {}
-    target: dict[int, Slice] = {}
-    for piece in found:
+    # A whole pass ahead, because a tail is drawn only where there will be a head.
+    last_core = run.plan.c_total - 1
+    ends = array("q", [-1]) * (run.plan.cycles + 1)
+    starts = array("q", [-1]) * (run.plan.cycles + 1)
+    for piece in slices(run, (0, last_core)):
         if piece.kind in ("comm", "starved") and piece.core == 0:
-            source[piece.cycle] = piece
-        elif piece.kind == "backward":
-            first = target.setdefault(piece.cycle, piece)
-            if piece.start == first.start and piece.core > first.core:
-                target[piece.cycle] = piece
-    for cycle in sorted(source.keys() & target.keys()):
-        logits = {"name": "logits", "cat": "logits", "id": cycle, "pid": _PROCESS}
-        a, b = source[cycle], target[cycle]
+            ends[piece.cycle] = piece.end
+        elif piece.kind == "backward" and piece.core == last_core and starts[piece.cycle] < 0:
+            starts[piece.cycle] = piece.start
+    return (
         # An arrow leaves from inside a slice: at its very end there is none any more.
-        yield {**logits, "ph": "s", "ts": a.end - 1, "tid": a.core + 1}
-        yield {**logits, "ph": "f", "bp": "e", "ts": b.start, "tid": b.core + 1}
+        _arrow_ends(ends, starts, {"ph": "s"}, 0, -1),
+        _arrow_ends(starts, ends, {"ph": "f", "bp": "e"}, last_core, 0),
+    )
+
+
+def _arrow_ends(
+    times: array[int], other: array[int], kind: dict[str, Any], core: int, shift: int
+) -> Iterator[dict[str, Any]]:
+    for cycle, time in enumerate(times):
+        if time >= 0 and other[cycle] >= 0:
+            logits = {"name": "logits", "cat": "logits", "id": cycle, "pid": _PROCESS}
+            yield {**logits, **kind, "ts": time + shift, "tid": core + 1}
 
 
 def _counters(run: Run) -> Iterator[dict[str, Any]]:

@@ -9,12 +9,13 @@ from kdsim._lazy import attach
 if TYPE_CHECKING:
     from kdsim.results.comparison import SUMMARY_COLUMNS, Comparison, Sample
     from kdsim.results.learning import LearningCurve, LearningCurves
-    from kdsim.results.run import Interval, Run, Segment
+    from kdsim.results.recording import Interval
+    from kdsim.results.run import Run, Segment
 
 _HOMES = {
     "Run": "run",
     "Segment": "run",
-    "Interval": "run",
+    "Interval": "recording",
     "Sample": "comparison",
     "Comparison": "comparison",
     "SUMMARY_COLUMNS": "comparison",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from kdsim.results.recording import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,24 +17,6 @@ if TYPE_CHECKING:
 
 #: The paper's scenario labels of a segment.
 WAITED, PARALLEL, COMP_ALONE = 1, 2, 3
-
-
-class Interval(NamedTuple):
-    """A stretch of a run during which nothing changes.
-
-    `comm` and `comp` are 0-based task numbers, -1 where that side does not work; `stage` is
-    ``"forward"``, ``"backward"`` or ``""``; `stalled` marks the pause of a reallocation, `starved`
-    that communication has processed all data that the link has delivered and goes at its pace.
-    """
-
-    start: float
-    end: float
-    comm_cores: int
-    comm: int
-    comp: int
-    stage: str
-    stalled: bool
-    starved: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +92,22 @@ class Run:
     @functools.cached_property
     def segments(self) -> list[Segment]:
         """The segments t_1 .. t_{N+1}; their durations sum to the makespan."""
-        ends = [*self.backward_starts, self.makespan]
-        all_comm = self.comm_ends[-1]
-        cores, starved = _over_segments(self.intervals, ends)
-        segments, begin = [], 0.0
-        for i, end in enumerate(ends):
-            if i == len(ends) - 1 or begin >= all_comm:
+        return list(self.iter_segments())
+
+    def iter_segments(self) -> Iterator[Segment]:
+        """Yield the segments one by one: those of a long run need not be in memory at once."""
+        all_comm, last = self.comm_ends[-1], len(self.backward_starts)
+        ends = itertools.chain(self.backward_starts, [self.makespan])
+        begin = 0.0
+        for i, (end, comm_cores, starved) in enumerate(_over_segments(self.intervals, ends)):
+            if i == last or begin >= all_comm:
                 label = COMP_ALONE
             elif self.comm_ends[i] > self.forward_ends[i]:
                 label = WAITED
             else:
                 label = PARALLEL
-            segments.append(Segment(i + 1, end - begin, label, cores[i], starved[i]))
+            yield Segment(i + 1, end - begin, label, comm_cores, starved)
             begin = end
-        return segments
 
     @functools.cached_property
     def timeline(self) -> pd.DataFrame:
@@ -130,11 +117,15 @@ class Run:
         """
         import pandas as pd
 
-        frame = pd.DataFrame(list(self.intervals), columns=list(Interval._fields))
-        frame["comm"] += 1
-        frame["comp"] += 1
-        frame.insert(3, "comp_cores", self.plan.c_total - frame["comm_cores"])
-        return frame
+        header, *rows = self.timeline_rows()
+        return pd.DataFrame(rows, columns=list(header))
+
+    def timeline_rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the column names of `timeline` and then its rows, one by one."""
+        start, end, cores, *others = Interval._fields
+        yield start, end, cores, "comp_cores", *others
+        for begin, until, split, comm, comp, *flags in self.intervals:
+            yield begin, until, split, self.plan.c_total - split, comm + 1, comp + 1, *flags
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Draw the timeline; see `kdsim.plots.timeline`."""
@@ -144,6 +135,19 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as ``kdsim run --json`` prints it."""
+        segments = list(self.segment_data())
+        return {**self.summary(), "segments": segments, "counters": self.counters}
+
+    def segment_data(self) -> Iterator[dict[str, Any]]:
+        """Yield the segments as plain data; `starved` only where there is a link to wait for."""
+        for segment in self.iter_segments():
+            data = asdict(segment)
+            if self.plan.link is None:
+                del data["starved"]
+            yield data
+
+    def summary(self) -> dict[str, Any]:
+        """Return what `to_dict` returns before the segments."""
         return {
             "scenario": self.scenario,
             "policy": self.policy,
@@ -153,34 +157,25 @@ class Run:
             "minimal_makespan": self.minimal_makespan,
             "bound_kind": self.bound_kind,
             "gap": self.gap,
-            "segments": [self._segment_data(s) for s in self.segments],
-            "counters": self.counters,
         }
-
-    def _segment_data(self, segment: Segment) -> dict[str, Any]:
-        data = asdict(segment)
-        if self.plan.link is None:  # nothing can be waited for
-            del data["starved"]
-        return data
 
 
 def _over_segments(
-    intervals: Sequence[Interval], ends: Sequence[float]
-) -> tuple[list[float], list[float]]:
-    """Return, per segment, the time average of the communication cores and the starved seconds."""
-    means, starved, k, begin = [], [], 0, 0.0
+    intervals: Iterable[Interval], ends: Iterable[float]
+) -> Iterator[tuple[float, float, float]]:
+    """Yield the end of each segment, its mean communication cores and its starved seconds."""
+    pieces = iter(intervals)
+    piece = next(pieces, None)
+    begin = 0.0
     for end in ends:
-        area, without, at, last = 0.0, 0.0, begin, 0
-        while k < len(intervals) and at < end:
-            piece = intervals[k]
+        area, starved, at, last = 0.0, 0.0, begin, 0
+        while piece is not None and at < end:
             last = piece.comm_cores
             stop = min(piece.end, end)
             area += (stop - at) * last
-            without += stop - at if piece.starved else 0.0
+            starved += stop - at if piece.starved else 0.0
             at = stop
             if piece.end <= end:
-                k += 1
-        means.append(area / (end - begin) if end > begin else float(last))
-        starved.append(without)
+                piece = next(pieces, None)
+        yield end, area / (end - begin) if end > begin else float(last), starved
         begin = end
-    return means, starved

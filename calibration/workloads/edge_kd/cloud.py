@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from calibration.link.frames import Knowledge, matrix_payload
-from calibration.link.knowledge import Select, Source
+from calibration.link.server import Select, Source
 from calibration.workloads.data.datasets import load
 from calibration.workloads.edge_kd.config import (
     EdgeConfig,

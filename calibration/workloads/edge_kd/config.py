@@ -31,6 +31,7 @@ from calibration.workloads.data.splits import Split, split
 from calibration.workloads.losses import MEASURES
 from calibration.workloads.training.networks import NETWORKS, ConvNet
 from kdsim.errors import WorkloadError
+from kdsim.messages import shorten
 
 #: What travels; "none" is the same training without a teacher.
 METHODS = ("none", "response", "feature", "relation")
@@ -163,10 +164,11 @@ def count_pools(network: ConvNet) -> int:
 
 def check_methods(methods: Sequence[str]) -> None:
     """Raise WorkloadError unless these are different ones of `METHODS`, at least one."""
-    if not methods or len(set(methods)) < len(methods) or not set(methods) <= set(METHODS):
+    known = all(isinstance(method, str) and method in METHODS for method in methods)
+    if not methods or not known or len(set(methods)) < len(methods):
         raise WorkloadError(
             f"methods must be different ones of {', '.join(METHODS)}; got "
-            f"{', '.join(methods) or 'none'}"
+            f"{', '.join(m if isinstance(m, str) else shorten(m) for m in methods) or 'none'}"
         )
 
 

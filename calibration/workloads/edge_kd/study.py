@@ -17,7 +17,7 @@ import numpy as np
 from calibration.bench.bench import Bench, BenchSettings
 from calibration.bench.replay import LiveRun, replay
 from calibration.bench.start import Teacher, TeacherProcess
-from calibration.link.knowledge import KnowledgeStream, Tls
+from calibration.link.stream import RemoteTeacher
 from calibration.machine.cores import take_cores
 from calibration.workloads.data.datasets import Dataset, load
 from calibration.workloads.edge_kd.cloud import prepare_teacher, wish_of
@@ -76,8 +76,7 @@ def run_once(
     *,
     policy: str = "comm-priority",
     rates: tuple[np.ndarray, np.ndarray] | None = None,
-    teacher_address: tuple[str, int] | None = None,
-    tls: Tls | None = None,
+    teacher: RemoteTeacher | None = None,
 ) -> EdgeRun:
     """Run the real loop once.
 
@@ -93,10 +92,8 @@ def run_once(
         Who gets the cores.
     rates : (array, array), optional
         Fitted r(c) and q(c), for policies that plan; proportional to the cores by default.
-    teacher_address : (str, int), optional
+    teacher : RemoteTeacher, optional
         A teacher elsewhere (`serve_study`); it refuses another configuration than its own.
-    tls : Tls, optional
-        For a teacher elsewhere.
 
     Returns
     -------
@@ -108,20 +105,20 @@ def run_once(
         If the loop cannot be carried through.
     """
     spec = spec_of(config, method, seed, folder)
-    if teacher_address is not None:
+    if teacher is not None:
         digest = load(config.data, config.data_dir).digest
         wish = wish_of(config, method, seed, digest)
-        with KnowledgeStream(teacher_address, timeout_s=_PATIENCE_S, tls=tls, wish=wish) as stream:
-            teacher = Teacher(teacher_address, stream.greeting)
-        return _loop(config, spec, teacher, policy, rates, tls, wish)
-    with TeacherProcess("calibration.workloads.edge_kd.cloud:build_source", spec) as teacher:
-        return _loop(config, spec, teacher, policy, rates, None)
+        with teacher.stream(timeout_s=_PATIENCE_S, wish=wish) as stream:
+            serving = Teacher(teacher.address, stream.greeting)
+        access = {"tls": teacher.tls, "token": teacher.token, "wish": wish}
+        return _loop(config, spec, serving, policy, rates, access)
+    with TeacherProcess("calibration.workloads.edge_kd.cloud:build_source", spec) as serving:
+        return _loop(config, spec, serving, policy, rates, {})
 
 
 def _loop(
     config: EdgeConfig, spec: dict[str, Any], teacher: Teacher, policy: str,
-    rates: tuple[np.ndarray, np.ndarray] | None, tls: Tls | None,
-    wish: dict[str, Any] | None = None,
+    rates: tuple[np.ndarray, np.ndarray] | None, access: dict[str, Any],
 ) -> EdgeRun:  # fmt: skip
     cores = take_cores(None)
     total, n = len(cores), config.cycles
@@ -135,9 +132,8 @@ def _loop(
         decode="raw",
         most_threads=1,
         capacity_mb=held * teacher.chunk_mb,
-        tls=tls,
-        wish=wish,
         timeout_s=_PATIENCE_S,
+        **access,
     )
     comm = 0.0 if spec["method"] == "none" else teacher.chunk_mb
     if rates is None:
@@ -191,8 +187,7 @@ def run_study(
     methods: Sequence[str] = ("none", "response", "feature", "relation"),
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     policy: str = "comm-priority",
-    teacher_address: tuple[str, int] | None = None,
-    tls: Tls | None = None,
+    teacher: RemoteTeacher | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run every method over the seeds and compare each with no distillation.
@@ -207,10 +202,8 @@ def run_study(
         Different ones of `METHODS`.
     seeds : sequence of int
     policy : str
-    teacher_address : (str, int), optional
+    teacher : RemoteTeacher, optional
         A teacher elsewhere; without it one is trained and started here.
-    tls : Tls, optional
-        For a teacher elsewhere.
     progress : callable, optional
         Told ``(done, all, what)``.
 
@@ -238,8 +231,8 @@ def run_study(
     plan = [(method, seed) for seed in seeds for method in methods]
     ledger = RunLedger(folder / "runs.jsonl")
     told = None
-    if teacher_address is not None and "teacher" not in ledger:
-        told = _told_accuracy(teacher_address, tls, wish_of(config, *plan[0], dataset.digest))
+    if teacher is not None and "teacher" not in ledger:
+        told = _told_accuracy(teacher, wish_of(config, *plan[0], dataset.digest))
     claim_folder(folder, {**described, "policy": policy, "data_sha256": dataset.digest})
     if "teacher" not in ledger:
         known = _own_accuracy(config, dataset, folder) if told is None else told
@@ -250,9 +243,7 @@ def run_study(
             progress(done, len(plan), key)
         if key in ledger:
             continue
-        run = run_once(
-            config, method, seed, folder, policy=policy, teacher_address=teacher_address, tls=tls
-        )
+        run = run_once(config, method, seed, folder, policy=policy, teacher=teacher)
         save_profile(run, config, method, seed, folder / f"profile-{method}-{seed}.csv")
         ledger.add(key, {"method": method, "seed": seed, "accuracy": run.accuracy})
     if progress is not None:
@@ -276,10 +267,11 @@ def _own_accuracy(config: EdgeConfig, dataset: Dataset, folder: Path) -> float:
     return accuracy(predict(teacher, dataset.images("test")), dataset.labels("test"))
 
 
-def _told_accuracy(address: tuple[str, int], tls: Tls | None, wish: dict[str, Any]) -> float:
+def _told_accuracy(teacher: RemoteTeacher, wish: dict[str, Any]) -> float:
     """Return the test accuracy that a teacher elsewhere tells, 0 to 1."""
-    with KnowledgeStream(address, timeout_s=_PATIENCE_S, tls=tls, wish=wish) as stream:
+    with teacher.stream(timeout_s=_PATIENCE_S, wish=wish) as stream:
         told = stream.greeting.get("accuracy")
     if not isinstance(told, float) or not 0 <= told <= 1:
-        raise TransportError(f"teacher {address[0]}:{address[1]}: told no accuracy, got {told!r}")
+        host, port = teacher.address
+        raise TransportError(f"teacher {host}:{port}: must report its accuracy, got {told!r}")
     return told

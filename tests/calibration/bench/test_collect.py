@@ -18,7 +18,8 @@ from calibration.bench.start import Teacher, TeacherProcess
 from calibration.bench.student import logit_bank
 from calibration.commands.calibrate import command
 from calibration.link.frames import payload_matrix
-from calibration.link.knowledge import KnowledgeServer
+from calibration.link.server import KnowledgeServer
+from calibration.link.stream import RemoteTeacher
 from calibration.machine.cores import take_cores
 from calibration.trace import read_trace, write_trace
 from kdsim.errors import KdsimError, TraceError, TransportError, WorkloadError
@@ -292,7 +293,7 @@ def test_a_trace_that_is_there_outlives_a_collection_that_measures_nothing(tmp_p
     path = tmp_path / "t.csv"
     path.write_text("an hour of measuring")
     with pytest.raises(TransportError, match="cannot connect"):
-        collect.collect(path, FAST, teacher_address=("127.0.0.1", 9))
+        collect.collect(path, FAST, teacher=RemoteTeacher(("127.0.0.1", 9)))
     assert [p.read_text() for p in tmp_path.iterdir()] == ["an hour of measuring"]
 
 
@@ -368,7 +369,7 @@ def test_a_stranger_s_teacher_is_refused(tmp_path, sizes):
         KnowledgeServer(lambda *_: None, {"name": "stranger", **sizes}) as server,
         pytest.raises(WorkloadError, match="must say columns and chunk_rows"),
     ):
-        collect.collect(tmp_path / "t.csv", FAST, teacher_address=server.address)
+        collect.collect(tmp_path / "t.csv", FAST, teacher=RemoteTeacher(server.address))
 
 
 # --- the command ----------------------------------------------------------------------------------

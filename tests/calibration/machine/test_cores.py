@@ -8,7 +8,6 @@ import time
 import pytest
 
 from calibration.machine import cores as device
-from calibration.machine import shares
 from kdsim.errors import WorkloadError
 
 
@@ -88,62 +87,3 @@ def burn(seconds):
     end = time.process_time() + seconds
     while time.process_time() < end:
         pass
-
-
-def test_own_work_is_not_foreign_and_cpu_time_is_counted():
-    before = device.process_cpu_s(os.getpid())
-    first = device.read_cpu(())
-    burn(0.3)
-    second = device.read_cpu(())
-    assert device.process_cpu_s(os.getpid()) - before == pytest.approx(0.3, abs=0.1)
-    assert second.own_s - first.own_s == pytest.approx(0.3, abs=0.1)
-    assert device.process_cpu_s(2**22 + 1) == 0.0
-
-
-def test_another_s_work_is_foreign():
-    reading = device.CpuReading
-    assert device.foreign_share(reading(0, 0, 0), reading(1, 1.5, 0.5), 2) == 0.5
-    assert device.foreign_share(reading(0, 0, 0), reading(1, 1.0, 1.0), 2) == 0.0
-    assert device.foreign_share(reading(0, 0, 0), reading(0, 0, 0), 2) == 0.0
-
-
-# --- fractional shares ----------------------------------------------------------------------------
-
-
-def spinner():
-    code = "print('on', flush=True)\nwhile True: pass"
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    child.stdout.readline()
-    return child
-
-
-def cpu_rate(pid, seconds=0.6):
-    start, used = time.perf_counter(), device.process_cpu_s(pid)
-    time.sleep(seconds)
-    return (device.process_cpu_s(pid) - used) / (time.perf_counter() - start)
-
-
-@pytest.mark.parametrize("prefer_cgroup", [True, False])
-def test_a_share_holds_a_process_down_and_lets_it_go(prefer_cgroup):
-    child = spinner()
-    (share,) = shares.make_shares(["test"], 1, prefer_cgroup=prefer_cgroup)
-    try:
-        share.add(child.pid)
-        share.set(0.25)
-        # An upper bound only: a busy machine gives a process less, never more.
-        assert cpu_rate(child.pid) < 0.5
-    finally:
-        share.close()
-        child.kill()
-        child.wait(timeout=10)
-        child.stdout.close()
-
-
-def test_without_control_groups_the_duty_cycle_stands_in(monkeypatch, tmp_path):
-    monkeypatch.setattr(shares, "_own_group", lambda: tmp_path / "absent")
-    made = shares.make_shares(["a", "b"], 2)
-    try:
-        assert {share.method for share in made} == {"SIGSTOP/SIGCONT duty cycle"}
-    finally:
-        for share in made:
-            share.close()

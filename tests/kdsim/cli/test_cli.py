@@ -420,9 +420,7 @@ def test_a_missing_extra_is_told_with_the_line_that_installs_it(missing, words, 
 
 
 def test_an_extra_that_is_missed_only_later_is_told_as_well(small, tmp_path):
-    code = WITHOUT.format(missing="pandas").replace(
-        '["needs"]', repr(["run", small, "--timeline-out", "t"])
-    )
+    code = WITHOUT.format(missing="pandas").replace('["needs"]', repr(["sweep", small]))
     answer = python(code, cwd=tmp_path)
     assert answer.code == 2
     assert "pip install pandas" in answer.err

@@ -430,7 +430,7 @@ def test_a_timeline_shows_tasks_waits_and_segment_ends(scenario):
     assert ax.get_xlim() == (0.0, run.makespan)
     assert {"C1", "F1", "B1"} <= {text.get_text() for text in ax.texts}
     (top,) = ax.child_axes
-    assert list(top.get_xticks()) == run.backward_starts
+    assert list(top.get_xticks()) == list(run.backward_starts)
     assert f"makespan {run.makespan:.5g} s" in ax.get_title(loc="left")
     assert "above the proven lower bound" in ax.get_title(loc="left")
     assert {"Comp waits", "Comm waits"} <= set(tick_labels(ax.yaxis))

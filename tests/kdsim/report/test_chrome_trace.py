@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tracemalloc
 from collections import defaultdict
 
 import pytest
@@ -167,3 +168,21 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         chrome_trace.write(run_of(), path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_trace_is_written_without_ever_being_whole_in_memory(tmp_path):
+    run = run_of("greedy", cores=4, cycles=2500)
+    tracemalloc.start()
+    path = chrome_trace.write(run, tmp_path / "t.json")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5 * path.stat().st_size
+    assert json.loads(path.read_text()) == chrome_trace.trace_events(run)
+
+
+@settings(max_examples=40, deadline=None)
+@given(runs)
+def test_at_one_instant_counters_and_slices_stand_before_arrows(run):
+    events = [e for e in chrome_trace.trace_events(run)["traceEvents"] if e["ph"] != "M"]
+    places = [(e["ts"], "CXsf".index(e["ph"]), e["tid"]) for e in events]
+    assert places == sorted(places)

@@ -15,7 +15,8 @@ from calibration.bench.processes import Shared
 from calibration.bench.replay import LiveRun, Task
 from calibration.commands.edge_kd import command
 from calibration.link.frames import FrameType, payload_matrix, receive_frame, send_frame
-from calibration.link.knowledge import KnowledgeServer, KnowledgeStream
+from calibration.link.server import KnowledgeServer
+from calibration.link.stream import KnowledgeStream, RemoteTeacher
 from calibration.workloads.data.datasets import load
 from calibration.workloads.edge_kd import cloud as edge_kd_cloud
 from calibration.workloads.edge_kd import config as edge_kd
@@ -130,6 +131,9 @@ def test_a_teacher_elsewhere_serves_every_method_and_seed(folder, elsewhere, met
         ),
         (lambda: wish(seed=-1), "what is asked for is none"),
         (lambda: wish(method="telepathy"), "methods must be different ones of"),
+        (lambda: {**wish(), "method": ["response"]}, r"methods must be .* got \['response'\]"),
+        (lambda: {**wish(), "method": None}, "methods must be different ones of .* got nothing"),
+        (lambda: {**wish(), "seed": 1e9}, "what is asked for is none"),
         (lambda: {"edge-kd": [], "method": "none", "seed": 0}, "what is asked for is none"),
         (lambda: {"something": "else"}, "what is asked for is none"),
     ],
@@ -141,7 +145,14 @@ def test_an_edge_of_another_study_is_refused_at_once(elsewhere, asked, said):
 
 def test_the_edges_own_choices_are_no_difference(elsewhere):
     own = replace(CONFIG, alpha=0.1, temperature=2.0, measure="js", rate=0.5, momentum=0.0)
-    KnowledgeStream(elsewhere, wish=wish(own)).close()
+    with (
+        KnowledgeStream(elsewhere, wish=wish()) as plain,
+        KnowledgeStream(elsewhere, wish=wish(own)) as with_its_own,
+    ):
+        for stream in (plain, with_its_own):
+            stream.request(3, 0)
+        assert with_its_own.greeting == plain.greeting
+        assert bytes(with_its_own.receive().payload) == bytes(plain.receive().payload)
 
 
 def test_a_teacher_of_one_thing_refuses_a_study():
@@ -155,15 +166,16 @@ def test_a_teacher_of_one_thing_refuses_a_study():
 def test_a_greeting_nested_without_end_is_refused(elsewhere):
     with socket.create_connection(elsewhere, timeout=5) as client:
         send_frame(client, FrameType.HELLO, b"[" * 60_000)
-        with pytest.raises(TransportError, match="closed the connection"):
-            receive_frame(client)
+        refusal = receive_frame(client)
+    assert refusal.type == FrameType.REFUSAL
+    assert b"its greeting is not JSON" in bytes(refusal.payload)
 
 
 def test_an_absent_teacher_leaves_the_folder_free(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
     with pytest.raises(TransportError, match="cannot connect"):
-        run_study(CONFIG, tmp_path, seeds=[0], teacher_address=address)
+        run_study(CONFIG, tmp_path, seeds=[0], teacher=RemoteTeacher(address))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -176,8 +188,9 @@ def without_dropout(net):
             module.p = 0.0
 
 
-def test_the_loss_is_alpha_ce_plus_the_rest_of_the_tempered_divergence(folder):
-    spec = spec_of(CONFIG, "response", 0, folder)
+@pytest.mark.parametrize("alpha", [0.0, 0.2, 0.5, 0.9, 1.0])
+def test_the_loss_is_alpha_ce_plus_the_rest_of_the_tempered_divergence(folder, alpha):
+    spec = spec_of(replace(CONFIG, alpha=alpha), "response", 0, folder)
     known = np.random.default_rng(0).normal(size=(16, 10)).astype(np.float32)
     student = EdgeStudent(spec, shared_with(known))
     # Dropout draws its masks in the arithmetic at hand: without it float32 and float64 compare.
@@ -196,7 +209,8 @@ def test_the_loss_is_alpha_ce_plus_the_rest_of_the_tempered_divergence(folder):
     T = CONFIG.temperature
     p = torch.softmax(torch.from_numpy(known).double() / T, 1)
     divergence = (p * (p.log() - functional.log_softmax(public_logits / T, 1))).sum(1).mean()
-    expected = 0.5 * functional.cross_entropy(private_logits, labels) + 0.5 * T**2 * divergence
+    by_labels = functional.cross_entropy(private_logits, labels)
+    expected = alpha * by_labels + (1 - alpha) * T**2 * divergence
     assert student.report()["loss"] == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
@@ -307,7 +321,7 @@ def test_a_study_with_a_teacher_elsewhere_is_the_same_study(folder, elsewhere, t
     methods = ("response", "relation")
     here = run_study(CONFIG, tmp_path / "here", methods=methods, seeds=[0])
     there = run_study(
-        CONFIG, tmp_path / "there", methods=methods, seeds=[0], teacher_address=elsewhere
+        CONFIG, tmp_path / "there", methods=methods, seeds=[0], teacher=RemoteTeacher(elsewhere)
     )
     assert there == here
     assert not (tmp_path / "there" / "teacher.pt").exists()

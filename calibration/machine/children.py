@@ -1,0 +1,83 @@
+"""Processes that must not outlive the one that started them, however it ends.
+
+A measuring or training process runs its work in children. A child that stayed behind after a
+kill would go on using the CPU, or stay stopped for ever. So the kernel is asked to end it with its
+parent, and Ctrl-C in the terminal reaches the parent alone, which ends its children in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing as mp
+import multiprocessing.forkserver
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
+
+#: prctl(2): the signal that a process is sent when its parent ends.
+_PR_SET_PDEATHSIG = 1
+
+
+def fork_server(preload: Sequence[str]) -> mp.context.BaseContext:
+    """Return a context whose processes start fresh, in a few milliseconds, with modules imported.
+
+    A fork server imports once and forks before any thread exists, so that every process begins
+    with no OpenMP team and no allocator history. It ends when this process ends, and with it
+    (see `end_with_parent`) its children. Where there is none (Windows), processes are spawned.
+
+    Parameters
+    ----------
+    preload : sequence of str
+        Modules to import in the server. The first call in a process decides.
+    """
+    if "forkserver" not in mp.get_all_start_methods():
+        return mp.get_context("spawn")
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    # The tracker unblocks signals when it starts, so it is started before they are blocked.
+    resource_tracker.ensure_running()
+    with _interrupts_held():
+        multiprocessing.forkserver.ensure_running()
+    return context
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Block Ctrl-C; what is started inside inherits that for good, this thread gets it back."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process, stopped or not, when the process that started it ends.
+
+    To be called first in a child. The child also gets a process group of its own, so that what a
+    terminal sends to the foreground group does not reach it.
+    """
+    _leave_fork_server()
+    with contextlib.suppress(OSError):  # it may lead a group or a session already
+        os.setpgid(0, 0)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    parent = mp.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)  # it ended before the kernel was asked
+
+
+def _leave_fork_server() -> None:
+    """Close the pipe by which the fork server sees who may still need it.
+
+    Every child holds an end of it, so that it could start children itself. A stopped child would
+    keep the server, its parent, from ending with the process that both work for.
+    """
+    server = multiprocessing.forkserver._forkserver
+    end = getattr(server, "_forkserver_alive_fd", None)
+    if end is not None:
+        server._forkserver_alive_fd = None
+        os.close(end)
