@@ -182,7 +182,7 @@ def fit(
 
 def _check_outputs(trace: str, figure: str | None, *others: str | None) -> None:
     """Refuse, before minutes of work, places that cannot be written or are the trace itself."""
-    from kdsim.cli.runs import check_outputs
+    from kdsim.cli.options import check_outputs
     from kdsim.errors import TraceError
 
     paths = [None if name is None else Path(name) for name in (figure, *others)]
@@ -209,7 +209,7 @@ def _print_fit(fitted: Any) -> None:
             times = [1e3 / r for r in (curve.rates[c], curve.high[c], curve.low[c])]
             seen = c in points.index
             table.add_row(
-                str(c), f"{times[0]:.4g}", f"{times[1]:.4g} .. {times[2]:.4g}",
+                str(c), f"{times[0]:.4g}", _interval(times[1], times[2]),
                 f"{1e3 * points.loc[c, 'median_s']:.4g} ({points.loc[c, 'condition']})"
                 if seen else "not measured",
                 str(points.loc[c, "trials"]) if seen else "",
@@ -226,6 +226,10 @@ def _print_fit(fitted: Any) -> None:
     console.print(models)
     for sentence in fitted.verdicts:
         console.print(f"- {sentence}", highlight=False)
+
+
+def _interval(low: float, high: float) -> str:
+    return "none" if low != low or high != high else f"{low:.4g} .. {high:.4g}"
 
 
 def _number(value: float, form: str) -> str:
@@ -303,7 +307,7 @@ def validate(
 
             save(getattr(validation_plots, draw)(result), path, dpi=150)
     if as_json:
-        from kdsim.cli.runs import print_json
+        from kdsim.cli.options import print_json
 
         rows = json.loads(result.table.to_json(orient="records"))
         told = {"rows": rows, "summary": result.summary, "manifest": _manifest(fitted, settings)}

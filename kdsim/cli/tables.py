@@ -60,7 +60,7 @@ def comparison_table(result: Comparison) -> Table:
     table = Table(
         title=f"{result.scenario.name}: makespan in seconds, seed {result.scenario.seed}",
         title_justify="left",
-        caption=_how(kinds, noisy=noisy),
+        caption=_how(kinds, noisy=noisy, marks=result.marks),
         caption_justify="left",
     )
     _add_fields(table, fields)
@@ -97,7 +97,8 @@ def learning_table(result: LearningCurves, target: float | None = None) -> Table
         f"{100 * rows[0]['target']:.1f} %{which}; seed {device.seed}",
         title_justify="left",
         caption="CI: Student t over replications; exact: all runs equal. Earliest: no schedule can "
-        "be there before. Late = mean / earliest - 1. Accuracies are known at the ends of epochs.",
+        "be there before. Late = mean / earliest - 1. Accuracies are known at the ends of epochs."
+        + "".join(f"\n{mark}" for mark in result.marks),
         caption_justify="left",
     )
     table.add_column("profile", no_wrap=True)
@@ -145,7 +146,7 @@ def _interval(row: Mapping[str, Any]) -> str:
     return f"\N{PLUS-MINUS SIGN} {half:.0f}" if half >= 10 else f"\N{PLUS-MINUS SIGN} {half:.2g}"
 
 
-def _how(kinds: Sequence[str], *, noisy: bool) -> str:
+def _how(kinds: Sequence[str], *, noisy: bool, marks: Sequence[str]) -> str:
     text = "CI: Student t over replications; exact: all runs equal. "
     if noisy:
         text += "Regret = makespan / bound - 1; the bound knows the noise, no policy does."
@@ -153,7 +154,7 @@ def _how(kinds: Sequence[str], *, noisy: bool) -> str:
         text += "Gap = makespan / bound - 1."
     if "lower bound" in kinds:
         text += " The bound is a lower bound under release or reallocation_cost, not the optimum."
-    return text
+    return "\n".join([text, *marks])
 
 
 def difference_table(
@@ -195,7 +196,7 @@ def _without_rounding(row: Mapping[str, Any], limit: float) -> Mapping[str, Any]
 
 
 _DIFFERENCE_COLUMNS = (
-    "policy", "reference", "mean", "ci_low", "ci_high", "ci_method", "n", "needed",
+    "policy", "reference", "mean", "ci_low", "ci_high", "ci_method", "n", "needed", "marks",
 )  # fmt: skip
 
 
@@ -242,6 +243,7 @@ def run_lines(run: Run) -> list[str]:
         *link,
         f"policy asked  {counters['decisions']} times; "
         f"the split changed {counters['reallocations']} times",
+        *run.marks,
     ]
 
 
@@ -262,4 +264,51 @@ def schedule_table(optimum: Optimum, *, limit: int = 16) -> Table:
             str(piece.comm_cores),
             str(piece.comp_cores),
         )
+    return table
+
+
+def devices_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay the device library out: one row per device."""
+    table = Table(
+        title=f"{len(rows)} devices of the library",
+        title_justify="left",
+        caption="Rate: forward passes of an average network per second, on the fewest and the most "
+        "cores measured, 95 % CI over networks. Inference proxy: not measured in training.",
+        caption_justify="left",
+    )
+    table.add_column("name", no_wrap=True)
+    for header in ("cores measured", "form", "networks", "rate", "speed-up", "communication"):
+        table.add_column(header, justify="right", no_wrap=header != "communication")
+    for row in rows:
+        first, last = row["rate"][0], row["rate"][-1]
+        several = len(row["rate"]) > 1
+        table.add_row(
+            row["name"],
+            ", ".join(map(str, row["measured_on"])),
+            row["form"],
+            str(row["networks"]),
+            f"{first:.3g} .. {last:.3g}" if several else f"{first:.3g}",
+            f"{last / first:.2f} on {row['measured_on'][-1]}" if several else "-",
+            row["communication"] or "none",
+        )
+    return table
+
+
+def device_table(name: str, entry: Mapping[str, Any]) -> Table:
+    """Lay one device of the library out: rates by cores."""
+    facts = entry["provenance"]
+    points = facts["points"]
+    table = Table(
+        title=name,
+        title_justify="left",
+        caption="Passes per second. Measured: mean over networks; form: the curve that scenarios "
+        f"use ({facts['model']}), 95 % CI over networks.",
+        caption_justify="left",
+    )
+    for header in ("cores", "measured", "form", "95 % CI"):
+        table.add_column(header, justify="right")
+    for cores, measured, rate, low, high in zip(
+        *(points[key] for key in ("own_cores", "measured", "rate", "low", "high")), strict=True
+    ):
+        table.add_row(str(cores), f"{measured:.4g}", f"{rate:.4g}", f"{low:.4g} .. {high:.4g}")
     return table

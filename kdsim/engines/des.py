@@ -158,6 +158,7 @@ def simulate(
         forward_ends=tasks.forward_ends,
         comm_ends=tasks.comm_ends,
         plan=plan,
+        marks=scenario.marks(),
     )
 
 
@@ -178,9 +179,9 @@ def run_processes(
     plan = plan.read_only()
     try:
         policy.start(plan)
-    except PolicyError:
+    except (PolicyError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise PolicyError(
             f"policy {policy_name(policy)} raised {type(error).__name__} in start: {error}"
         ) from error

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from kdsim.plots.comparison_figure import comparison
 from kdsim.plots.curve_figure import CurvePoint, curves
+from kdsim.plots.device_figure import library_device
 from kdsim.plots.gaps import gap_heatmap, regret_distribution
 from kdsim.plots.learning_figure import learning
 from kdsim.plots.lines import sweep_lines
@@ -26,6 +27,7 @@ __all__ = [
     "curves",
     "gap_heatmap",
     "learning",
+    "library_device",
     "policy_style",
     "regret_distribution",
     "render",

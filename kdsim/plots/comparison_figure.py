@@ -185,7 +185,7 @@ def comparison(
         heading = [cmp.scenario.name] if len(panels) == 1 else []
         title(at, ", ".join([*heading, panel.title] if panel.title else heading))
     handles = _handles(cmp.samples, names, value, form, bands=form == "lines" and groups > MANY)
-    add_legend(axes, handles, own=ax is None)
+    add_legend(axes, handles, own=ax is None, marks=cmp.marks)
     if ax is None and len(panels) > 1:
         look: dict[str, Any] = {"color": INK, "fontweight": "bold", "parse_math": False}
         axes[0].figure.suptitle(cmp.scenario.name, **look)

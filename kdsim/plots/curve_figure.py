@@ -101,8 +101,13 @@ def curves(
     ]
     if points:
         handles.append(Line2D([], [], label="measured, mean and 95 % CI", **_POINT))
-    add_legend(panels, handles, own=axes is None)
+    add_legend(panels, handles, own=axes is None, marks=_marks(scenario, counts))
     return panels
+
+
+def _marks(scenario: Scenario, counts: Sequence[int]) -> list[str]:
+    marks = (mark for c_total in counts for mark in scenario.device.marks(c_total))
+    return list(dict.fromkeys(marks))
 
 
 def _core_counts(scenario: Scenario, asked: Sequence[int] | None) -> list[int]:

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from kdsim.errors import PlotError
 from kdsim.plots.comparison_figure import MAX_PANELS
-from kdsim.plots.lines import rows_of
+from kdsim.plots.lines import marks_in, rows_of
 from kdsim.plots.style import (
     INK,
     MUTED,
@@ -21,6 +21,7 @@ from kdsim.plots.style import (
     PAPER,
     PolicyStyle,
     add_legend,
+    add_marks,
     axis_positions,
     field_label,
     new_axes,
@@ -30,6 +31,7 @@ from kdsim.plots.style import (
     title,
     value_label,
 )
+from kdsim.results.comparison import marks_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,6 +96,7 @@ def gap_heatmap(
             )
         cells[cell] = row
     width, height = 2.6 + 0.75 * len(xs), 1.6 + 0.55 * len(ys)
+    own = ax is None
     ax = new_axes(ax, min(max(width, 4.8), 12.0), min(max(height, 2.8), 9.0))
     _heat(ax, cells, len(xs), len(ys), top)
     ax.set_xticks(range(len(xs)), [value_label(v) for v in xs])
@@ -102,6 +105,7 @@ def gap_heatmap(
     ax.set_ylabel(field_label(y), color=INK)
     exact = {row["bound_kind"] for row in rows} == {"optimum"}
     title(ax, f"{policy}: mean gap to the {'optimum' if exact else 'lower bound'}")
+    add_marks([ax], marks_in(rows), own=own)
     return ax
 
 
@@ -194,7 +198,7 @@ def regret_distribution(samples: Sequence[Sample], ax: Axes | Sequence[Axes] | N
     n = max(sample.makespans.size for sample in samples)
     handles: list[Any] = [_handle(name, policy_style(name, names)) for name in names]
     handles.append(Patch(facecolor=MUTED, alpha=0.25, label=f"95 % band, n = {n:,}"))
-    add_legend(axes, handles, own=ax is None)
+    add_legend(axes, handles, own=ax is None, marks=marks_of(samples))
     return axes[0] if len(axes) == 1 else axes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,8 +142,14 @@ def sweep_lines(
     handles += [bound_handle(kinds, line=True)]
     if any(row["ci_high"] > row["ci_low"] for row in rows):
         handles += [interval_handle(band=len(values) > MANY)]
-    add_legend([ax], handles, own=own)
+    add_legend([ax], handles, own=own, marks=marks_in(rows))
     return ax
+
+
+def marks_in(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the marks of a comparison's rows, each once."""
+    cells = [str(row.get("marks") or "") for row in rows]
+    return list(dict.fromkeys(mark for cell in cells for mark in cell.split("; ") if mark))
 
 
 def rows_of(frame: Any, fields: Sequence[str]) -> list[Mapping[str, Any]]:

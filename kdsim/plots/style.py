@@ -8,6 +8,7 @@ figures themselves (``plots``, ``plot_timeline``).
 from __future__ import annotations
 
 import io
+import textwrap
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kdsim.errors import PlotError
-from kdsim.output_file import write_output
+from kdsim.output_file import suffix_of, write_output
 
 #: Text and proven bounds, secondary text, grid, paper. A report swaps these four in dark mode.
 INK, MUTED, GRID, PAPER = "#1d1d1b", "#62615c", "#e4e3de", "#fefefe"
@@ -171,8 +172,14 @@ def title(ax: Axes, text: str, *, size: str = "medium") -> None:
     ax.set_title(text, loc="left", parse_math=False, **look)
 
 
-def add_legend(axes: Sequence[Axes], handles: Sequence[Any], *, own: bool) -> None:
-    """Add one legend: below the panels of an own figure, inside the Axes of a caller's."""
+def add_legend(
+    axes: Sequence[Axes], handles: Sequence[Any], *, own: bool, marks: Sequence[str] = ()
+) -> None:
+    """Add one legend: below the panels of an own figure, inside the Axes of a caller's.
+
+    `marks` is what everything drawn must say, e.g. that it is extrapolated.
+    """
+    add_marks(axes, marks, own=own)
     look: dict[str, Any] = {
         "frameon": False,
         "fontsize": "small",
@@ -189,6 +196,24 @@ def add_legend(axes: Sequence[Axes], handles: Sequence[Any], *, own: bool) -> No
         legend = axes[-1].legend(handles=handles, ncols=2, **look)
     for text in legend.get_texts():
         text.set_parse_math(False)
+
+
+def add_marks(axes: Sequence[Axes], marks: Sequence[str], *, own: bool = True) -> None:
+    """Write what everything drawn must say under an own figure, or into the Axes of a caller's."""
+    if not marks:
+        return
+    look: dict[str, Any] = {"fontsize": "x-small", "color": INK, "style": "italic"}
+    figure = axes[0].figure
+    if own and isinstance(figure, Figure):
+        room = int(figure.get_figwidth() * 72.0 / 4.2)
+        lines = [line for mark in marks for line in textwrap.wrap(mark, room)]
+        text = figure.supxlabel("\n".join(lines), x=0.01, ha="left", **look)
+    else:
+        lines = [line for mark in marks for line in textwrap.wrap(mark, 70)]
+        text = axes[0].text(
+            0.01, 0.99, "\n".join(lines), transform=axes[0].transAxes, va="top", **look
+        )
+    text.set_parse_math(False)
 
 
 def _legend_columns(lengths: Sequence[int], room: float) -> int:
@@ -337,11 +362,5 @@ def save(drawn: Any, path: str | Path, *, dpi: float = 200.0) -> Path:
     PlotError
         If the suffix is another one, or the place cannot be written.
     """
-    target = Path(path)
-    kind = target.suffix.lower().lstrip(".")
-    if kind not in _FORMATS:
-        raise PlotError(
-            f"{target}: figures are written as .png, .svg or .pdf, "
-            + (f"got .{kind}" if kind else "got a name without suffix")
-        )
-    return write_output(target, render(drawn, kind, dpi=dpi))
+    kind = suffix_of(path, "figure").lstrip(".")
+    return write_output(path, render(drawn, kind, dpi=dpi))

@@ -157,7 +157,7 @@ def timeline(
     gap = f"{percent(run.gap)} above {bound}" if run.gap > NO_GAP else f"equal to {bound}"
     title(ax, f"{run.scenario} · {run.policy}: makespan {run.makespan:.5g} s, {gap}{part}")
     handles = [_key(kind) for kind in _LOOK if kind in kinds]
-    add_legend([ax], handles, own=own)
+    add_legend([ax], handles, own=own, marks=run.marks)
     return ax
 
 

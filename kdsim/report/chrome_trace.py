@@ -151,6 +151,7 @@ def _about(run: Run) -> dict[str, Any]:
         "makespan_s": run.makespan,
         "minimal_makespan_s": run.minimal_makespan,
         "bound": run.bound_kind,
+        **({"marks": list(run.marks)} if run.marks else {}),
         "kdsim": __version__,
     }
 

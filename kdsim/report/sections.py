@@ -94,6 +94,7 @@ def report_html(data: ReportData) -> str:
     header = f"<h1>{escape(name)}: how to share the cores</h1>\n" + (
         f"<p>{escape(data.scenario.description)}</p>" if data.scenario.description else ""
     )
+    header += "".join(f'\n<p class="note">{escape(mark)}</p>' for mark in made.marks)
     footer = f"<p>Made by kdsim {escape(__version__)}.</p>"
     return page(f"{name} – kdsim report", header, filter(None, sections), footer)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,8 @@ class Sample:
         ``"optimum"`` or ``"lower bound"``.
     varies : bool
         Whether replications differ: the policy draws at random, or the work is noisy.
+    marks : tuple of str
+        What must be said wherever these numbers stand, e.g. that a curve was extrapolated.
     """
 
     point: dict[str, Any]
@@ -45,6 +47,7 @@ class Sample:
     bounds: FloatArray
     bound_kind: str
     varies: bool
+    marks: tuple[str, ...] = ()
 
     @property
     def gaps(self) -> FloatArray:
@@ -74,13 +77,24 @@ class Sample:
             "gap_max": float(gaps.max()),
             "bound": float(self.bounds.mean()),
             "bound_kind": self.bound_kind,
+            "marks": joined(self.marks),
         }
+
+
+def joined(marks: Iterable[str]) -> str:
+    """Write marks in one cell of a table; each once."""
+    return "; ".join(dict.fromkeys(marks))
+
+
+def marks_of(samples: Iterable[Sample]) -> tuple[str, ...]:
+    """Return the marks of several samples, each once, in the order met."""
+    return tuple(dict.fromkeys(mark for sample in samples for mark in sample.marks))
 
 
 #: Columns of a comparison after the swept fields: seconds, but for n, gaps and names.
 SUMMARY_COLUMNS = (
     "policy", "mean", "ci_low", "ci_high", "ci_method", "sd", "min", "max", "n",
-    "gap_mean", "gap_ci_low", "gap_ci_high", "gap_max", "bound", "bound_kind",
+    "gap_mean", "gap_ci_low", "gap_ci_high", "gap_max", "bound", "bound_kind", "marks",
 )  # fmt: skip
 
 
@@ -98,6 +112,11 @@ class Comparison:
 
     scenario: Scenario
     samples: Sequence[Sample]
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What must be said wherever numbers of this comparison stand; each once."""
+        return marks_of(self.samples)
 
     @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -164,6 +183,7 @@ class Comparison:
                     "ci_method": interval.method,
                     "n": interval.n,
                     "needed": replications_needed(interval),
+                    "marks": joined([*sample.marks, *other.marks]),
                 }
             )
         return rows
@@ -180,6 +200,7 @@ class Comparison:
             "scenario": self.scenario.name,
             "seed": self.scenario.seed,
             "level": 0.95,
+            "marks": list(self.marks),
             "rows": self.rows,
         }
 

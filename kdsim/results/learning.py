@@ -74,6 +74,11 @@ class LearningCurves:
     bound_kind: str
 
     @property
+    def marks(self) -> tuple[str, ...]:
+        """What must be said wherever these numbers stand, e.g. that a curve was extrapolated."""
+        return self.scenario.marks()
+
+    @property
     def common_accuracy(self) -> float:
         """The highest accuracy that every profile reaches."""
         return float(min(curve.accuracies.max() for curve in self.curves))
@@ -133,6 +138,7 @@ class LearningCurves:
             "scenario": self.scenario.name,
             "seed": self.scenario.seed,
             "bound_kind": self.bound_kind,
+            "marks": list(self.marks),
             "rows": self.rows,
             "reached": self.reached(target),
         }

@@ -61,6 +61,8 @@ class Run:
         The proven optimum of the run's realised work, or a lower bound where `bound_kind` says so.
     bound_kind : str
         ``"optimum"`` or ``"lower bound"``.
+    marks : tuple of str
+        What must be said wherever these numbers stand, e.g. that a curve was extrapolated.
     counters : dict
         ``decisions`` (times the policy was asked), ``reallocations`` (changes of the core split),
         ``wait_s`` (computation waited for logits), ``stall_s`` (lost to reallocation),
@@ -83,6 +85,7 @@ class Run:
     forward_ends: Sequence[float] = field(repr=False)
     comm_ends: Sequence[float] = field(repr=False)
     plan: Plan = field(repr=False)
+    marks: tuple[str, ...] = ()
 
     @property
     def gap(self) -> float:
@@ -123,9 +126,11 @@ class Run:
     def timeline_rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield the column names of `timeline` and then its rows, one by one."""
         start, end, cores, *others = Interval._fields
-        yield start, end, cores, "comp_cores", *others
+        said = ("; ".join(self.marks),) if self.marks else ()
+        yield start, end, cores, "comp_cores", *others, *(("marks",) if said else ())
         for begin, until, split, comm, comp, *flags in self.intervals:
-            yield begin, until, split, self.plan.c_total - split, comm + 1, comp + 1, *flags
+            rest = self.plan.c_total - split
+            yield begin, until, split, rest, comm + 1, comp + 1, *flags, *said
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Draw the timeline; see `kdsim.plots.timeline`."""
@@ -157,6 +162,7 @@ class Run:
             "minimal_makespan": self.minimal_makespan,
             "bound_kind": self.bound_kind,
             "gap": self.gap,
+            "marks": list(self.marks),
         }
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean, shorten
+from kdsim.model.curves import MODELS
 
 Location = tuple[str | int, ...]
 
@@ -120,7 +121,9 @@ _REASONS = {
     "string_pattern_mismatch": "must be a number, or a ratio such as '2:1'",
     "literal_error": "must be one of {expected}",
 }
-_TAGS = frozenset({"paper", "amdahl", "usl", "roofline", "table", "number", "list", "range"})
+_TAGS = frozenset(
+    {"paper", *MODELS, "table", "number", "list", "range"},
+)
 
 
 #: Fields of earlier versions, and what has taken their place.
@@ -180,7 +183,11 @@ def faults_of(error: ValidationError, document: Document, root: type[BaseModel])
             reason = _REASONS[kind].format(**numbers)
         else:
             reason = item["msg"]
-        if kind != "missing" and "(got" not in reason and kind not in ("policy", "work", "design"):
+        if (
+            kind != "missing"
+            and "(got" not in reason
+            and kind not in ("policy", "work", "design", "library")
+        ):
             reason = f"{reason} (got {shorten(got)})"
         faults.append(document.fault(location, reason))
     return faults

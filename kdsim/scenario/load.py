@@ -14,11 +14,11 @@ from kdsim.messages import did_you_mean
 from kdsim.scenario.bandwidth import read_bandwidth
 from kdsim.scenario.device import Device
 from kdsim.scenario.faults import Document, FaultyFileError, faults_of
+from kdsim.scenario.library import BUNDLE, CURVE_FIELDS
 from kdsim.scenario.profile import Profile, read_profile
 from kdsim.scenario.study import Scenario, scenario_from_data
 from kdsim.scenario.yaml_document import read_yaml
 
-BUNDLE = "kdsim_scenarios"
 CURVES_VERSION = 1
 #: Stands in for a device that is not legal.
 _ANY_DEVICE = {
@@ -63,6 +63,7 @@ def load_scenario(source: str | Path | Scenario) -> Scenario:
     document = read_yaml(path, where=where)
     data = document.data
     if isinstance(data, dict):
+        _refuse_beside_library(data, document)
         _insert_curves(data, document, path.parent)
         _insert_profile(data, document, path.parent)
         _insert_trace(data, document, path.parent)
@@ -88,6 +89,22 @@ def find_scenario(source: str | Path) -> tuple[Path, str]:
     raise ScenarioError(f"{text}: no such file, and no scenario of that name ships{hint}")
 
 
+def _refuse_beside_library(data: dict[str, Any], document: Document) -> None:
+    """Refuse a second source of what a device of the library brings.
+
+    Its communication may be replaced: of most devices it was not measured.
+    """
+    device = data.get("device")
+    if not isinstance(device, dict) or not isinstance(device.get("library"), str):
+        return
+    both = [key for key in ("compute", "curves", "reference_cores") if key in device]
+    if both:
+        reason = f"cannot stand beside {' and '.join(both)}"
+        document.faults.append(document.fault(("device", "library"), reason))
+        for key in both:
+            del device[key]
+
+
 def _insert_curves(data: dict[str, Any], document: Document, folder: Path) -> None:
     """Put the curves of the file that ``device.curves`` names into the device."""
     device = data.get("device")
@@ -105,7 +122,7 @@ def _insert_curves(data: dict[str, Any], document: Document, folder: Path) -> No
         document.faults.append(document.fault(place, f"cannot be used (got {device['curves']!r})"))
         # Legal stand-ins: one unusable file must not hide the other faults of the scenario.
         fitted = {side: _ANY_DEVICE[side] for side in ("compute", "communication")}
-    for key in ("reference_cores", "compute", "communication"):
+    for key in CURVE_FIELDS:
         if key in fitted:
             device.setdefault(key, fitted[key])
 
@@ -116,7 +133,8 @@ def read_curves(path: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``reference_cores``, ``compute``, ``communication`` and ``provenance``.
+        ``reference_cores``, ``compute``, ``communication``, ``measured_cores`` (of a file that does
+        not say it: 1 to the reference cores), ``proxies`` where there are any, ``provenance``.
 
     Raises
     ------
@@ -135,14 +153,23 @@ def read_curves(path: Path) -> dict[str, Any]:
     if "reference_cores" not in data:
         fault = document.fault(("reference_cores",), "required field is missing")
         raise FaultyFileError([fault])
-    curves = {k: data[k] for k in ("reference_cores", "compute", "communication") if k in data}
+    curves = {key: data[key] for key in CURVE_FIELDS if key in data}
     _check_curves(curves, document)
+    if "measured_cores" not in curves:
+        # Files of kdsim 0.1 have no range; a trace measured every split of its cores.
+        every = [1, curves["reference_cores"]]
+        curves["measured_cores"] = {"compute": every, "communication": every}
     return {**curves, "provenance": data.get("provenance", {})}
 
 
 def _check_curves(curves: dict[str, Any], document: Document) -> None:
+    # A device of the library may lack the communication side, and a range may begin beyond one
+    # core: what that means for a scenario is said where one uses it.
+    stand_in: dict[str, Any] = {"extrapolate": True}
+    if "proxies" in curves:
+        stand_in["communication"] = _ANY_DEVICE["communication"]
     try:
-        Device.model_validate({"cores": curves.get("reference_cores"), **curves})
+        Device.model_validate({**stand_in, "cores": curves.get("reference_cores"), **curves})
     except ValidationError as error:
         faults = faults_of(error, document, Device)
         raise FaultyFileError([f for f in faults if f.field != "cores"] or faults) from None

@@ -31,7 +31,7 @@ from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean, shorten, whole_number
 from kdsim.model.plan import Plan
 from kdsim.policies.names import POLICY_NAMES, STATIC, is_policy_name
-from kdsim.scenario.device import Count, Device, Noun, Number, plain_number
+from kdsim.scenario.device import UNCOUNTED, Count, Device, Noun, Number, plain_number
 from kdsim.scenario.extensions import Extensions
 from kdsim.scenario.faults import Document, FaultyFileError, faults_of, unknown_field
 from kdsim.scenario.link import LinkSettings, without_trace
@@ -188,6 +188,10 @@ class Scenario(Noun):
             link=self.link.link(),
         )
 
+    def marks(self) -> tuple[str, ...]:
+        """Return what every result of this scenario must say of its device; see `Device.marks`."""
+        return self.device.marks()
+
     def plan(self) -> Plan:
         """Return the numbers that engines and policies read."""
         return self._plan
@@ -198,7 +202,7 @@ class Scenario(Noun):
             mode="json",
             include={"device", "workload", "link", "extensions", "seed"},
             exclude={
-                "device": {"curves"},
+                "device": UNCOUNTED,
                 "workload": {"profile", "profile_rate"},
                 "link": {"trace", "repeat"},
             },
@@ -206,7 +210,13 @@ class Scenario(Noun):
 
     def digest(self) -> str:
         """Return a hash of `facts`."""
-        return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()
+        facts = self.facts()
+        if facts["device"]["measured_cores"] is None:  # as before there were ranges
+            del facts["device"]["measured_cores"]
+        if self.plan().link is None:  # as before there were links
+            del facts["link"]
+            facts["extensions"]["link_rate"] = None
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 # --- changing a field by its dotted path ----------------------------------------------------------
@@ -252,13 +262,16 @@ def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
     ScenarioError
         If a path names no field (with "did you mean") or a value is not legal there.
     """
+    if "device.library" in changes:
+        scenario = _on_library_device(scenario, changes)
+        changes = {k: v for k, v in changes.items() if k != "device.library"}
     if not changes:
         return scenario
     # Parts that stay go in as they are: validating a workload of many cycles anew takes long.
     data = {name: getattr(scenario, name) for name in Scenario.model_fields}
     for name in ("sweep", "design"):
         del data[name]
-    known = sweepable_fields(scenario)
+    known = [*sweepable_fields(scenario), *SWITCHES]
     for path, value in changes.items():
         if path not in known:
             raise ScenarioError(unknown_field(path, known), field=path)
@@ -318,6 +331,26 @@ def _times(factor: float, amount: Any) -> Any:
     return factor * amount if isinstance(amount, int | float) else amount
 
 
+#: Fields whose values are text.
+TEXT_FIELDS = frozenset({"device.library", "link.starved"})
+#: Fields beside the numeric ones that a change may set.
+SWITCHES = (*TEXT_FIELDS, "device.extrapolate")
+
+
+def _on_library_device(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
+    """Put a device of the library in the place of the scenario's, with all its cores.
+
+    Of the scenario's own device only the permission to extrapolate stays.
+    """
+    device = {
+        "library": changes["device.library"],
+        "extrapolate": changes.get("device.extrapolate", scenario.device.extrapolate),
+    }
+    data = {name: getattr(scenario, name) for name in Scenario.model_fields}
+    del data["sweep"], data["design"]
+    return scenario_from_data({**data, "device": device})
+
+
 def with_run_counts(scenario: Scenario, seed: Any, replications: Any) -> Scenario:
     """Return the scenario with another seed or number of replications, where one is given."""
     changes = {}
@@ -351,7 +384,7 @@ def sweepable_fields(scenario: Scenario) -> list[str]:
             if isinstance(getattr(curve, name), float | int)
         ]
     fields += [f"workload.{name}" for name in ("cycles", "comm", "forward", "backward")]
-    fields += ["link.rate", "link.starved"]
+    fields.append("link.rate")
     return fields + [f"extensions.{name}" for name in Extensions.model_fields]
 
 
@@ -395,12 +428,17 @@ def scenario_from_data(data: Any, document: Document | None = None) -> Scenario:
         faults += [
             places.fault(place, reason, at_key=len(place) == 1)
             for place, reason in more
-            # Of a part that is not legal itself, its sweep says nothing that can be relied on.
-            if len(place) == 1 or str(place[1]).partition(".")[0] not in broken
+            # A stand-in has the fields and limits of what it stands for, except a curve's, which
+            # follow from its model.
+            if len(place) == 1 or "device" not in broken or not _is_of_a_curve(place[1])
         ]
     if faults or scenario is None:
         raise FaultyFileError(faults)
     return scenario
+
+
+def _is_of_a_curve(path: str | int) -> bool:
+    return str(path).startswith(("device.compute.", "device.communication."))
 
 
 #: Legal parts that stand in for faulty ones, so that a file's sweep is checked all the same.
@@ -452,7 +490,7 @@ def _sweep_faults(
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Find what is wrong with a sweep; of a faulty design nothing follows for it."""
     sampled = scenario.design.samples is not None
-    known = sweepable_fields(scenario)
+    known = [*sweepable_fields(scenario), *TEXT_FIELDS]
     for path, swept in scenario.sweep.items():
         place: tuple[str | int, ...] = ("sweep", path)
         if path not in known:

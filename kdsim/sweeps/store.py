@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy as np
 from kdsim.errors import StoreError
 from kdsim.model.curves import FloatArray
 from kdsim.results.comparison import Comparison, Sample
-from kdsim.scenario.study import Scenario
+from kdsim.scenario.study import Scenario, with_fields
 from kdsim.sweeps.sqlite_file import (
     check_format,
     check_place,
@@ -226,13 +226,29 @@ class Store:
                 "SELECT run_id, point, policy, status, error, makespans, bounds, bound_kind, "
                 "varies FROM runs WHERE status != 'pending' ORDER BY position"
             )
+            marks_at = self._marks_by_point()
             for run_id, point, policy, status, error, makespans, bounds, kind, varies in rows:
                 place = json.loads(point)
                 if status == "failed":
                     yield run_id, Failure(run_id, place, policy, error)
                     continue
                 arrays = _array(makespans), _array(bounds)
-                yield run_id, Sample(place, policy, *arrays, kind, bool(varies))
+                marks = marks_at(place)
+                yield run_id, Sample(place, policy, *arrays, kind, bool(varies), marks)
+
+    def _marks_by_point(self) -> Callable[[dict[str, Any]], tuple[str, ...]]:
+        """Return what finds the marks of a point; points on one device share them."""
+        scenario = self.scenario()
+        known: dict[str, tuple[str, ...]] = {}
+
+        def marks_at(point: dict[str, Any]) -> tuple[str, ...]:
+            device = {k: v for k, v in point.items() if k.startswith("device.")}
+            key = json.dumps(device)
+            if key not in known:
+                known[key] = with_fields(scenario, device).marks()
+            return known[key]
+
+        return marks_at
 
     def samples(self) -> list[Sample]:
         """Return the finished runs in the order of the design."""

@@ -26,7 +26,7 @@ FLOORS = {
     "calibration": [
         {"trace", "machine", "traces"},
         {"link", "fit", "importing"},
-        {"bench"},
+        {"bench", "devices"},
         {"validation"},
         {"workloads"},
         {"commands"},

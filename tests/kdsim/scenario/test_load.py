@@ -103,8 +103,8 @@ def test_curves_come_from_a_file_beside_the_scenario(folder, tmp_path_factory):
     (elsewhere / "a.yaml").write_text(WITH_CURVES)
     device = load_scenario(elsewhere / "a.yaml").device
     assert device.reference_cores == 4
-    # Scaled from 4 to 2 cores: a1 * 2, a2 * 2.
-    np.testing.assert_allclose(device.compute_rates(2), [1 / 4, 0.6 / 4, 0.0])
+    # What was fitted is the rate on 2 and on 1 compute cores (c = 2 and 3 of 4): it stays.
+    np.testing.assert_allclose(device.compute_rates(2), [0.6 / 2, 0.4 / 2, 0.0])
     np.testing.assert_allclose(device.communication_rates(2)[1], 3.0)
 
 
