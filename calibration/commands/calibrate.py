@@ -168,7 +168,7 @@ def fit(
         write_curves(fitted, output)
     if plot:
         from calibration.fit.plots import fit_figure
-        from kdsim.plots.style import save
+        from kdsim.plots.saving import save
 
         save(fit_figure(fitted), plot, dpi=150)
     if as_json:
@@ -303,7 +303,7 @@ def validate(
     for path, draw in ((plot, "validation_figure"), (timelines, "timeline_figure")):
         if path:
             from calibration.validation import plots as validation_plots
-            from kdsim.plots.style import save
+            from kdsim.plots.saving import save
 
             save(getattr(validation_plots, draw)(result), path, dpi=150)
     if as_json:

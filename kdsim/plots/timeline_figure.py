@@ -13,17 +13,17 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from kdsim.errors import PlotError
+from kdsim.plots.labels import percent
 from kdsim.plots.style import (
     INK,
     MUTED,
-    NO_GAP,
     PAPER,
     STAGE_COLORS,
     add_legend,
     new_axes,
-    percent,
     title,
 )
+from kdsim.results.gaps import NO_GAP
 
 if TYPE_CHECKING:
     from kdsim.results.recording import Interval

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kdsim.results.gaps import gap_of
 from kdsim.results.recording import Interval
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ class Run:
 
     @property
     def gap(self) -> float:
-        """``makespan / minimal_makespan - 1``, zero or more up to rounding."""
-        return self.makespan / self.minimal_makespan - 1.0
+        """``makespan / minimal_makespan - 1``; what is rounding is 0."""
+        return gap_of(self.makespan, self.minimal_makespan)
 
     @functools.cached_property
     def segments(self) -> list[Segment]:

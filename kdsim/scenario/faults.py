@@ -66,6 +66,8 @@ class Document:
         The same for the keys of mappings.
     faults : list of Fault
         Faults of form that leave the rest readable, e.g. duplicate keys.
+    files : dict of str to str
+        Other files that completed the data, by the name it gives them: SHA-256 as they were read.
     """
 
     where: str
@@ -73,6 +75,7 @@ class Document:
     positions: dict[Location, tuple[int, int]] = field(default_factory=dict)
     key_positions: dict[Location, tuple[int, int]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
 
     def fault(self, location: Location, reason: str, *, at_key: bool = False) -> Fault:
         """Make the fault of the value at `location`, placed at its nearest known ancestor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from importlib import resources
 from pathlib import Path
@@ -117,6 +118,7 @@ def _insert_curves(data: dict[str, Any], document: Document, folder: Path) -> No
         return
     try:
         fitted = read_curves(folder / device["curves"])
+        document.files[device["curves"]] = _sha256(folder / device["curves"])
     except FaultyFileError as error:
         document.faults.extend(error.faults)
         document.faults.append(document.fault(place, f"cannot be used (got {device['curves']!r})"))
@@ -175,6 +177,10 @@ def _check_curves(curves: dict[str, Any], document: Document) -> None:
         raise FaultyFileError([f for f in faults if f.field != "cores"] or faults) from None
 
 
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 # --- cost profiles ------------------------------------------------------------------------------
 
 
@@ -190,6 +196,7 @@ def _insert_profile(data: dict[str, Any], document: Document, folder: Path) -> N
         return
     try:
         amounts = _profile_work(read_profile(folder / work["profile"]), data)
+        document.files[work["profile"]] = _sha256(folder / work["profile"])
     except FaultyFileError as error:
         document.faults.extend(error.faults)
         document.faults.append(document.fault(place, f"cannot be used (got {work['profile']!r})"))
@@ -226,6 +233,7 @@ def _insert_trace(data: dict[str, Any], document: Document, folder: Path) -> Non
         return
     try:
         trace = read_bandwidth(folder / link["trace"])
+        document.files[link["trace"]] = _sha256(folder / link["trace"])
     except FaultyFileError as error:
         document.faults.extend(error.faults)
         document.faults.append(document.fault(place, f"cannot be used (got {link['trace']!r})"))

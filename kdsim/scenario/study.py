@@ -20,6 +20,7 @@ from pydantic import (
     AfterValidator,
     Discriminator,
     Field,
+    PrivateAttr,
     Tag,
     ValidationError,
     field_validator,
@@ -150,6 +151,13 @@ class Scenario(Noun):
         default={}, description="dotted field -> values (or a range, in a sampled design)"
     )
     design: Design = Field(default=Design(), description="how the swept fields are combined")
+
+    _files: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """SHA-256 of each file that the scenario's file names, as it was read; by that name."""
+        return self._files
 
     @field_validator("policies")
     @classmethod
@@ -289,7 +297,7 @@ def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
         target[leaf] = _as_count(value) if path in COUNT_FIELDS else plain_number(value)
     if "workload.ratio" in changes:
         data["workload"] = multiply_work(data["workload"], parse_ratio(changes["workload.ratio"]))
-    return scenario_from_data(data)
+    return scenario_from_data(data, files=scenario.files)
 
 
 #: Amounts of work, and which number of a ratio "x:y" multiplies each.
@@ -391,7 +399,9 @@ def sweepable_fields(scenario: Scenario) -> list[str]:
 # --- every fault at once ---------------------------------------------------------------------
 
 
-def scenario_from_data(data: Any, document: Document | None = None) -> Scenario:
+def scenario_from_data(
+    data: Any, document: Document | None = None, *, files: Mapping[str, str] | None = None
+) -> Scenario:
     """Build a scenario from plain data, reporting all its faults at once.
 
     Parameters
@@ -399,7 +409,9 @@ def scenario_from_data(data: Any, document: Document | None = None) -> Scenario:
     data : object
         What a scenario file holds: mappings, lists, numbers and strings.
     document : Document, optional
-        Where the data was read, for positions in messages.
+        Where the data was read, for positions in messages and the files that it names.
+    files : mapping of str to str, optional
+        See `Scenario.files`; the document's by default.
 
     Returns
     -------
@@ -434,6 +446,7 @@ def scenario_from_data(data: Any, document: Document | None = None) -> Scenario:
         ]
     if faults or scenario is None:
         raise FaultyFileError(faults)
+    scenario._files.update(places.files if files is None else files)
     return scenario
 
 
