@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test endurance lint types coverage clean
+.PHONY: demo test endurance fuzz lint types coverage clean
 
 # The core without torch, then the main job on a really measured device.
 demo: $(VENV)/.core
@@ -20,6 +20,10 @@ test: $(VENV)/.dev
 # Twenty killed sweeps, twenty killed teams of workers: about ten minutes.
 endurance: $(VENV)/.dev
 	$(BIN)/python -m pytest -m endurance
+
+# The generators of attacks (damaged stores, killed sweeps, ...) with their large budgets.
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m pytest -m fuzz tests/fuzz
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

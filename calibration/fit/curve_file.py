@@ -8,8 +8,8 @@ where the numbers come from and is for people.
 from __future__ import annotations
 
 import math
-import os
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from calibration.fit import Curve, Fit
@@ -84,7 +84,7 @@ def _side(curve: Curve) -> dict[str, Any]:
     return {"model": curve.model, **curve.parameters}
 
 
-def write_curves(fit: Fit, path: str | os.PathLike[str]) -> None:
+def write_curves(fit: Fit, path: str | Path) -> None:
     """Write a fit as a curve file.
 
     Raises

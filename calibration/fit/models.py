@@ -165,7 +165,7 @@ def own_core_model(
 
     def parameters(v: FloatArray) -> dict[str, float]:
         return {
-            key: _into_range(x, low, high)
+            key: _into_range(float(x), low, high)
             for key, x, low, high in zip(spec.parameters, v, spec.lower, spec.upper, strict=True)
         }
 

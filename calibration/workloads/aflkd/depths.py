@@ -13,7 +13,7 @@ from torch.nn import functional
 from calibration.workloads.aflkd.freezing import freeze_layers, frozen_prefix, trainable_tail
 from calibration.workloads.records.profile import CycleCost
 from calibration.workloads.training.loops import train_epoch
-from calibration.workloads.training.networks import build_network, layer_count
+from calibration.workloads.training.networks import build_network, layer_count, to_channels_last
 from kdsim.errors import WorkloadError
 
 
@@ -56,7 +56,8 @@ def depth_costs(
         raise WorkloadError(
             f"need batch_size of 2 or more and steps of 1 or more, got {batch_size} and {steps}"
         )
-    network = build_network(name, input_shape, classes).to(memory_format=torch.channels_last)
+    network = build_network(name, input_shape, classes)
+    to_channels_last(network)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     images = torch.randn(batch_size, *input_shape, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(batch_size) % classes
