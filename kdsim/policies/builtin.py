@@ -112,7 +112,7 @@ class StateBased(Policy):
 
 def looks_ahead(plan: Plan, noisy: bool) -> bool:
     """Whether a rule that plans has to reckon with costs, or with work other than planned."""
-    return noisy or plan.reallocation_cost > 0 or plan.release > 0
+    return noisy or plan.reallocation_cost > 0 or plan.release > 0 or plan.link is not None
 
 
 class Optimal(Policy):
