@@ -242,8 +242,9 @@ def _number(value: float, form: str) -> str:
     "--policies", help="Comma-separated: built-in names, static:c or module:Class [all built in]."
 )
 @click.option(
-    "--workloads", default="1:1,2:1", show_default=True,
-    help="Comma-separated ratios of compute to communication time, each with every core.",
+    "--time-ratios", default="1:1,2:1", show_default=True,
+    help="Workloads to run: comma-separated ratios of the time of computation to the time of "
+    "communication, each with every core.",
 )  # fmt: skip
 @click.option("--cycles", type=click.IntRange(1, 1000), default=8, show_default=True)
 @click.option("--batches", type=click.IntRange(1, 1000), default=6, show_default=True,
@@ -261,7 +262,7 @@ def _number(value: float, form: str) -> str:
 @click.option("--timelines", help="Timelines above each other (png, svg or pdf).")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for machines.")
 def validate(
-    trace: str, policies: str | None, workloads: str, cycles: int, batches: int, runs: int,
+    trace: str, policies: str | None, time_ratios: str, cycles: int, batches: int, runs: int,
     guard: float, include_noisy: bool, seed: int, output: str | None, plot: str | None,
     timelines: str | None, as_json: bool,
 ) -> None:  # fmt: skip
@@ -284,7 +285,9 @@ def validate(
     _check_outputs(trace, timelines)
     fitted = fit_trace(read, include_noisy=include_noisy)
     settings = ValidationSettings(
-        workloads=tuple(Workload(_ratio(text), cycles, batches) for text in workloads.split(",")),
+        workloads=tuple(
+            Workload(_time_ratio(text), cycles, batches) for text in time_ratios.split(",")
+        ),
         runs=runs, guard=guard, seed=seed,
     )  # fmt: skip
     if policies:
@@ -329,7 +332,7 @@ def _manifest(fitted: Any, settings: Any) -> dict[str, Any]:
     }
 
 
-def _ratio(text: str) -> str:
+def _time_ratio(text: str) -> str:
     from kdsim.errors import WorkloadError
 
     parts = text.strip().split(":")
@@ -338,7 +341,7 @@ def _ratio(text: str) -> str:
     except ValueError:
         legal = False
     if not legal:
-        raise WorkloadError(f"a workload must be a ratio like 2:1, got {text!r}")
+        raise WorkloadError(f"--time-ratios takes ratios like 2:1, got {text!r}")
     return text.strip()
 
 

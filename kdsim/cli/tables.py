@@ -204,8 +204,11 @@ def run_table(run: Run, *, limit: int = 12) -> Table:
     """Lay the segments of a run out, the first and the last of many."""
     labels = {1: "1 waits for logits", 2: "2 parallel", 3: "3 compute alone"}
     table = Table(title=f"segments of {run.scenario} under {run.policy}", title_justify="left")
+    starved = run.counters["starved_s"] > 0
     for header in ("segment", "seconds", "scenario", "mean comm cores"):
         table.add_column(header, justify="right")
+    if starved:
+        table.add_column("Comm waits for data (s)", justify="right")
     count = run.plan.cycles + 1
     ends = 0 if count <= limit else limit - 2
     for segment in run.iter_segments():
@@ -217,6 +220,7 @@ def run_table(run: Run, *, limit: int = 12) -> Table:
                 seconds(segment.duration),
                 labels[segment.scenario],
                 f"{segment.comm_cores:.2f}",
+                *([seconds(segment.starved)] if starved else []),
             )
     return table
 
@@ -225,11 +229,18 @@ def run_lines(run: Run) -> list[str]:
     """Summarise a run in a few lines."""
     counters = run.counters
     waited = sum(1 for segment in run.iter_segments() if segment.scenario == WAITED)
+    link = []
+    if run.plan.link is not None:
+        link = [
+            f"link          Comm waits for data {seconds(counters['starved_s'])} s; at most "
+            f"{counters['buffer_peak']:.4g} data units wait for Comm"
+        ]
     return [
         f"makespan      {seconds(run.makespan)} s",
         f"{run.bound_kind:<13} {seconds(run.minimal_makespan)} s  (gap {percent(run.gap)})",
         f"waiting       {seconds(counters['wait_s'])} s for logits, in {waited} of "
         f"{run.plan.cycles + 1} segments",
+        *link,
         f"policy asked  {counters['decisions']} times; "
         f"the split changed {counters['reallocations']} times",
         *run.marks,

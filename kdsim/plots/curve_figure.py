@@ -130,11 +130,8 @@ def _reached(scenario: Scenario, c_total: int) -> bool:
 
 def _rates(scenario: Scenario, c_total: int) -> tuple[Any, Any]:
     try:
-        device, link = scenario.device, scenario.extensions.link_rate
-        received = device.communication_rates(c_total)
-        # As the engines see it: no core makes a link faster.
-        received = received if link is None else np.minimum(received, link)
-        return device.compute_rates(c_total), received
+        device = scenario.device
+        return device.compute_rates(c_total), device.communication_rates(c_total)
     except ScenarioError as error:
         raise PlotError(f"the curves do not reach {c_total} cores: {error}") from error
 
