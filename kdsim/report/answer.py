@@ -50,9 +50,7 @@ def _reasons(made: Comparison) -> list[str]:
     for (policy, error), runs in sorted(
         failed.items(), key=lambda item: (item[0][0] in finished, -item[1])
     ):
-        everywhere = (
-            "" if policy in finished else " – no run of it finished, it stands nowhere below"
-        )
+        everywhere = "" if policy in finished else " and no run of it finished"
         words = "1 run" if runs == 1 else f"{runs:,} runs"
         lines.append(f"{policy}: {words} failed{everywhere}: {error}")
     more = len(lines) - _MAX_REASONS

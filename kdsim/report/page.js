@@ -16,17 +16,19 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }));
 }
 
-// A row stays if it has every word that was typed, in any column.
+// A row stays if it has every word that was typed, in any column; a number has to be a whole cell,
+// since 12 is a part of many makespans.
 for (const box of document.querySelectorAll(".filter")) {
   const input = box.querySelector("input"), count = box.querySelector("output");
   const rows = [...document.getElementById(input.dataset.table).tBodies[0].rows];
-  const texts = rows.map(row => [...row.cells].map(cell => cell.textContent.trim()).join(" ")
-    .toLowerCase());
+  const texts = rows.map(row => [...row.cells].map(cell => cell.textContent.trim().toLowerCase()));
+  const has = (cells, word) => Number.isFinite(Number(word)) ? cells.includes(word)
+    : cells.some(cell => cell.includes(word));
   const apply = () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     rows.forEach((row, k) => {
-      row.hidden = !words.every(word => texts[k].includes(word));
+      row.hidden = !words.every(word => has(texts[k], word));
       shown += !row.hidden;
     });
     count.textContent = `${shown} of ${rows.length} rows`;
