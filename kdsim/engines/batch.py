@@ -19,7 +19,7 @@ import numpy as np
 from kdsim.engines.des import realised, run_processes
 from kdsim.model.curves import FloatArray
 from kdsim.model.jit import announced
-from kdsim.model.optimum import corridor, is_exact, minimal_makespan, release_bound
+from kdsim.model.optimum import corridor, is_exact, link_bound, minimal_makespan, release_bound
 from kdsim.model.plan import Plan
 from kdsim.model.random_streams import POLICY_STREAM, Draws, noise_factors, stream_keys
 from kdsim.policies.base import Policy
@@ -218,12 +218,19 @@ def _by_kernel(
     kernels.many_runs(
         kind, fixed, keys, comm, forward, backward, plan.comm, plan.forward, plan.backward,
         plan.comm_rates, plan.comp_rates, plan.comm_unit_times, plan.comp_unit_times,
-        plan.prefetch, plan.release, plan.reallocation_cost,
+        plan.prefetch, plan.release, plan.reallocation_cost, *_link_arguments(plan, comm),
         *guide, times,
     )  # fmt: skip
     if noise == 0:
         return times, np.empty(0)
     return times, _bounds(plan.with_work(comm, forward, backward), plan)
+
+
+def _link_arguments(plan: Plan, comm: FloatArray) -> tuple[Any, ...]:
+    """Translate the link for the loop: stretches in which every replication's data arrive."""
+    if plan.link is None:
+        return None, np.zeros(0), np.zeros(len(comm), np.int64), False
+    return *plan.link.stretches(comm.sum(axis=-1)), plan.link.starved == "shared"
 
 
 def _bounds(real: Plan, plan: Plan) -> FloatArray:
@@ -237,6 +244,8 @@ def _bounds(real: Plan, plan: Plan) -> FloatArray:
     )
     if plan.release > 0:
         lengths = np.maximum(lengths, release_bound(real, gates))
+    if plan.link is not None:
+        lengths = np.maximum(lengths, link_bound(plan.link, real, gates))
     return lengths
 
 

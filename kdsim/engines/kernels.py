@@ -29,10 +29,22 @@ taut_string_bends = compiled(string_bends)
 
 
 @compiled
+def _filled(held, at, last, begin, end, times, rates):
+    """Return what the buffer holds after a time without processing, and the link's stretch."""
+    while at < last and times[at + 1] <= end:
+        held += rates[at] * (times[at + 1] - begin)
+        begin = times[at + 1]
+        at += 1
+    return held + rates[at] * (end - begin), at
+
+
+# Without a link `link_times` is None: numba then compiles a loop that has no trace of one.
+@compiled
 def _one_run(
     kind, fixed, key,
     comm, forward, backward, plan_comm, plan_forward, plan_backward,
     comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
+    link_times, link_rates, last, shared,
     heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded,
 ):  # fmt: skip
     """Play one run; return its makespan. The order of operations is the SimPy engine's."""
@@ -41,6 +53,7 @@ def _one_run(
     i = k = 0  # Comm tasks done; Forward and Backward tasks done
     comm_on, comp_on, ready, ready_at = False, False, True, 0.0
     comm_left = comp_left = comm_work = comp_work = comm_scale = comp_scale = 0.0
+    held, at = 0.0, 0  # data that wait on the device; the link's stretch
     while True:
         # What may start, starts; empty tasks end at once.
         moved = True
@@ -110,13 +123,47 @@ def _one_run(
                 comm_time = comm_left * comm_times[c]
             if comp_on:
                 comp_time = comp_left * comp_times[c]
+            comm_rate, comp_rate = comm_rates[c], comp_rates[c]
+            receiving = comm_time < math.inf
+            drain = turn = math.inf
+            arriving = 0.0
+            if link_times is not None:
+                begin = now + stall
+                if stall > 0.0:
+                    held, at = _filled(held, at, last, now, begin, link_times, link_rates)
+                if receiving:
+                    arriving = link_rates[at]
+                    if at < last:
+                        turn = max(link_times[at + 1] - begin, 0.0)
+                    if arriving < comm_rate:
+                        if held > 0.0:
+                            drain = held / (comm_rate - arriving)
+                        else:
+                            if shared:
+                                share = arriving / comm_rate
+                                comp_rate = share * comp_rate + (1.0 - share) * comp_rates[0]
+                                if comp_on:
+                                    comp_time = comp_left / comp_rate
+                            comm_rate = arriving
+                            comm_time = comm_left / arriving if arriving > 0.0 else math.inf
             step = min(comm_time, comp_time, hold)
             if not ready:
                 step = min(step, max(ready_at - now - stall, 0.0))
+            if link_times is not None:
+                step = min(step, drain, turn)
             now += stall + step
+            if link_times is not None:
+                if not receiving:
+                    held, at = _filled(held, at, last, now - step, now, link_times, link_rates)
+                else:
+                    held += (arriving - comm_rate) * step
+                    if step == drain:
+                        held = 0.0
+                    if step == turn:
+                        at += 1
             completed = False
             if comm_time < math.inf:
-                comm_left -= comm_rates[c] * step
+                comm_left -= comm_rate * step
                 if comm_time == step or comm_left <= DONE * comm_work:
                     comm_on, completed, i = False, True, i + 1
             elif not ready and ready_at - now <= DONE * now:
@@ -124,10 +171,15 @@ def _one_run(
                 if comm_work == 0:
                     comm_on, i = False, i + 1
             if comp_time < math.inf:
-                comp_left -= comp_rates[c] * step
+                comp_left -= comp_rate * step
                 if comp_time == step or comp_left <= DONE * comp_work:
                     comp_on, completed, k = False, True, k + 1
-            if completed or then < 0:
+            if completed:
+                break
+            if link_times is not None and step < hold:
+                hold -= step  # only the link or the buffer has changed
+                continue
+            if then < 0:
                 break
             c, hold, then = then, math.inf, -1
 
@@ -136,6 +188,7 @@ def _one_run(
 def many_runs(
     kind, fixed, keys, comm, forward, backward, plan_comm, plan_forward, plan_backward,
     comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
+    link_times, link_rates, last, shared,
     heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded, out,
 ):  # fmt: skip
     """Play replication after replication; one row of work serves all when there is no noise."""
@@ -145,7 +198,7 @@ def many_runs(
         out[run] = _one_run(
             kind, fixed, keys[run], comm[row], forward[row], backward[row],
             plan_comm, plan_forward, plan_backward, comm_rates, comp_rates, comm_times, comp_times,
-            prefetch, release, cost,
+            prefetch, release, cost, link_times, link_rates, last[row], shared,
             heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded,
         )  # fmt: skip
 

@@ -105,8 +105,8 @@ class StringGuide:
     cores : (m,) int array
         Core counts at the rate region's vertices; `vr`, `vq` are the rates there.
     replan : bool
-        Whether the state can leave the planned path (noise, release, reallocation cost), so that
-        the string is pulled anew at each decision.
+        Whether the state can leave the planned path (noise, release, link, reallocation cost), so
+        that the string is pulled anew at each decision.
     """
 
     heights: Any
@@ -200,4 +200,4 @@ class Optimal(Policy):
 
 
 def _leaves_the_path(plan: Plan) -> bool:
-    return plan.release > 0 or plan.reallocation_cost > 0
+    return plan.release > 0 or plan.reallocation_cost > 0 or plan.link is not None

@@ -38,7 +38,6 @@ def scenarios(draw):
         extensions={
             "prefetch": draw(st.sampled_from([None, None, 1, 2, 4])),
             "noise": draw(st.sampled_from([0.0, 0.0, 0.2, 1.0])),
-            "link_rate": draw(st.sampled_from([None, 0.3])),
             "release": draw(st.sampled_from([0.0, 0.0, 0.7])),
             "reallocation_cost": draw(st.sampled_from([0.0, 0.0, 0.05])),
         },

@@ -244,13 +244,6 @@ def test_each_change_of_the_split_costs_its_pause(policy, cost):
     assert run.gap >= 0
 
 
-def test_a_link_limits_the_rate():
-    limit = 0.5
-    run = kdsim.simulate(paper(link_rate=limit), "comm-priority")
-    assert run.plan.comm_rates.max() == limit
-    assert run.makespan == pytest.approx(50 / limit + 100 / run.plan.comp_rates[0])
-
-
 def test_noise_is_the_same_under_every_policy_and_the_bound_is_clairvoyant():
     scenario = paper(noise=0.5)
     runs = [kdsim.simulate(scenario, p, replication=3) for p in ("greedy", "optimal", "random")]
