@@ -298,7 +298,7 @@ def _timelines(made: Comparison) -> str:
 
 def _scenario(scenario: Scenario) -> str:
     # Curves and profiles read from other files are shown by what was read.
-    left_out = {"device": {"curves"}, "workload": {"profile", "profile_rate"}}
+    left_out = {"device": {"curves", "draws"}, "workload": {"profile", "profile_rate"}}
     data = scenario.model_dump(mode="json", exclude=left_out)
     pairs = [(k, v) for k, v in _flat(data) if k not in ("name", "description")]
     text = scenario.model_dump_json(indent=2, exclude=left_out)

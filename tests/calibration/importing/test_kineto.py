@@ -149,5 +149,8 @@ print(json.dumps(clock[1:]))
     run = read_kineto(path)
     assert len(run.steps) == 8
     for step, seconds in zip(run.steps, clock, strict=True):
-        assert 0 < step.forward_s + step.backward_s <= seconds
+        assert step.forward_s > 0
+        assert step.backward_s > 0
+        # A step as the profiler bounds it begins before the clock; named passes lie within it.
+        assert not named or step.forward_s + step.backward_s <= seconds
     assert ("ranges" in run.by) == named
