@@ -17,6 +17,7 @@ from calibration.commands.teachers import (
     remote_teacher,
     serve_until_interrupted,
 )
+from kdsim.model.curves import MODELS
 
 if TYPE_CHECKING:
     from calibration.bench.collect import Progress
@@ -123,7 +124,7 @@ def collect(
     click.echo(f"Next: kdsim calibrate fit {output} -o {Path(output).stem}.curves.yaml")
 
 
-_MODELS = click.Choice(["auto", "paper", "amdahl", "usl", "roofline", "table"])
+_MODELS = click.Choice(["auto", "paper", *MODELS, "table"])
 
 
 @command.command()

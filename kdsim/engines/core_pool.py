@@ -162,6 +162,7 @@ class CorePool:
             self._env.now,
             self._plan,
             self._draws,
+            self._cores,
         )
         self.decisions += 1
         self._questions += 1
