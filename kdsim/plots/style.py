@@ -53,10 +53,11 @@ _BUILT_IN = {
     "comp-priority": PolicyStyle("#56b4e9", ">", (0, (2, 2))),
     "greedy": PolicyStyle("#e69f00", "s", "-"),
     "greedy-full": PolicyStyle("#b8450b", "D", (0, (6, 1.5, 1, 1.5))),
+    "state-based": PolicyStyle("#cc79a7", "P", (0, (4, 1))),
     "optimal": PolicyStyle("#0072b2", "*", "-"),
 }
-_OTHER_COLORS = ("#cc79a7", "#332288", "#999933", "#882255", "#44aa99", "#661100", "#aa4499")
-_OTHER_MARKERS = ("P", "X", "^", "v", "d", "p")  # none that a small print turns into a dot
+_OTHER_COLORS = ("#117733", "#332288", "#999933", "#882255", "#44aa99", "#661100", "#aa4499")
+_OTHER_MARKERS = ("h", "X", "^", "v", "d", "p")  # none that a small print turns into a dot
 _LINES = ("-", (0, (4, 1.5)), (0, (4, 1, 1, 1)))
 
 
