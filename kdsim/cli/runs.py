@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -152,8 +151,8 @@ def run(
     loaded = load(scenario, changes, keep_sweep=False)
     result = simulate(loaded, policy, seed=seed, replication=replication)
     if as_json:
-        segments = map(asdict, result.iter_segments())
-        print_json({**result.summary(), "segments": segments, "counters": result.counters})
+        tail = {"segments": result.segment_data(), "counters": result.counters}
+        print_json({**result.summary(), **tail})
     else:
         from kdsim.cli import tables
 

@@ -20,10 +20,11 @@ from kdsim._version import __version__
 from kdsim.engines.des import simulate
 from kdsim.errors import PlotError
 from kdsim.output_file import write_output
-from kdsim.plots.style import NO_GAP, field_label, percent, point_label
+from kdsim.plots.labels import field_label, percent, point_label
 from kdsim.policies.names import POLICY_NAMES
 from kdsim.report.page import Column, escape, facts, figure, page, table
 from kdsim.results.comparison import SUMMARY_COLUMNS, Comparison, Sample
+from kdsim.results.gaps import NO_GAP
 from kdsim.scenario.study import Scenario, with_fields
 
 #: Rows of the table; the page has to stay one that a browser sorts at once.
