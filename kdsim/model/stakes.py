@@ -153,28 +153,29 @@ def _limit_words(s: Stakes) -> str:
         share += ", but its cores wait for the link"
     if not s.below_chord:
         who = f"{costs}no policy" if costs else "No policy"
-        return f"{who} can be more than {_percent(s.limit)} slower than the optimum: {share}."
+        longer = f"more than {_percent(s.limit)} longer than the fastest schedule"
+        return f"{who} can take {longer}: {share}."
     who = f"{costs}giving" if costs else "Giving"
     return (
-        f"{who} all cores to one side is at most {_percent(s.limit)} slower than the optimum "
-        f"({share}); splits that give communication {_counts(s.below_chord)} of the cores are "
-        "slower than taking turns, and a policy that uses them can lose more."
+        f"{who} all cores to one side takes at most {_percent(s.limit)} longer than the fastest "
+        f"schedule ({share}); splits that give communication {_counts(s.below_chord)} of the cores "
+        "are worse than taking turns, and a policy that uses them can lose more."
     )
 
 
 _BINDING_WORDS = {
-    "link": "The link binds the optimum",
-    "release": "The teacher's pace binds the optimum",
-    "communication": "The CPU time of communication binds the optimum",
-    "computation": "The CPU time of computation binds the optimum",
-    "cores": "The cores, which both sides need, bind the optimum",
+    "link": "The link binds that schedule",
+    "release": "The teacher's pace binds that schedule",
+    "communication": "The CPU time of communication binds that schedule",
+    "computation": "The CPU time of computation binds that schedule",
+    "cores": "The cores, which both sides need, bind that schedule",
 }
 
 
 def _binding_words(s: Stakes) -> str:
     if s.binds == "precedence":
         words = (
-            "The order of the tasks binds the optimum: no single resource accounts for more than "
+            "The order of the tasks binds that schedule: no single resource accounts for more than "
             f"{_percent(s.share)} of it"
         )
     else:
@@ -190,4 +191,6 @@ def _percent(share: float) -> str:
 
 
 def _counts(cores: tuple[int, ...]) -> str:
-    return ", ".join(map(str, cores)) if len(cores) <= 4 else f"{cores[0]} to {cores[-1]}"
+    if len(cores) <= 8:
+        return ", ".join(map(str, cores))
+    return f"{cores[0]} .. {cores[-1]} ({len(cores)} counts)"

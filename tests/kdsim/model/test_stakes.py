@@ -57,7 +57,7 @@ def test_the_limit_is_that_of_the_overlap_share():
     assert worth.overlap == pytest.approx(x)
     assert worth.limit == pytest.approx(min(x, 1 - x) / max(x, 1 - x))
     assert worth.below_chord == ()
-    assert worth.sentence.startswith("No policy can be more than 41 % slower than the optimum")
+    assert worth.sentence.startswith("No policy can take more than 41 % longer than the fastest")
 
 
 def of_one_kind(comm_rates, comp_rates, *, y, x, **more):
