@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from calibration.commands.importing import export_command, import_command, template_command
 from calibration.commands.teachers import (
     access_options,
     credentials,
     remote_teacher,
     serve_until_interrupted,
 )
+from kdsim.model.curves import MODELS
 
 if TYPE_CHECKING:
     from calibration.bench.collect import Progress
@@ -123,7 +125,7 @@ def collect(
     click.echo(f"Next: kdsim calibrate fit {output} -o {Path(output).stem}.curves.yaml")
 
 
-_MODELS = click.Choice(["auto", "paper", "amdahl", "usl", "roofline", "table"])
+_MODELS = click.Choice(["auto", "paper", *MODELS, "table"])
 
 
 @command.command()
@@ -399,3 +401,7 @@ def serve(bind: str, port: int, **access: str | None) -> None:
     source, greeting = logit_bank({})
     with KnowledgeServer(source, greeting, host=bind, port=port, tls=tls, token=token) as server:
         serve_until_interrupted(server)
+
+
+for _command in (import_command, export_command, template_command):
+    command.add_command(_command)

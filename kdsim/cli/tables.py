@@ -12,7 +12,7 @@ from rich.table import Table
 
 from kdsim.model.optimum import Optimum
 from kdsim.results.comparison import SUMMARY_COLUMNS, Comparison
-from kdsim.results.learning import LearningCurves
+from kdsim.results.learning import LearningCurves, Traffic
 from kdsim.results.run import WAITED, Run
 
 #: Wide enough for the widest table when the output is a file or a pipe.
@@ -98,7 +98,7 @@ def learning_table(result: LearningCurves, target: float | None = None) -> Table
         title_justify="left",
         caption="CI: Student t over replications; exact: all runs equal. Earliest: no schedule can "
         "be there before. Late = mean / earliest - 1. Accuracies are known at the ends of epochs."
-        + "".join(f"\n{mark}" for mark in result.marks),
+        + "".join(f"\n{line}" for line in (*map(_traffic_line, result.traffic), *result.marks)),
         caption_justify="left",
     )
     table.add_column("profile", no_wrap=True)
@@ -128,6 +128,14 @@ def learning_table(result: LearningCurves, target: float | None = None) -> Table
     return table
 
 
+def _traffic_line(traffic: Traffic) -> str:
+    """Say what a recorded run received and sent."""
+    received = f"{traffic.profile}: received {traffic.received_mb:.3g} MB"
+    if traffic.sent_mb is None:
+        return f"{received}; what it sent is not told apart."
+    return f"{received}; the {traffic.sent_mb:.3g} MB that it sent are not simulated."
+
+
 def _add_fields(table: Table, fields: Sequence[str]) -> None:
     """Add the columns that name a row: swept fields, by their last word if that is enough."""
     leaves = [name.rpartition(".")[2] for name in fields]
@@ -153,7 +161,7 @@ def _how(kinds: Sequence[str], *, noisy: bool, marks: Sequence[str]) -> str:
     else:
         text += "Gap = makespan / bound - 1."
     if "lower bound" in kinds:
-        text += " The bound is a lower bound under release or reallocation_cost, not the optimum."
+        text += " Under a link, release or reallocation_cost the bound is not the optimum."
     return "\n".join([text, *marks])
 
 

@@ -12,6 +12,7 @@ from kdsim.plots.panels import panels_of
 from kdsim.report.page import Column, Section, banner, escape, table
 from kdsim.results.comparison import Comparison
 from kdsim.results.gaps import NO_GAP
+from kdsim.results.stakes import stakes_lines
 
 #: Kinds of failures that the banner lists.
 _MAX_REASONS = 8
@@ -75,7 +76,7 @@ def answer(made: Comparison) -> Section:
         Column("most", "largest mean gap (%)", 2, percent=True),
         *([Column("n", f"points finished of {points:,}")] if made.missing else []),
     ]
-    sentences = [*_verdict(rows, bound), *_cores(made)]
+    sentences = [*_verdict(rows, bound), *_cores(made), *stakes_lines(made.stakes)]
     words = "".join(f'<p class="answer">{escape(sentence)}</p>\n' for sentence in sentences)
     return Section("answer", "Answer", words + table(columns, rows, caption, name="gaps"))
 

@@ -155,7 +155,11 @@ def _csv(fields: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _scenario(scenario: Scenario) -> Section:
     # Curves and profiles read from other files are shown by what was read.
-    left_out = {"device": {"curves"}, "workload": {"profile", "profile_rate"}}
+    left_out = {
+        "device": {"curves", "draws"},
+        "workload": {"profile", "profile_rate"},
+        "link": {"trace", "repeat"},
+    }
     data = scenario.model_dump(mode="json", exclude=left_out)
     pairs = [(k, v) for k, v in _flat(data) if k not in ("name", "description")]
     text = scenario.model_dump_json(indent=2, exclude=left_out)
