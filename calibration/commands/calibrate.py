@@ -17,6 +17,7 @@ from calibration.commands.teachers import (
     remote_teacher,
     serve_until_interrupted,
 )
+from kdsim.model.curves import MODELS
 
 if TYPE_CHECKING:
     from calibration.bench.collect import Progress
@@ -123,7 +124,7 @@ def collect(
     click.echo(f"Next: kdsim calibrate fit {output} -o {Path(output).stem}.curves.yaml")
 
 
-_MODELS = click.Choice(["auto", "paper", "amdahl", "usl", "roofline", "table"])
+_MODELS = click.Choice(["auto", "paper", *MODELS, "table"])
 
 
 @command.command()
@@ -168,7 +169,7 @@ def fit(
         write_curves(fitted, output)
     if plot:
         from calibration.fit.plots import fit_figure
-        from kdsim.plots.style import save
+        from kdsim.plots.saving import save
 
         save(fit_figure(fitted), plot, dpi=150)
     if as_json:
@@ -242,8 +243,9 @@ def _number(value: float, form: str) -> str:
     "--policies", help="Comma-separated: built-in names, static:c or module:Class [all built in]."
 )
 @click.option(
-    "--workloads", default="1:1,2:1", show_default=True,
-    help="Comma-separated ratios of compute to communication time, each with every core.",
+    "--time-ratios", default="1:1,2:1", show_default=True,
+    help="Workloads to run: comma-separated ratios of the time of computation to the time of "
+    "communication, each with every core.",
 )  # fmt: skip
 @click.option("--cycles", type=click.IntRange(1, 1000), default=8, show_default=True)
 @click.option("--batches", type=click.IntRange(1, 1000), default=6, show_default=True,
@@ -261,7 +263,7 @@ def _number(value: float, form: str) -> str:
 @click.option("--timelines", help="Timelines above each other (png, svg or pdf).")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for machines.")
 def validate(
-    trace: str, policies: str | None, workloads: str, cycles: int, batches: int, runs: int,
+    trace: str, policies: str | None, time_ratios: str, cycles: int, batches: int, runs: int,
     guard: float, include_noisy: bool, seed: int, output: str | None, plot: str | None,
     timelines: str | None, as_json: bool,
 ) -> None:  # fmt: skip
@@ -284,7 +286,9 @@ def validate(
     _check_outputs(trace, timelines)
     fitted = fit_trace(read, include_noisy=include_noisy)
     settings = ValidationSettings(
-        workloads=tuple(Workload(_ratio(text), cycles, batches) for text in workloads.split(",")),
+        workloads=tuple(
+            Workload(_time_ratio(text), cycles, batches) for text in time_ratios.split(",")
+        ),
         runs=runs, guard=guard, seed=seed,
     )  # fmt: skip
     if policies:
@@ -300,7 +304,7 @@ def validate(
     for path, draw in ((plot, "validation_figure"), (timelines, "timeline_figure")):
         if path:
             from calibration.validation import plots as validation_plots
-            from kdsim.plots.style import save
+            from kdsim.plots.saving import save
 
             save(getattr(validation_plots, draw)(result), path, dpi=150)
     if as_json:
@@ -329,7 +333,7 @@ def _manifest(fitted: Any, settings: Any) -> dict[str, Any]:
     }
 
 
-def _ratio(text: str) -> str:
+def _time_ratio(text: str) -> str:
     from kdsim.errors import WorkloadError
 
     parts = text.strip().split(":")
@@ -338,7 +342,7 @@ def _ratio(text: str) -> str:
     except ValueError:
         legal = False
     if not legal:
-        raise WorkloadError(f"a workload must be a ratio like 2:1, got {text!r}")
+        raise WorkloadError(f"--time-ratios takes ratios like 2:1, got {text!r}")
     return text.strip()
 
 

@@ -105,7 +105,7 @@ def command(
     from calibration.workloads.split_inference import report
     from calibration.workloads.split_inference.graph import trace
     from calibration.workloads.split_inference.study import run_study
-    from kdsim.plots.style import save
+    from kdsim.plots.saving import save
 
     check_outputs(plot, trace_out, out)
     config: dict[str, Any] = {

@@ -45,20 +45,20 @@ class Workload:
 
     Attributes
     ----------
-    ratio : str
+    time_ratio : str
         ``"x:y"``, the time of compute work to that of communication, each with every core.
     cycles : int
     batches : int
         Batches of a cycle.
     """
 
-    ratio: str
+    time_ratio: str
     cycles: int = 8
     batches: int = 6
 
     def comm_mb(self, fit: Fit) -> float:
         """MB of a cycle that give the ratio on the fitted device."""
-        comp, comm = (float(x) for x in self.ratio.split(":"))
+        comp, comm = (float(x) for x in self.time_ratio.split(":"))
         seconds = self.batches / float(fit.compute.rates[0]) * comm / comp
         return seconds * float(fit.communication.rates[-1])
 
@@ -143,7 +143,7 @@ def scenario_of(
     comm = max(1, round(workload.comm_mb(fit) / chunk_mb)) * chunk_mb
     return Scenario.model_validate(
         {
-            "name": f"{fit.trace.device} {workload.ratio}",
+            "name": f"{fit.trace.device} {workload.time_ratio}",
             "device": {
                 "cores": total,
                 "compute": {"model": "table", "cores": own, "rates": q[::-1][1:].tolist()},
@@ -230,7 +230,7 @@ def validate(
         try:
             for done, (workload, policy, number) in enumerate(order):
                 if progress is not None:
-                    progress(done, len(order), f"{policy}, {workload.ratio}")
+                    progress(done, len(order), f"{policy}, {workload.time_ratio}")
                 run = _one_run(
                     bench_settings, teacher, plans[workload], workload, policy, number, settings
                 )
@@ -330,11 +330,11 @@ def judge(
                 for run in mine
             ]
             middle = int(np.argsort([run.makespan for run in mine])[len(mine) // 2])
-            live[workload.ratio, policy] = mine[middle]
-            simulated[workload.ratio, policy] = predictions[middle]
+            live[workload.time_ratio, policy] = mine[middle]
+            simulated[workload.time_ratio, policy] = predictions[middle]
             rows.append(
                 {
-                    "workload": workload.ratio,
+                    "workload": workload.time_ratio,
                     "policy": policy,
                     **_row(mine, predictions),
                     **_prediction_interval(variants, policy, mine, fit.level),

@@ -16,7 +16,15 @@ from kdsim.output_file import check_output
 from kdsim.policies.names import POLICY_NAMES
 from kdsim.policies.resolve import is_built_in, policy_file
 from kdsim.scenario.load import bundled_scenarios, load_scenario
-from kdsim.scenario.study import SWITCHES, TEXT_FIELDS, Scenario, sweepable_fields, with_fields
+from kdsim.scenario.study import (
+    SWITCHES,
+    TEXT_FIELDS,
+    Scenario,
+    multiply_sweep,
+    parse_ratio,
+    sweepable_fields,
+    with_fields,
+)
 from kdsim.scenario.swept_values import with_sweep
 
 _Function = Callable[..., Any]
@@ -207,7 +215,8 @@ def load(
 ) -> Scenario:
     """Load a scenario and apply --set and --sweep to it.
 
-    A changed field leaves the sweep. Without `keep_sweep` the scenario's own values count alone.
+    A changed field leaves the sweep; a ratio multiplies swept amounts too. Without `keep_sweep` the
+    scenario's own values count alone.
     """
     both = {text.partition("=")[0] for text in changes} & {text.partition("=")[0] for text in swept}
     if both:
@@ -223,12 +232,9 @@ def _changed(scenario: Scenario, changes: tuple[str, ...], *, keep_sweep: bool) 
     gone = set(parsed)
     if "device.library" in gone:  # another device: what was swept of the old one says nothing of it
         gone |= {name for name in scenario.sweep if name.startswith("device.")}
-    amounts = {"workload.comm", "workload.forward", "workload.backward"}
-    if "workload.ratio" in gone:
-        gone |= amounts
-    elif gone & amounts:
-        gone.add("workload.ratio")  # a swept ratio would set them all again
     sweep = {name: values for name, values in scenario.sweep.items() if name not in gone}
+    if "workload.ratio" in parsed:
+        sweep = multiply_sweep(sweep, parse_ratio(parsed["workload.ratio"]))
     design = scenario.design if sweep else type(scenario.design)()
     return changed.model_copy(update={"sweep": sweep, "design": design})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -67,6 +66,7 @@ def compare(
     from kdsim.engines import batch
     from kdsim.engines.compare import compare as compare_policies
     from kdsim.policies.resolve import make_policy
+    from kdsim.results.stakes import stakes_lines
 
     check_outputs(output)
     loaded = load(scenario, changes, keep_sweep=True, swept=swept)
@@ -99,6 +99,8 @@ def compare(
         if against:
             scale = max(row["mean"] for row in result.rows)
             out.print(tables.difference_table(differences, against, scale=scale))
+        for line in stakes_lines(result.stakes):
+            out.print(line)
     if output:
         save_figure(result.plot(), output)
 
@@ -156,8 +158,8 @@ def run(
     loaded = load(scenario, changes, keep_sweep=False)
     result = simulate(loaded, policy, seed=seed, replication=replication)
     if as_json:
-        segments = map(asdict, result.iter_segments())
-        print_json({**result.summary(), "segments": segments, "counters": result.counters})
+        tail = {"segments": result.segment_data(), "counters": result.counters}
+        print_json({**result.summary(), **tail})
     else:
         from kdsim.cli import tables
 
@@ -219,7 +221,9 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     for mark in loaded.marks():
         out.print(mark)
     if not result.exact:
-        out.print("A lower bound: release or reallocation_cost may keep any schedule above it.")
+        out.print(
+            "A lower bound: a link, release or reallocation_cost may keep any schedule above it."
+        )
 
 
 # --- curves ---------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from kdsim.model.optimum import Optimum
 from kdsim.results.comparison import SUMMARY_COLUMNS, Comparison
-from kdsim.results.learning import LearningCurves
+from kdsim.results.learning import LearningCurves, Traffic
 from kdsim.results.run import WAITED, Run
 
 #: Wide enough for the widest table when the output is a file or a pipe.
@@ -98,7 +98,7 @@ def learning_table(result: LearningCurves, target: float | None = None) -> Table
         title_justify="left",
         caption="CI: Student t over replications; exact: all runs equal. Earliest: no schedule can "
         "be there before. Late = mean / earliest - 1. Accuracies are known at the ends of epochs."
-        + "".join(f"\n{mark}" for mark in result.marks),
+        + "".join(f"\n{line}" for line in (*map(_traffic_line, result.traffic), *result.marks)),
         caption_justify="left",
     )
     table.add_column("profile", no_wrap=True)
@@ -128,6 +128,14 @@ def learning_table(result: LearningCurves, target: float | None = None) -> Table
     return table
 
 
+def _traffic_line(traffic: Traffic) -> str:
+    """Say what a recorded run received and sent."""
+    received = f"{traffic.profile}: received {traffic.received_mb:.3g} MB"
+    if traffic.sent_mb is None:
+        return f"{received}; what it sent is not told apart."
+    return f"{received}; the {traffic.sent_mb:.3g} MB that it sent are not simulated."
+
+
 def _add_fields(table: Table, fields: Sequence[str]) -> None:
     """Add the columns that name a row: swept fields, by their last word if that is enough."""
     leaves = [name.rpartition(".")[2] for name in fields]
@@ -153,7 +161,7 @@ def _how(kinds: Sequence[str], *, noisy: bool, marks: Sequence[str]) -> str:
     else:
         text += "Gap = makespan / bound - 1."
     if "lower bound" in kinds:
-        text += " The bound is a lower bound under release or reallocation_cost, not the optimum."
+        text += " Under a link, release or reallocation_cost the bound is not the optimum."
     return "\n".join([text, *marks])
 
 
@@ -204,8 +212,11 @@ def run_table(run: Run, *, limit: int = 12) -> Table:
     """Lay the segments of a run out, the first and the last of many."""
     labels = {1: "1 waits for logits", 2: "2 parallel", 3: "3 compute alone"}
     table = Table(title=f"segments of {run.scenario} under {run.policy}", title_justify="left")
+    starved = run.counters["starved_s"] > 0
     for header in ("segment", "seconds", "scenario", "mean comm cores"):
         table.add_column(header, justify="right")
+    if starved:
+        table.add_column("Comm waits for data (s)", justify="right")
     count = run.plan.cycles + 1
     ends = 0 if count <= limit else limit - 2
     for segment in run.iter_segments():
@@ -217,6 +228,7 @@ def run_table(run: Run, *, limit: int = 12) -> Table:
                 seconds(segment.duration),
                 labels[segment.scenario],
                 f"{segment.comm_cores:.2f}",
+                *([seconds(segment.starved)] if starved else []),
             )
     return table
 
@@ -225,11 +237,18 @@ def run_lines(run: Run) -> list[str]:
     """Summarise a run in a few lines."""
     counters = run.counters
     waited = sum(1 for segment in run.iter_segments() if segment.scenario == WAITED)
+    link = []
+    if run.plan.link is not None:
+        link = [
+            f"link          Comm waits for data {seconds(counters['starved_s'])} s; at most "
+            f"{counters['buffer_peak']:.4g} data units wait for Comm"
+        ]
     return [
         f"makespan      {seconds(run.makespan)} s",
         f"{run.bound_kind:<13} {seconds(run.minimal_makespan)} s  (gap {percent(run.gap)})",
         f"waiting       {seconds(counters['wait_s'])} s for logits, in {waited} of "
         f"{run.plan.cycles + 1} segments",
+        *link,
         f"policy asked  {counters['decisions']} times; "
         f"the split changed {counters['reallocations']} times",
         *run.marks,

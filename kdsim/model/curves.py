@@ -365,6 +365,24 @@ def surplus_idle(own: FloatArray) -> FloatArray:
     return np.asarray(np.maximum.accumulate(own, axis=-1))
 
 
+def as_simulated(rates: FloatArray, side: str) -> FloatArray:
+    """Return rates by communication cores, as measured on all of them, as the simulator has them.
+
+    Parameters
+    ----------
+    rates : (..., c_total + 1) float array
+    side : {"compute", "communication"}
+
+    Returns
+    -------
+    (..., c_total + 1) float array
+        See :func:`surplus_idle`.
+    """
+    if side == "compute":
+        return np.asarray(surplus_idle(rates[..., ::-1])[..., ::-1])
+    return surplus_idle(rates)
+
+
 def unit_times(rates: FloatArray) -> FloatArray:
     """Return seconds a unit of work for rates in work a second; infinite where a rate is 0."""
     return np.asarray(np.divide(1.0, rates, out=np.full(rates.shape, np.inf), where=rates > 0))

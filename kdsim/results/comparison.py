@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kdsim.errors import UnknownPolicyError
 from kdsim.messages import did_you_mean
 from kdsim.model.curves import FloatArray
+from kdsim.results.gaps import gap_of
 from kdsim.results.intervals import mean_interval, paired_difference, replications_needed
+from kdsim.results.stakes import PointStakes, stakes_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +54,7 @@ class Sample:
     @property
     def gaps(self) -> FloatArray:
         """``makespan / bound - 1`` of each replication: the gap, under noise the regret."""
-        return self.makespans / self.bounds - 1.0
+        return gap_of(self.makespans, self.bounds)
 
     def summary(self, *, level: float = 0.95) -> dict[str, Any]:
         """Return the sample as one flat row of a comparison; see `SUMMARY_COLUMNS`."""
@@ -98,6 +100,28 @@ SUMMARY_COLUMNS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class MissingRun:
+    """A run of the design that has no result: it failed, or its turn has not come.
+
+    Attributes
+    ----------
+    run_id : str
+    point : dict
+        Swept fields and values.
+    policy : str
+    status : {"failed", "pending"}
+    error : str
+        Why it failed; empty for a pending run.
+    """
+
+    run_id: str
+    point: dict[str, Any]
+    policy: str
+    status: Literal["failed", "pending"]
+    error: str
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Policies side by side, at every point of the scenario's sweep.
@@ -108,20 +132,46 @@ class Comparison:
         What was asked.
     samples : sequence of Sample
         In the order of points, then of policies.
+    missing : sequence of MissingRun
+        Runs that failed or are pending, in the same order; none in a finished study.
     """
 
     scenario: Scenario
     samples: Sequence[Sample]
+    missing: Sequence[MissingRun] = ()
+
+    @property
+    def policies(self) -> list[str]:
+        """The names of all policies asked for, those without any result at the end."""
+        with_result = (sample.policy for sample in self.samples)
+        return list(dict.fromkeys([*with_result, *(run.policy for run in self.missing)]))
+
+    @property
+    def incomplete(self) -> str:
+        """Say what is missing, e.g. ``58 of 240 runs done, 180 pending, 2 failed``; else empty."""
+        if not self.missing:
+            return ""
+        failed = sum(1 for run in self.missing if run.status == "failed")
+        counts = {"pending": len(self.missing) - failed, "failed": failed}
+        words = "".join(f", {n:,} {what}" for what, n in counts.items() if n)
+        runs = len(self.samples) + len(self.missing)
+        return f"{len(self.samples):,} of {runs:,} runs done{words}"
 
     @property
     def marks(self) -> tuple[str, ...]:
         """What must be said wherever numbers of this comparison stand; each once."""
-        return marks_of(self.samples)
+        state = (f"Incomplete: {self.incomplete}.",) if self.missing else ()
+        return (*state, *marks_of(self.samples))
 
     @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
         """One summary a point and policy; see `Sample.summary`."""
         return [sample.summary() for sample in self.samples]
+
+    @functools.cached_property
+    def stakes(self) -> list[PointStakes]:
+        """What the choice of a policy can be worth at each point; see `stakes_of`."""
+        return stakes_of(self)
 
     @functools.cached_property
     def frame(self) -> pd.DataFrame:
@@ -202,6 +252,7 @@ class Comparison:
             "level": 0.95,
             "marks": list(self.marks),
             "rows": self.rows,
+            "stakes": [{**point, **worth.to_dict()} for point, worth in self.stakes],
         }
 
     def _repr_html_(self) -> str:

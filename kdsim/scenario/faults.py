@@ -129,6 +129,20 @@ _TAGS = frozenset(
 )
 
 
+#: Fields of earlier versions, and what has taken their place.
+_FORMER_FIELDS = {
+    "extensions.link_rate": "is replaced by link.rate, e.g. link: {rate: 0.25}; it capped the rate "
+    "of the cores, where a link only decides when data arrive",
+}
+
+
+def unknown_field(path: str, known: Iterable[str]) -> str:
+    """Say that no field has that dotted path, what has replaced it or which one was meant."""
+    names = list(known)
+    hint = did_you_mean(path, names) or f"; known: {', '.join(names)}"
+    return _FORMER_FIELDS.get(path) or f"no numeric field of a scenario is called that{hint}"
+
+
 def faults_of(error: ValidationError, document: Document, root: type[BaseModel]) -> list[Fault]:
     """Turn what the validator found into faults with positions.
 
@@ -157,7 +171,7 @@ def faults_of(error: ValidationError, document: Document, root: type[BaseModel])
         if kind == "extra_forbidden":
             known = _known_fields(root, item["loc"][:-1])
             hint = did_you_mean(str(location[-1]), known) or f"; known: {', '.join(known)}"
-            reason = f"unknown field{hint}"
+            reason = _FORMER_FIELDS.get(dotted(location), f"unknown field{hint}")
             faults.append(document.fault(location, reason, at_key=True))
             continue
         if kind == "union_tag_invalid":

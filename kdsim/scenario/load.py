@@ -1,4 +1,4 @@
-"""From files to scenarios: bundled names, paths, and the curves and profiles they name."""
+"""From files to scenarios: bundled names, paths; the curves, profiles and traces they name."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean
+from kdsim.scenario.bandwidth import read_bandwidth
 from kdsim.scenario.device import Device
 from kdsim.scenario.faults import Document, FaultyFileError, faults_of
 from kdsim.scenario.library import BUNDLE, CURVE_FIELDS
@@ -66,6 +67,7 @@ def load_scenario(source: str | Path | Scenario) -> Scenario:
         _refuse_beside_library(data, document)
         _insert_curves(data, document, path.parent)
         _insert_profile(data, document, path.parent)
+        _insert_trace(data, document, path.parent)
     return scenario_from_data(data, document)
 
 
@@ -211,3 +213,32 @@ def _profile_work(profile: Profile, data: dict[str, Any]) -> dict[str, Any]:
     except ValueError:
         device, rate, legal = Device.model_validate(_ANY_DEVICE), 1.0, True
     return profile.work(device, rate if legal else None)
+
+
+# --- bandwidth traces ---------------------------------------------------------------------------
+
+
+def _insert_trace(data: dict[str, Any], document: Document, folder: Path) -> None:
+    """Put the stretches of the bandwidth trace that ``link.trace`` names into the link."""
+    link = data.get("link")
+    if not isinstance(link, dict) or not isinstance(link.get("trace"), str):
+        return
+    place = ("link", "trace")
+    beside = [k for k in ("rate", "times", "rates", "period") if link.get(k) is not None]
+    if beside:
+        document.faults.append(document.fault(place, f"cannot stand beside {', '.join(beside)}"))
+        del link["trace"]
+        for name in beside:
+            del link[name]
+        return
+    try:
+        trace = read_bandwidth(folder / link["trace"])
+        document.files[link["trace"]] = _sha256(folder / link["trace"])
+    except FaultyFileError as error:
+        document.faults.extend(error.faults)
+        document.faults.append(document.fault(place, f"cannot be used (got {link['trace']!r})"))
+        del link["trace"]
+        return
+    link.update(times=trace.times, rates=trace.rates)
+    if link.get("repeat", True) is True:
+        link["period"] = trace.period

@@ -22,10 +22,6 @@ from kdsim.scenario.study import (
 _DIGITS = 6
 
 
-#: Fields that another one sets as well, so that they cannot be swept beside it.
-_SET_BY = {"workload.ratio": ("workload.comm", "workload.forward", "workload.backward")}
-
-
 def with_sweep(scenario: Scenario, texts: Sequence[str]) -> Scenario:
     """Return a scenario that also sweeps some fields, each given as ``FIELD=VALUES``.
 
@@ -53,13 +49,7 @@ def with_sweep(scenario: Scenario, texts: Sequence[str]) -> Scenario:
             raise ScenarioError("--sweep names this field twice; give all values at once",
                                 field=field)  # fmt: skip
         swept[field] = values
-    replaced = set(swept)
-    for whole, parts in _SET_BY.items():
-        if whole in swept:
-            replaced |= set(parts)
-        elif replaced & set(parts):
-            replaced.add(whole)
-    kept = {name: values for name, values in scenario.sweep.items() if name not in replaced}
+    kept = {name: values for name, values in scenario.sweep.items() if name not in swept}
     ranges = [name for name, values in kept.items() if isinstance(values, Range)]
     if ranges:
         raise ScenarioError(

@@ -22,7 +22,6 @@ from kdsim.engines.batch import bound_kind, varies
 from kdsim.errors import KdsimError, StoreError, UnknownPolicyError
 from kdsim.messages import shorten
 from kdsim.policies.resolve import make_policy
-from kdsim.scenario.device import UNCOUNTED
 from kdsim.scenario.points import Point, iterate
 from kdsim.scenario.study import Scenario
 from kdsim.sweeps.policy_source import is_source, policy_source
@@ -241,8 +240,6 @@ def differences(there: Scenario, here: Scenario) -> list[str]:
     lines = []
     if swept != set(there.sweep):
         lines.append(f"swept fields: {sorted(there.sweep)}, {sorted(swept)}")
-    if "workload.ratio" in swept:
-        swept |= {"workload.comm", "workload.forward", "workload.backward"}
     old, new = _flat(there), _flat(here)
     lines += [
         f"{field}: {shorten(old.get(field))}, {shorten(new.get(field))}"
@@ -258,11 +255,6 @@ def differences(there: Scenario, here: Scenario) -> list[str]:
 
 
 def _flat(scenario: Scenario) -> dict[str, Any]:
-    data = scenario.model_dump(
-        mode="json",
-        include={"device", "workload", "extensions", "seed"},
-        exclude={"device": UNCOUNTED, "workload": {"profile", "profile_rate"}},
-    )
     flat: dict[str, Any] = {}
 
     def visit(prefix: str, value: Any) -> None:
@@ -272,5 +264,5 @@ def _flat(scenario: Scenario) -> dict[str, Any]:
         else:
             flat[prefix] = value
 
-    visit("", data)
+    visit("", scenario.facts())
     return flat

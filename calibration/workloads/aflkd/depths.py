@@ -44,8 +44,8 @@ def depth_costs(
     -------
     list of CycleCost
         `steps` cycles for each n, in order of n; ``epoch`` is n + 1. The frozen prefix is
-        computed beforehand, as the training does with fixed data. ``comm_bytes`` is that of one
-        batch: a byte a pixel up, float32 logits and a label byte down.
+        computed beforehand, as the training does with fixed data. The bytes are those of
+        one batch: a byte per pixel up, float32 logits and a label byte down.
 
     Raises
     ------
@@ -63,7 +63,8 @@ def depth_costs(
     labels = torch.arange(batch_size) % classes
     rows = torch.arange(batch_size)
     channels, height, width = input_shape
-    travel = batch_size * (channels * height * width + 4 * classes + 1)
+    sent = batch_size * channels * height * width
+    received = batch_size * (4 * classes + 1)
 
     def objective(logits: Tensor, rows: Tensor, _: Tensor) -> Tensor:
         return functional.cross_entropy(logits, labels[rows])
@@ -83,7 +84,8 @@ def depth_costs(
                     CycleCost(
                         cycle=len(cycles) + 1,
                         epoch=n + 1,
-                        comm_bytes=travel,
+                        downlink_bytes=received,
+                        uplink_bytes=sent,
                         forward_s=measure.forward_s[step],
                         backward_s=measure.backward_s[step],
                         cores=torch.get_num_threads(),

@@ -230,7 +230,8 @@ def save_profile(folder: Path, study: Study, unit: Unit, result: Result) -> Path
         CycleCost(
             cycle=i + 1,
             epoch=i // share + 1,
-            comm_bytes=costs.comm_bytes[i],
+            downlink_bytes=costs.comm_bytes[i],
+            uplink_bytes=None,  # as much as the others receive; not counted apart
             forward_s=costs.forward_s[i],
             backward_s=costs.backward_s[i],
             cores=costs.cores,

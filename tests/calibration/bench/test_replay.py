@@ -297,8 +297,8 @@ def test_runs_are_interleaved_round_by_round():
     assert len(order) == cells * SETTINGS.runs
     for number in range(SETTINGS.runs):
         part = order[number * cells : (number + 1) * cells]
-        assert {(w.ratio, p) for w, p, _ in part} == {
-            (w.ratio, p) for w in SETTINGS.workloads for p in SETTINGS.policies
+        assert {(w.time_ratio, p) for w, p, _ in part} == {
+            (w.time_ratio, p) for w in SETTINGS.workloads for p in SETTINGS.policies
         }
         assert {n for _, _, n in part} == {number}
 
@@ -367,7 +367,7 @@ def test_collect_fit_and_validate_in_a_row(tmp_path):
     trace.rows["status"] = "ok"  # however busy the machine that runs the tests is
     write_trace(path, trace.rows, trace.header)
     arguments = [
-        "validate", str(path), "--policies", "greedy,comm-priority", "--workloads", "1:1",
+        "validate", str(path), "--policies", "greedy,comm-priority", "--time-ratios", "1:1",
         "--cycles", "2", "--batches", "1", "--runs", "2", "--guard", "1", "--json",
         "-o", str(tmp_path / "v.csv"), "--plot", str(tmp_path / "v.png"),
         "--timelines", str(tmp_path / "t.png"),
@@ -385,6 +385,6 @@ def test_collect_fit_and_validate_in_a_row(tmp_path):
 def test_a_workload_must_be_a_ratio(ratio, tmp_path):
     path = tmp_path / "t.csv"
     write_trace(path, synthetic(2, a2=0.3).rows, {})
-    result = CliRunner().invoke(command, ["validate", str(path), "--workloads", ratio])
+    result = CliRunner().invoke(command, ["validate", str(path), "--time-ratios", ratio])
     assert isinstance(result.exception, WorkloadError)
-    assert "ratio like 2:1" in str(result.exception)
+    assert "ratios like 2:1" in str(result.exception)

@@ -15,9 +15,11 @@ from calibration.devices.measurements import (
     network_sizes,
     read_catalogue,
 )
+from calibration.devices.page import BEGIN, END, devices_markdown, update_page
 from calibration.devices.receiving import SBC_BENCH, measured_receiver, single_core_indices
 from calibration.devices.scaling import fit_device
 from calibration.importing.ncnn import read_ncnn
+from kdsim.errors import PlotError
 from kdsim.scenario.library import library_device, library_names
 from kdsim.scenario.load import load_scenario, read_curves
 
@@ -117,3 +119,15 @@ def test_a_device_without_a_run_on_one_core_has_no_communication_side(devices):
     )
     assert "communication" not in document
     assert "communication" not in document["proxies"]
+
+
+def test_the_table_in_the_documentation_is_that_of_the_library():
+    page = (LIBRARY.parents[1] / "docs" / "devices.md").read_text(encoding="utf-8")
+    table = devices_markdown((name, library_device(name)) for name in library_names())
+    assert f"{BEGIN}\n{table}{END}" in page
+
+
+def test_a_page_without_a_place_for_the_table_is_refused(tmp_path):
+    (tmp_path / "p.md").write_text("# Devices\n")
+    with pytest.raises(PlotError, match="has no place for the table"):
+        update_page(tmp_path / "p.md", "| a |\n")

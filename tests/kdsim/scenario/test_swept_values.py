@@ -85,12 +85,12 @@ def test_a_swept_field_replaces_or_joins_those_of_the_scenario():
     assert with_sweep(scenario, []) is scenario
 
 
-def test_a_ratio_and_the_amounts_that_it_sets_exclude_each_other():
-    scenario = with_sweep(load_scenario("paper-1to1"), ["workload.ratio=1:1,2:1"])
-    assert "workload.ratio" not in with_sweep(scenario, ["workload.comm=1,2"]).sweep
-    again = with_sweep(with_sweep(scenario, ["workload.comm=1,2"]), ["workload.ratio=1:2"])
-    assert again.sweep["workload.ratio"] == ["1:2"]
-    assert "workload.comm" not in again.sweep
+def test_a_ratio_multiplies_amounts_that_are_swept_beside_it():
+    scenario = with_sweep(
+        load_scenario("paper-1to1"), ["device.cores=4", "workload.comm=1,3", "workload.ratio=1:2"]
+    )
+    works = [point.legal().workload for point in points(scenario)]
+    assert [work.comm for work in works] == [2.0, 6.0]
 
 
 def test_values_beside_sampled_ranges_are_refused():
