@@ -62,6 +62,7 @@ def compare(
     from kdsim.engines import batch
     from kdsim.engines.compare import compare as compare_policies
     from kdsim.policies.resolve import make_policy
+    from kdsim.results.stakes import stakes_lines
 
     check_outputs(output)
     loaded = load(scenario, changes, keep_sweep=True)
@@ -94,6 +95,8 @@ def compare(
         if against:
             scale = max(row["mean"] for row in result.rows)
             out.print(tables.difference_table(differences, against, scale=scale))
+        for line in stakes_lines(result.stakes):
+            out.print(line)
     if output:
         save_figure(result.plot(), output)
 
@@ -214,7 +217,9 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     for mark in loaded.marks():
         out.print(mark)
     if not result.exact:
-        out.print("A lower bound: release or reallocation_cost may keep any schedule above it.")
+        out.print(
+            "A lower bound: a link, release or reallocation_cost may keep any schedule above it."
+        )
 
 
 # --- curves ---------------------------------------------------------------------------------------

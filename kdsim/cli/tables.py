@@ -161,7 +161,7 @@ def _how(kinds: Sequence[str], *, noisy: bool, marks: Sequence[str]) -> str:
     else:
         text += "Gap = makespan / bound - 1."
     if "lower bound" in kinds:
-        text += " The bound is a lower bound under release or reallocation_cost, not the optimum."
+        text += " Under a link, release or reallocation_cost the bound is not the optimum."
     return "\n".join([text, *marks])
 
 

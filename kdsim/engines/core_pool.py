@@ -162,6 +162,7 @@ class CorePool:
             self._env.now,
             self._plan,
             self._draws,
+            self._cores,
         )
         self.decisions += 1
         self._questions += 1
@@ -313,7 +314,7 @@ class CorePool:
     @property
     def buffer_peak(self) -> float:
         """Most data units that ever waited on the device; 0 without a link."""
-        return self._buffer.most if self._buffer else 0.0
+        return self._buffer.peak if self._buffer else 0.0
 
     @property
     def intervals(self) -> Stretches:

@@ -11,19 +11,20 @@ import math
 import numpy as np
 
 from kdsim.engines.core_pool import DONE
-from kdsim.model import rules
+from kdsim.model import rules, state_rule
 from kdsim.model.jit import compiled
 from kdsim.model.optimum import string_bends
 from kdsim.model.random_streams import uniform
 
 #: Kinds of policy, as the loop knows them.
-RANDOM, STATIC, GREEDY, GREEDY_FULL, OPTIMAL, OPTIMAL_REPLAN = range(6)
+RANDOM, STATIC, GREEDY, GREEDY_FULL, STATE_BASED, LOOK_AHEAD, OPTIMAL = range(7)
 
 # The names under which the loops call the rules: their compiled forms.
 random_cores = compiled(rules.random_cores)
 greedy_cores = compiled(rules.greedy_cores)
-string_slope = compiled(rules.string_slope)
-split_direction = compiled(rules.split_direction)
+aim = compiled(rules.aim)
+state_based_cores = compiled(state_rule.state_based_cores)
+look_ahead_cores = compiled(state_rule.look_ahead_cores)
 uniform_draw = compiled(uniform)
 taut_string_bends = compiled(string_bends)
 
@@ -44,11 +45,15 @@ def _one_run(
     kind, fixed, key,
     comm, forward, backward, plan_comm, plan_forward, plan_backward,
     comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
-    link_times, link_rates, last, shared,
-    heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded,
+    link_times, link_rates, last, shared, optimum, planned,
 ):  # fmt: skip
     """Play one run; return its makespan. The order of operations is the SimPy engine's."""
     n, c_total = comm.size, comm_rates.size - 1
+    heights, done, cores, vr, vq = optimum
+    (
+        price, batches, splits, tasks, corners, normals, shortfall,
+        gates, gate_of, following, left, ended,
+    ) = planned  # fmt: skip
     now, split, draw = 0.0, -1, np.uint64(0)
     i = k = 0  # Comm tasks done; Forward and Backward tasks done
     comm_on, comp_on, ready, ready_at = False, False, True, 0.0
@@ -95,22 +100,22 @@ def _one_run(
             m = k // 2
             full = plan_forward[m] if k % 2 == 0 else plan_backward[m]
             c = greedy_cores(plan_comm[i], full, comm_times, comp_times)
-        else:
+        elif kind == OPTIMAL:
             dv = comm_left * comm_scale
-            w = done[k + 1] - comp_left * comp_scale
-            if kind == OPTIMAL_REPLAN:
-                gate = gate_of[i]
-                slope = string_slope(V[gate] - dv, w, gate, V, upper, lower, following, bounded)
-                dw = slope * dv
-            else:
-                dw = heights[i] - w
-            heavy, heavy_s, light, light_s = split_direction(dv, dw, vr, vq)
-            if light_s == 0.0:
-                c = cores[heavy]
-            elif heavy_s == 0.0 or now + heavy_s == now:
-                c = cores[light]
-            else:
-                c, hold, then = cores[heavy], heavy_s, cores[light]
+            dw = heights[i] - (done[k + 1] - comp_left * comp_scale)
+            c, hold, then = aim(dv, dw, now, cores, vr, vq)
+        elif kind == LOOK_AHEAD:
+            c = look_ahead_cores(
+                i, k, comm_left * comm_scale, comp_left * comp_scale, split,
+                price, batches, splits, tasks, corners, normals, shortfall,
+                gates, gate_of, following, left, ended,
+            )  # fmt: skip
+        else:
+            c = state_based_cores(
+                i, k, comm_left * comm_scale, comp_left * comp_scale, split,
+                price, batches, splits, tasks, corners, normals, shortfall,
+                gates, gate_of, following, left, ended,
+            )  # fmt: skip
         # Run on until something completes; a mix changes over once in between.
         while True:
             stall = 0.0
@@ -188,8 +193,7 @@ def _one_run(
 def many_runs(
     kind, fixed, keys, comm, forward, backward, plan_comm, plan_forward, plan_backward,
     comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
-    link_times, link_rates, last, shared,
-    heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded, out,
+    link_times, link_rates, last, shared, optimum, planned, out,
 ):  # fmt: skip
     """Play replication after replication; one row of work serves all when there is no noise."""
     noisy = comm.shape[0] > 1
@@ -199,7 +203,7 @@ def many_runs(
             kind, fixed, keys[run], comm[row], forward[row], backward[row],
             plan_comm, plan_forward, plan_backward, comm_rates, comp_rates, comm_times, comp_times,
             prefetch, release, cost, link_times, link_rates, last[row], shared,
-            heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded,
+            optimum, planned,
         )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from kdsim.model.plan import Plan
 from kdsim.model.rules import split_direction
 
 #: Below this many cycles the interpreter is done before a compiled version is even loaded.
-_COMPILE_FROM = 20_000
+COMPILE_FROM = 20_000
 
 
 class Piece(NamedTuple):
@@ -194,7 +194,7 @@ def taut_string(gates: Corridor) -> FloatArray:
     """
     n = gates.V.size
     string = string_bends
-    if n >= _COMPILE_FROM:
+    if n >= COMPILE_FROM:
         string = compiled(string_bends)
         bends = np.empty(2 * n, np.int64)
         work = (np.empty(n, np.int64), np.empty(n, np.int64))

@@ -25,6 +25,7 @@ from kdsim.policies.names import POLICY_NAMES
 from kdsim.report.page import Column, escape, facts, figure, page, table
 from kdsim.results.comparison import SUMMARY_COLUMNS, Comparison, Sample
 from kdsim.results.gaps import NO_GAP
+from kdsim.results.stakes import stakes_lines
 from kdsim.scenario.study import Scenario, with_fields
 
 #: Rows of the table; the page has to stay one that a browser sorts at once.
@@ -124,6 +125,7 @@ def _result(made: Comparison) -> str:
         [
             "<h2>Result</h2>",
             f"<p>{escape(_verdict(rows, bound))}</p>",
+            *(f"<p>{escape(line)}</p>" for line in stakes_lines(made.stakes)),
             table(columns, rows, caption, name="gaps"),
             _drawn(
                 lambda: plots.comparison(made),
@@ -298,7 +300,11 @@ def _timelines(made: Comparison) -> str:
 
 def _scenario(scenario: Scenario) -> str:
     # Curves and profiles read from other files are shown by what was read.
-    left_out = {"device": {"curves"}, "workload": {"profile", "profile_rate"}}
+    left_out = {
+        "device": {"curves", "draws"},
+        "workload": {"profile", "profile_rate"},
+        "link": {"trace", "repeat"},
+    }
     data = scenario.model_dump(mode="json", exclude=left_out)
     pairs = [(k, v) for k, v in _flat(data) if k not in ("name", "description")]
     text = scenario.model_dump_json(indent=2, exclude=left_out)

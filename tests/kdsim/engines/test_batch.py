@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 import kdsim
 from kdsim.engines import batch
 from kdsim.policies.base import Decision, Policy
+from kdsim.policies.names import POLICY_NAMES
 
-POLICIES = ["random", "comm-priority", "comp-priority", "greedy", "greedy-full", "optimal"]
+POLICIES = list(POLICY_NAMES)
 
 
 @st.composite
