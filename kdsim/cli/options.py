@@ -247,6 +247,8 @@ def _parse_change(text: str) -> tuple[str, Any]:
         return name, value
     if value.lower() in ("true", "false"):
         return name, value.lower() == "true"
+    if name in SWITCHES:
+        raise ScenarioError(f"must be true or false (got {value!r})", field=name)
     if value.lower() in ("null", "none", ""):
         return name, None
     try:

@@ -301,7 +301,7 @@ def _timelines(made: Comparison) -> str:
 def _scenario(scenario: Scenario) -> str:
     # Curves and profiles read from other files are shown by what was read.
     left_out = {
-        "device": {"curves"},
+        "device": {"curves", "draws"},
         "workload": {"profile", "profile_rate"},
         "link": {"trace", "repeat"},
     }
