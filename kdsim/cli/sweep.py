@@ -19,6 +19,7 @@ from kdsim.cli.options import (
     print_json,
     save_figure,
     scenario_argument,
+    sweep_option,
 )
 from kdsim.cli.store import point_text
 from kdsim.errors import SweepError
@@ -37,6 +38,7 @@ _MAX_FAILURES = 10
 
 @click.command()
 @scenario_argument
+@sweep_option
 @click.option(
     "-s", "--store", type=click.Path(path_type=Path),
     help="Ledger that keeps every result as it completes; one that exists is continued "
@@ -61,6 +63,7 @@ _MAX_FAILURES = 10
 def sweep(
     scenario: str,
     changes: tuple[str, ...],
+    swept: tuple[str, ...],
     store: Path | None,
     workers: int,
     cluster: str | None,
@@ -80,6 +83,7 @@ def sweep(
     \b
     Examples:
       kdsim sweep paper-1to1 --store fig5.sqlite -o fig5.png
+      kdsim sweep my.yaml -s my.sqlite --sweep device.cores=2,4,8 --sweep workload.ratio=1:1,2:1
       kdsim sweep my.yaml -s my.sqlite --workers 8 -p greedy -p mine:MyPolicy
       kdsim sweep my.yaml -s my.sqlite --cluster tcp://10.0.0.1:8786
 
@@ -94,7 +98,7 @@ def sweep(
 
     for output in outputs:
         check_output(output, "figure", "page", "table")
-    loaded = load(scenario, changes, keep_sweep=True)
+    loaded = load(scenario, changes, keep_sweep=True, swept=swept)
     check_allowed(policies or loaded.policies, policies, scenario, allow=allow_policies)
     with Store.open(store or ":memory:", "w") as ledger:
         # What earlier sweeps left pending runs as well.
