@@ -238,7 +238,7 @@ def twelve_figure(devices, sizes):
         ax.set(xscale="log" if cores[-1] > 12 else "linear", ylim=(0, 1.3 * max(points["high"])))
         ax.set_xticks(device.counts, [str(c) for c in device.counts])
         ax.minorticks_off()
-        title(ax, name, size="small")
+        title(ax, name)
         ax.legend(frameon=False, fontsize="x-small", loc="upper left")
     for ax in axes[8:]:
         ax.set_xlabel("cores")
