@@ -23,8 +23,9 @@ from kdsim.errors import TraceError
 #: Work per second that no device has (faults), or few have (questions): batches, MB.
 _IMPOSSIBLE = {"compute": (1e-7, 1e7), "comm": (1e-6, 1e6)}
 _UNLIKELY = {"compute": (0.1, 1e5), "comm": (0.1, 1e5)}
-#: Two groups of one point's times, each tight, this far apart: two machines or two units.
-_TWO_GROUPS, _TWO_UNITS = 1.5, 3.0
+#: Two groups of one point's times, each tight, this far apart are asked about, or are two units
+#: for certain: on an overloaded machine honest times came in two groups a factor of 4 apart.
+_TWO_GROUPS, _TWO_UNITS = 1.5, 30.0
 _MIN_GROUPED = 4
 #: Parallel streams overlap a few times; another unit of time does so by a factor of 60 or more.
 _OVERLAPS = 10.0
