@@ -19,12 +19,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kdsim.messages import html_table
 from kdsim.model.curves import FloatArray, RateRegion
 from kdsim.model.jit import compiled
 from kdsim.model.link import Link
 from kdsim.model.plan import Plan
 from kdsim.model.rules import split_direction
 
+#: Pieces of a schedule that a notebook shows.
+_SHOWN = 12
 #: Below this many cycles the interpreter is done before a compiled version is even loaded.
 COMPILE_FROM = 20_000
 
@@ -251,6 +254,17 @@ class Optimum:
     def schedule(self) -> list[Piece]:
         """The path as pieces on whole cores, communication-heavy part first in every cycle."""
         return list(_schedule(self.path, self.heights, self.plan))
+
+    def _repr_html_(self) -> str:
+        pieces = self.schedule
+        rows = [
+            (f"{p.start:.5g}", f"{p.duration:.5g}", p.comm_cores, p.comp_cores)
+            for p in pieces[:_SHOWN]
+        ]
+        kind = "minimal makespan" if self.exact else "lower bound of the makespan"
+        more = f"{len(pieces) - _SHOWN:,} more pieces" if len(pieces) > _SHOWN else ""
+        headings = ("start (s)", "duration (s)", "comm cores", "compute cores")
+        return html_table(f"{kind} {self.makespan:.5g} s", headings, rows, more)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: makespan, kind, path, schedule."""
