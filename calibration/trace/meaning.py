@@ -147,11 +147,13 @@ def _halves_of_steps(checked: _Checked) -> None:
             f"{on_comm['phase'].iloc[0]!r})"
         )
         return
-    counts = halves.groupby([*STEP, "phase"], sort=False)["line"].agg(["size", "min", "max"])
-    for key, twice in counts[counts["size"] > 1].iterrows():
+    counts = halves.groupby([*STEP, "phase"], sort=False).agg(
+        rows=("line", "size"), first=("line", "min"), last=("line", "max"), half=("phase", "first")
+    )
+    for twice in counts[counts["rows"] > 1].itertuples():
         checked.faults.append(
-            f"{checked.place(twice['max'])}: phase: a second {key[-1]} row of one step (equal "
-            f"condition, comm_cores, trial, repeat and work; the first is on line {twice['min']}): "
+            f"{checked.place(twice.last)}: phase: a second {twice.half} row of one step (equal "
+            f"condition, comm_cores, trial, repeat and work; the first is on line {twice.first}): "
             "number the repeats, or are two traces in one file?"
         )
     steps = halves.groupby(STEP, sort=False).agg(
