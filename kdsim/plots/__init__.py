@@ -11,6 +11,7 @@ uncertainty.
 
 from __future__ import annotations
 
+from kdsim.plots.advice_figure import advice
 from kdsim.plots.comparison_figure import comparison
 from kdsim.plots.curve_figure import CurvePoint, curves
 from kdsim.plots.device_figure import library_device
@@ -19,6 +20,7 @@ from kdsim.plots.learning_figure import learning
 from kdsim.plots.lines import sweep_lines
 from kdsim.plots.maps import gap_maps
 from kdsim.plots.marginal import marginal
+from kdsim.plots.policy_map_figure import policy_map
 from kdsim.plots.saving import render, save
 from kdsim.plots.style import PolicyStyle, policy_style
 from kdsim.plots.timeline_figure import timeline
@@ -26,6 +28,7 @@ from kdsim.plots.timeline_figure import timeline
 __all__ = [
     "CurvePoint",
     "PolicyStyle",
+    "advice",
     "comparison",
     "curves",
     "gap_heatmap",
@@ -33,6 +36,7 @@ __all__ = [
     "learning",
     "library_device",
     "marginal",
+    "policy_map",
     "policy_style",
     "regret_distribution",
     "render",

@@ -19,7 +19,7 @@ FLOORS = {
         {"scenario"},
         {"results"},
         {"engines", "plots"},
-        {"report", "sweeps"},
+        {"answers", "report", "sweeps"},
         {"cli"},
         {"__main__"},
     ],
