@@ -19,6 +19,7 @@ from kdsim.cli.options import (
     save_figure,
     scenario_argument,
     seed_option,
+    sweep_option,
 )
 from kdsim.errors import KdsimError, UnknownPolicyError
 from kdsim.messages import did_you_mean
@@ -28,6 +29,7 @@ from kdsim.messages import did_you_mean
 
 @click.command()
 @scenario_argument
+@sweep_option
 @policies_option("Policy to compare")
 @click.option(
     "-n", "--replications", type=click.IntRange(1), help="Runs of a random policy [the scenario's]."
@@ -39,6 +41,7 @@ from kdsim.messages import did_you_mean
 def compare(
     scenario: str,
     changes: tuple[str, ...],
+    swept: tuple[str, ...],
     policies: tuple[str, ...],
     allow_policies: bool,
     replications: int | None,
@@ -57,6 +60,7 @@ def compare(
       kdsim compare measured
       kdsim compare paper-1to1 -p greedy -p optimal -p mine:MyPolicy -o fig.png
       kdsim compare my.yaml --set device.cores=4 --against greedy --json
+      kdsim compare my.yaml --sweep device.cores=2,4,8 --sweep workload.comm=log:0.1:10:5
     """
     from kdsim.cli.progress import ProgressBar
     from kdsim.engines import batch
@@ -65,7 +69,7 @@ def compare(
     from kdsim.results.stakes import stakes_lines
 
     check_outputs(output)
-    loaded = load(scenario, changes, keep_sweep=True)
+    loaded = load(scenario, changes, keep_sweep=True, swept=swept)
     chosen = list(dict.fromkeys(policies or loaded.policies))
     check_allowed(chosen, policies, scenario, allow=allow_policies)
     for name in chosen:
