@@ -319,22 +319,26 @@ def _sensitivity(scenario: Scenario) -> Iterator[dict[str, Any]]:
 def _nudges(
     scenario: Scenario,
 ) -> Iterator[tuple[str, float, Callable[[float], dict[str, Any]]]]:
+    """Yield each field, its value, and what changes when it is multiplied by a factor."""
     for side in ("compute", "communication"):
         curve = getattr(scenario.device, side)
         for name in type(curve).model_fields:
             value, path = getattr(curve, name), f"device.{side}.{name}"
             if isinstance(value, float) and value and path in sweepable_fields(scenario):
-                yield path, value, lambda f, path=path, value=value: {path: f * value}
-    ratios = {"workload: communication": "1:{f}", "workload: computation": "{f}:1"}
-    for words, form in ratios.items():
-        yield words, 1.0, lambda f, form=form: {"workload.ratio": form.format(f=f)}
+                yield path, value, _times(path, value)
+    yield "workload: communication", 1.0, lambda factor: {"workload.ratio": f"1:{factor}"}
+    yield "workload: computation", 1.0, lambda factor: {"workload.ratio": f"{factor}:1"}
     for path, value in (
         ("link.rate", scenario.link.rate),
         ("extensions.reallocation_cost", scenario.extensions.reallocation_cost),
         ("extensions.release", scenario.extensions.release),
     ):
         if value:
-            yield path, value, lambda f, path=path, value=value: {path: f * value}
+            yield path, value, _times(path, value)
+
+
+def _times(path: str, value: float) -> Callable[[float], dict[str, Any]]:
+    return lambda factor: {path: factor * value}
 
 
 # --- what is not known ----------------------------------------------------------------------------
