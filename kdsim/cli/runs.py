@@ -201,7 +201,7 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     Example:
       kdsim optimum paper-1to1 --set device.cores=12
     """
-    from kdsim.model.optimum import minimal_makespan
+    from kdsim.model.optimum import BOUND_NOTE, minimal_makespan
 
     loaded = load(scenario, changes, keep_sweep=False)
     result = minimal_makespan(loaded)
@@ -221,9 +221,7 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     for mark in loaded.marks():
         out.print(mark)
     if not result.exact:
-        out.print(
-            "A lower bound: a link, release or reallocation_cost may keep any schedule above it."
-        )
+        out.print(BOUND_NOTE)
 
 
 # --- curves ---------------------------------------------------------------------------------------

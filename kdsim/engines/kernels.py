@@ -17,12 +17,13 @@ from kdsim.model.optimum import string_bends
 from kdsim.model.random_streams import uniform
 
 #: Kinds of policy, as the loop knows them.
-RANDOM, STATIC, GREEDY, GREEDY_FULL, STATE_BASED, LOOK_AHEAD, OPTIMAL = range(7)
+RANDOM, STATIC, GREEDY, GREEDY_FULL, STATE_BASED, LOOK_AHEAD, OPTIMAL, IN_TIME = range(8)
 
 # The names under which the loops call the rules: their compiled forms.
 random_cores = compiled(rules.random_cores)
 greedy_cores = compiled(rules.greedy_cores)
 aim = compiled(rules.aim)
+aim_in_time = compiled(rules.aim_in_time)
 state_based_cores = compiled(state_rule.state_based_cores)
 look_ahead_cores = compiled(state_rule.look_ahead_cores)
 uniform_draw = compiled(uniform)
@@ -49,7 +50,7 @@ def _one_run(
 ):  # fmt: skip
     """Play one run; return its makespan. The order of operations is the SimPy engine's."""
     n, c_total = comm.size, comm_rates.size - 1
-    heights, done, cores, vr, vq = optimum
+    heights, last_cell, rest, ends, done, cores, vr, vq, way_normals = optimum
     (
         price, batches, splits, tasks, corners, normals, shortfall,
         gates, gate_of, following, left, ended,
@@ -104,6 +105,12 @@ def _one_run(
             dv = comm_left * comm_scale
             dw = heights[i] - (done[k + 1] - comp_left * comp_scale)
             c, hold, then = aim(dv, dw, now, cores, vr, vq)
+        elif kind == IN_TIME:
+            w = done[k + 1] - comp_left * comp_scale
+            c, hold, then = aim_in_time(
+                comm_left * comm_scale, w, now, last_cell[i] + 1, last_cell[i + 1],
+                rest, heights, ends, cores, vr, vq, way_normals,
+            )  # fmt: skip
         elif kind == LOOK_AHEAD:
             c = look_ahead_cores(
                 i, k, comm_left * comm_scale, comp_left * comp_scale, split,

@@ -381,6 +381,8 @@ def _from_library(value: Mapping[str, Any]) -> Mapping[str, Any]:
         brought.pop("communication", None)
         sides = {k: v for k, v in brought.pop("proxies", {}).items() if k != "communication"}
         brought["proxies"] = sides
+        if "draws" in brought:
+            brought["draws"] = {k: v for k, v in brought["draws"].items() if k != "communication"}
     elif "communication" not in brought:
         reason = (
             f"the library has no communication curve of {name}, not even a stand-in: the scenario "
