@@ -81,24 +81,6 @@ class Advice:
     stakes: Stakes
     unknown: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data, as ``kdsim advise --json`` prints it."""
-        from kdsim.answers.sentences import sentences
-
-        return {
-            "scenario": self.scenario.name,
-            "makespan": self.makespan,
-            "bound_kind": self.bound_kind,
-            "cores": list(self.cores),
-            "link": list(self.link),
-            "policies": list(self.policies),
-            "against": dict(self.against),
-            "sensitivity": list(self.sensitivity),
-            "stakes": self.stakes.to_dict(),
-            "unknown": list(self.unknown),
-            "sentences": [sentence.to_dict() for sentence in sentences(self)],
-        }
-
 
 def advise(
     scenario: Scenario | str | Path,

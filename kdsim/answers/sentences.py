@@ -5,12 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kdsim.answers.advice import EQUAL, NUDGE, WORTH
-
-if TYPE_CHECKING:
-    from kdsim.answers.advice import Advice
+from kdsim.answers.advice import EQUAL, NUDGE, WORTH, Advice
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,23 @@ def sentences(advice: Advice) -> list[Sentence]:
         found.append(Sentence("sensitivity", form, numbers))
     found += [Sentence("unknown", "unknown", {"what": what}) for what in advice.unknown]
     return found
+
+
+def advice_data(advice: Advice) -> dict[str, Any]:
+    """Return an advice as plain data with its sentences, as ``kdsim advise --json`` prints it."""
+    return {
+        "scenario": advice.scenario.name,
+        "makespan": advice.makespan,
+        "bound_kind": advice.bound_kind,
+        "cores": list(advice.cores),
+        "link": list(advice.link),
+        "policies": list(advice.policies),
+        "against": dict(advice.against),
+        "sensitivity": list(advice.sensitivity),
+        "stakes": advice.stakes.to_dict(),
+        "unknown": list(advice.unknown),
+        "sentences": [sentence.to_dict() for sentence in sentences(advice)],
+    }
 
 
 def _cores(advice: Advice) -> Iterator[Sentence]:

@@ -57,7 +57,7 @@ def advise(
       kdsim advise my-device.yaml --set device.cores=4 -o advice.png
     """
     from kdsim.answers.advice import advise as answer
-    from kdsim.answers.sentences import sentences
+    from kdsim.answers.sentences import advice_data, sentences
     from kdsim.cli.progress import ProgressBar
 
     check_outputs(output)
@@ -67,7 +67,7 @@ def advise(
             loaded, policies=list(policies) or None, replications=replications, progress=progress
         )
     if as_json:
-        print_json(made.to_dict())
+        print_json(advice_data(made))
     else:
         click.echo(f"{loaded.name}: {made.bound_kind} of the makespan {made.makespan:.4g} s\n")
         found = sentences(made)

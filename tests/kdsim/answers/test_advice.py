@@ -8,7 +8,7 @@ from front_door import call
 
 import kdsim
 from kdsim.answers.advice import EQUAL, advise, core_counts
-from kdsim.answers.sentences import FORMS, sentences
+from kdsim.answers.sentences import FORMS, advice_data, sentences
 from kdsim.scenario.study import with_fields
 
 SCENARIO = {
@@ -29,7 +29,7 @@ def made():
 
 
 def test_every_sentence_follows_from_the_numbers_beside_it(made):
-    found = json.loads(json.dumps(made.to_dict()))["sentences"]
+    found = json.loads(json.dumps(advice_data(made)))["sentences"]
     assert {one["topic"] for one in found} >= {"stakes", "cores", "link", "policy", "sensitivity"}
     for one in found:
         assert FORMS[one["form"]].format(**one["numbers"]) == one["text"]
