@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 import numpy as np
 
 from kdsim.errors import ScenarioError, StoreError
-from kdsim.results.comparison import Comparison, Sample
+from kdsim.results.comparison import Comparison, MissingRun, Sample
 from kdsim.scenario.study import Scenario, with_fields
 from kdsim.sweeps import export as tables
 from kdsim.sweeps import reading, writing
-from kdsim.sweeps.records import MissingRun, Rerun, StudyState, parse_point
+from kdsim.sweeps.records import Rerun, StudyState, parse_point
 from kdsim.sweeps.runs import plan_study
 from kdsim.sweeps.sqlite_file import StoreFile, damaged, open_file, roll_back, translated, upgrade
 from kdsim.sweeps.task import Outcome, Piece, run_piece, scenario_at
@@ -173,8 +173,11 @@ class Store:
         return [run for run in self.missing() if run.status == "failed"]
 
     def comparison(self) -> Comparison:
-        """Return the finished runs as a comparison, e.g. for paired differences."""
-        return Comparison(self.scenario(), self.samples())
+        """Return all runs as a comparison; those without a result are its `missing`."""
+        items = [item for _, item in self.iterate()]
+        samples = [item for item in items if isinstance(item, Sample)]
+        missing = [item for item in items if isinstance(item, MissingRun)]
+        return Comparison(self.scenario(), samples, missing)
 
     # -- tables ------------------------------------------------------------------------------------
 
