@@ -58,7 +58,9 @@ _MAX_FAILURES = 10
     "--task-timeout", type=click.FloatRange(0, min_open=True), default=TASK_TIMEOUT_S,
     show_default=True, metavar="SECONDS", help="Give a task up after this long (with workers).",
 )  # fmt: skip
-@outputs_option("Also write a figure (.png, .svg, .pdf), page (.html) or table (.csv, .parquet)")
+@outputs_option(
+    "Also write a figure (.png, .svg, .pdf), page (.html) or table (.csv, .parquet, .tex, .md)"
+)
 @json_option
 def sweep(
     scenario: str,
