@@ -22,6 +22,8 @@ from kdsim.errors import KdsimError
 #: Command -> (module:attribute, one line of help). The help stands here so that listing the
 #: commands loads none of them.
 _COMMANDS = {
+    "init": ("kdsim.cli.start:init", "Write a commented scenario, or a policy, to start from."),
+    "list": ("kdsim.cli.start:list_all", "What ships: scenarios, policies, models, devices."),
     "compare": ("kdsim.cli.runs:compare", "Compare policies: the main job; table and plot."),
     "run": ("kdsim.cli.runs:run", "Simulate one run; segments, timeline, trace."),
     "optimum": ("kdsim.cli.runs:optimum", "The proven minimal makespan and its schedule."),
