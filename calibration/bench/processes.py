@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from calibration.bench.paced import PacedSource, Schedule
 from calibration.link.frames import payload_matrix
 from calibration.link.server import KnowledgeServer
 from calibration.link.stream import KnowledgeStream
@@ -116,10 +117,13 @@ def _teacher(
     pipe: Connection, source: str, spec: dict[str, Any], host: str, port: int, tls: Tls | None
 ) -> None:
     serve, greeting = resolve(source)(spec)
-    with KnowledgeServer(serve, greeting, host=host, port=port, tls=tls) as server:
+    paced = PacedSource(serve)
+    with KnowledgeServer(paced, greeting, host=host, port=port, tls=tls) as server:
         _say(pipe, host=server.address[0], port=server.address[1], greeting=greeting)
-        while json.loads(pipe.recv_bytes()).get("do") != "stop":
-            pass
+        while (message := json.loads(pipe.recv_bytes())).pop("do") != "stop":
+            late_s = paced.late_s
+            paced.follow(Schedule(**message) if message else None)
+            _say(pipe, late_s=late_s)
 
 
 # --- receiving workers --------------------------------------------------------------------------
@@ -212,10 +216,13 @@ def _stopped(pipe: Connection) -> bool:
 
 
 def _student(
-    pipe: Connection, shared: Shared, factory: str, spec: dict[str, Any], most_threads: int
-) -> None:
+    pipe: Connection, shared: Shared, factory: str, spec: dict[str, Any], most_threads: int,
+    yielding: bool,
+) -> None:  # fmt: skip
     import torch
 
+    if yielding:  # before the team of threads is there, which inherits it
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     torch.set_num_threads(most_threads)
     # Start the team of threads now, so that the bench knows whom to give a core each.
     before = set(thread_ids(os.getpid()))
