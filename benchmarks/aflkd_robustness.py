@@ -20,7 +20,7 @@ import torch
 
 from calibration.workloads.aflkd.config import PRESETS, StudyConfig
 from calibration.workloads.aflkd.report import build_result, percent
-from calibration.workloads.aflkd.study import run_study, teacher_accuracy
+from calibration.workloads.aflkd.study import run_study, teacher_accuracies
 from calibration.workloads.data.datasets import load
 from calibration.workloads.records.results import compare_pairs, write_json, write_text
 
@@ -66,13 +66,13 @@ def main() -> None:
         for remedy in REMEDIES:
             config = variant(disturbance, remedy, arguments.seeds)
             folder = arguments.work / f"{disturbance}-{remedy}".replace(" ", "_")
-            if first is not None and not (folder / "teacher.pt").exists():
+            if first is not None and not (folder / "teacher-0.pt").exists():
                 folder.mkdir(parents=True, exist_ok=True)
-                shutil.copy(first / "teacher.pt", folder / "teacher.pt")  # one and the same
+                shutil.copy(first / "teacher-0.pt", folder / "teacher-0.pt")  # one and the same
             print(disturbance, "|", remedy, file=sys.stderr, flush=True)
             runs = run_study(config, dataset, folder)
             first = first or folder
-            result = build_result(config, dataset, runs, teacher_accuracy(folder))
+            result = build_result(config, dataset, runs, teacher_accuracies(config, folder))
             studies.append({"disturbance": disturbance, "remedy": remedy, **result})
             rows += [
                 {

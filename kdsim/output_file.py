@@ -1,14 +1,79 @@
-"""Writing an output file whole or not at all: figures, pages, tables and traces end here."""
+"""Output files: which kinds there are by their suffix, and writing one whole or not at all."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from kdsim.errors import KdsimError, PlotError
+
+Kind = Literal["figure", "page", "table"]
+
+#: The suffixes of each kind of output, in any case: ``F.PNG`` is a figure too.
+SUFFIXES: dict[Kind, tuple[str, ...]] = {
+    "figure": (".png", ".svg", ".pdf"),
+    "page": (".html",),
+    "table": (".csv", ".parquet"),
+}
+
+
+def suffix_of(path: str | Path, *kinds: Kind, failure: type[KdsimError] = PlotError) -> str:
+    """Return the suffix of an output file in lower case, if it is one of these kinds.
+
+    Parameters
+    ----------
+    path : str or Path
+    *kinds : {"figure", "page", "table"}
+        What can be written.
+    failure : type of KdsimError
+        What is raised.
+
+    Raises
+    ------
+    KdsimError
+        Of type `failure`, if the suffix is another one.
+
+    Examples
+    --------
+    >>> suffix_of("FIG.PNG", "figure")
+    '.png'
+    """
+    suffix = Path(path).suffix.lower()
+    if not any(suffix in SUFFIXES[kind] for kind in kinds):
+        known = "; ".join(f"{kind}s are written as {', '.join(SUFFIXES[kind])}" for kind in kinds)
+        raise failure(f"{path}: {known} (got {suffix or 'a name without suffix'})")
+    return suffix
+
+
+def check_output(path: str | Path, *kinds: Kind, failure: type[KdsimError] = PlotError) -> None:
+    """Refuse a place that cannot be written before any work is done for it.
+
+    Parameters
+    ----------
+    path : str or Path
+    *kinds : {"figure", "page", "table"}
+        What can be written; any name is right if none is given.
+    failure : type of KdsimError
+        What is raised.
+
+    Raises
+    ------
+    KdsimError
+        Of type `failure`, if the suffix is another one, the folder does not exist, or a package
+        that the format needs is missing.
+    """
+    suffix = suffix_of(path, *kinds, failure=failure) if kinds else ""
+    if not Path(path).parent.is_dir():
+        raise failure(f"{path}: cannot be written: there is no folder {Path(path).parent}")
+    if suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise failure(
+            f"{path}: a .parquet table needs pyarrow: pip install 'kdsim[parquet]', or write a .csv"
+        )
 
 
 def write_output(

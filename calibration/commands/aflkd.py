@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from calibration.workloads.aflkd.config import StudyConfig
     from calibration.workloads.aflkd.methods import EpochRecord
     from calibration.workloads.aflkd.study import Watcher
+    from calibration.workloads.data.datasets import Dataset
 
 _EXAMPLE = """\b
 Examples:
@@ -39,10 +40,11 @@ Examples:
 @click.option("--nets", help="Edge networks, e.g. 1,2.  [default: 1,2]")
 @click.option("--sizes", help="Images after the initial training and each update.")
 @click.option("--seeds", type=int, help="Paired repetitions.")
+@click.option("--teachers", type=int, help="Cloud networks; every seed meets each.  [default: 1]")
 @click.option(
     "--methods",
-    help="Of baseline, sslf, aflkd-reverse, aflkd-descend, aflkd-fixed, aflkd-schedule.  "
-    "[default: the first four]",
+    help="Of the names that --list-methods shows.  [default: baseline, sslf, aflkd-reverse, "
+    "aflkd-descend]",
 )
 @click.option(
     "--update",
@@ -71,6 +73,16 @@ Examples:
 @click.option("--teacher-noise", type=float, help="Share of the cloud's answers made wrong.")
 @click.option("--curve", is_flag=True, help="Report test accuracy after every epoch.")
 @click.option("--no-cache", is_flag=True, help="Recompute the frozen layers' outputs every epoch.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where to train. On an accelerator no cost profiles are written.",
+)
+@click.option("--workers", type=int, default=1, show_default=True, help="Processes side by side.")
+@click.option("--budget", type=float, help="Start no run that would not end within S seconds.")
+@click.option("--list-methods", is_flag=True, help="Show every method with its switches.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU cores.")
 @click.option(
     "-o",
@@ -91,6 +103,10 @@ def command(**options: Any) -> None:
     # Here, not above: `kdsim --help` must not wait for torch.
     import torch
 
+    if options["list_methods"]:
+        _show(_methods())
+        return
+
     cores = os.cpu_count() or 1
     if options["threads"] > cores:  # thousands of threads would kill the process
         raise WorkloadError(
@@ -108,35 +124,88 @@ def _run(options: dict[str, Any]) -> None:
     from calibration.workloads.aflkd.report import build_result, tables, write_report
     from calibration.workloads.aflkd.study import (
         finished_runs,
+        planned_runs,
         run_study,
-        teacher_accuracy,
+        teacher_accuracies,
         write_depth_profiles,
     )
     from calibration.workloads.data.datasets import load
+    from calibration.workloads.training.loops import choose_device
 
     config = study_config(options)
     folder = options["out"] or Path("out") / f"aflkd-{config.data}"
     dataset = load(config.data, options["data_dir"])
     try:
-        with _progress(config, folder, verbose=options["verbose"]) as watcher:
-            runs = run_study(config, dataset, folder, watcher=watcher)
+        _train(config, dataset, folder, options)
     except KeyboardInterrupt:
-        total = len(config.nets) * len(config.methods) * config.seeds
-        click.echo(
-            f"stopped with {finished_runs(config, folder)} of {total} runs done in {folder}; the "
-            "same command goes on from there",
-            err=True,
-        )
+        _say_how_far(config, folder, "stopped")
         raise click.exceptions.Exit(130) from None
-    result = build_result(config, dataset, runs, teacher_accuracy(folder))
+    if finished_runs(config, folder) < len(planned_runs(config)):
+        _say_how_far(config, folder, "out of time")
+        return
+    runs = run_study(config, dataset, folder, device=choose_device(options["device"]))
+    result = build_result(config, dataset, runs, teacher_accuracies(config, folder))
     written = write_report(result, folder)
-    write_depth_profiles(config, dataset, folder)
+    on_cpu = choose_device(options["device"]).type == "cpu"
+    if on_cpu:
+        write_depth_profiles(config, dataset, folder)
     if options["as_json"]:
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
         return
     _show(tables(result))
     click.echo("\nwritten: " + ", ".join(str(path) for path in written))
-    click.echo(f"cost profiles, of seed 0 and of every frozen depth: {folder / 'profiles'}")
+    if on_cpu:
+        click.echo(f"cost profiles, of seed 0 and of every frozen depth: {folder / 'profiles'}")
+
+
+def _train(config: StudyConfig, dataset: Dataset, folder: Path, options: dict[str, Any]) -> None:
+    """Do what is missing: here with a bar, or side by side in worker processes."""
+    from calibration.workloads.aflkd.campaign import Study, run_campaign
+    from calibration.workloads.aflkd.study import run_study
+    from calibration.workloads.training.loops import choose_device
+
+    if options["workers"] == 1 and options["budget"] is None:
+        with _progress(config, folder, verbose=options["verbose"]) as watcher:
+            run_study(
+                config, dataset, folder, device=choose_device(options["device"]), watcher=watcher
+            )
+        return
+    run_campaign(
+        [Study(config, folder)],
+        data_dir=options["data_dir"],
+        device=options["device"],
+        workers=options["workers"],
+        budget_s=options["budget"],
+        on_done=lambda label, outcome: click.echo(
+            f"{outcome.seconds:.0f} s: {label}; {outcome.left} runs left", err=True
+        ),
+    )
+
+
+def _say_how_far(config: StudyConfig, folder: Path, why: str) -> None:
+    from calibration.workloads.aflkd.study import finished_runs, planned_runs
+
+    click.echo(
+        f"{why} with {finished_runs(config, folder)} of {len(planned_runs(config))} runs done in "
+        f"{folder}; the same command goes on from there",
+        err=True,
+    )
+
+
+def _methods() -> str:
+    """Return every method with its switches as a Markdown table."""
+    from calibration.workloads.aflkd.methods import METHODS
+
+    lines = [
+        "| method | layers from the cloud | frozen layers | temperature |",
+        "|---|---|---|---|",
+    ]
+    for name, method in METHODS.items():
+        given = dict(method.temperature or {})
+        moves = [given.pop("policy")] if given else ["no distillation"]
+        moves += [f"{key.replace('_', ' ')} {value}" for key, value in given.items()]
+        lines.append(f"| {name} | {method.shares} | {method.freezes} | {', '.join(moves)} |")
+    return "\n".join(lines) + "\n"
 
 
 def study_config(options: dict[str, Any]) -> StudyConfig:
@@ -187,6 +256,7 @@ def study_config(options: dict[str, Any]) -> StudyConfig:
     )
     changes = given(
         seeds="seeds",
+        teachers="teachers",
         teacher_images="teacher_images",
         update="update",
         holdout="holdout",
@@ -228,11 +298,12 @@ def _progress(config: StudyConfig, folder: Path, *, verbose: bool) -> Iterator[W
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from calibration.workloads.aflkd.study import Watcher, finished_runs
+    from calibration.workloads.aflkd.study import Watcher, finished_runs, planned_runs
 
     epochs_a_run = len(config.sizes) * config.student.training.epochs
-    total = len(config.nets) * len(config.methods) * config.seeds
+    total = len(planned_runs(config))
     done = finished_runs(config, folder)
+    teacher_epochs = config.teachers * config.teacher.epochs
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -240,12 +311,12 @@ def _progress(config: StudyConfig, folder: Path, *, verbose: bool) -> Iterator[W
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        cloud = bar.add_task("cloud network", total=config.teacher.epochs, visible=False)
+        cloud = bar.add_task("cloud network", total=teacher_epochs, visible=False)
         edge = bar.add_task("edge networks", total=total * epochs_a_run, start=False)
         bar.update(edge, completed=done * epochs_a_run)
 
         def teacher_epoch(epoch: int, epochs: int, measure: Any) -> None:
-            bar.update(cloud, visible=True, completed=epoch)
+            bar.update(cloud, visible=True, advance=1)
             if verbose:
                 bar.console.print(
                     f"cloud: epoch {epoch}/{epochs}, loss {measure.loss:.4f}, training accuracy "

@@ -17,6 +17,7 @@ from calibration.commands.teachers import (
     remote_teacher,
     serve_until_interrupted,
 )
+from calibration.commands.validate import validate
 
 if TYPE_CHECKING:
     from calibration.bench.collect import Progress
@@ -159,7 +160,7 @@ def fit(
 
     started = time.perf_counter()
     read = read_trace(trace)
-    _check_outputs(trace, plot, output)
+    check_places(trace, plot, output)
     fitted = fit_trace(
         read, compute_model=compute_model, communication_model=communication_model,
         condition=condition, include_noisy=include_noisy, bootstrap=bootstrap, seed=seed,
@@ -180,9 +181,9 @@ def fit(
     click.echo(f"({time.perf_counter() - started:.1f} s)", err=True)
 
 
-def _check_outputs(trace: str, figure: str | None, *others: str | None) -> None:
+def check_places(trace: str, figure: str | None, *others: str | None) -> None:
     """Refuse, before minutes of work, places that cannot be written or are the trace itself."""
-    from kdsim.cli.runs import check_outputs
+    from kdsim.cli.options import check_outputs
     from kdsim.errors import TraceError
 
     paths = [None if name is None else Path(name) for name in (figure, *others)]
@@ -209,7 +210,7 @@ def _print_fit(fitted: Any) -> None:
             times = [1e3 / r for r in (curve.rates[c], curve.high[c], curve.low[c])]
             seen = c in points.index
             table.add_row(
-                str(c), f"{times[0]:.4g}", f"{times[1]:.4g} .. {times[2]:.4g}",
+                str(c), f"{times[0]:.4g}", _interval(times[1], times[2]),
                 f"{1e3 * points.loc[c, 'median_s']:.4g} ({points.loc[c, 'condition']})"
                 if seen else "not measured",
                 str(points.loc[c, "trials"]) if seen else "",
@@ -226,6 +227,10 @@ def _print_fit(fitted: Any) -> None:
     console.print(models)
     for sentence in fitted.verdicts:
         console.print(f"- {sentence}", highlight=False)
+
+
+def _interval(low: float, high: float) -> str:
+    return "none" if low != low or high != high else f"{low:.4g} .. {high:.4g}"
 
 
 def _number(value: float, form: str) -> str:

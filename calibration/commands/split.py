@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdsim.cli.runs import check_outputs
+from kdsim.cli.options import check_outputs
 from kdsim.errors import WorkloadError
 
 if TYPE_CHECKING:

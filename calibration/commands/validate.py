@@ -84,7 +84,7 @@ def validate(
         raise click.exceptions.Exit(130) from None
     _write(result, output, plot, timelines)
     if as_json:
-        from kdsim.cli.runs import print_json
+        from kdsim.cli.options import print_json
 
         print_json(_as_json(fitted, result))
     else:

@@ -233,7 +233,11 @@ def fit_trace(
         parameters={side: f.curve.parameters for side, f in fitted.items()},
         ci={side: f.ci for side, f in fitted.items()},
         model_table=pd.concat([f.table for f in fitted.values()], ignore_index=True),
-        verdicts=(*(v for f in fitted.values() for v in f.verdicts), *verdicts(trace)),
+        verdicts=(
+            *trace.questions,
+            *(v for f in fitted.values() for v in f.verdicts),
+            *verdicts(trace),
+        ),
         points=pd.concat([s.summary() for s in samples.values()], ignore_index=True),
         trace=trace,
         samples=samples,
@@ -306,7 +310,7 @@ def _fit_side(
 
 def _too_few_trials(side: str, sizes: list[int], *, table_chosen: bool) -> list[str]:
     if max(sizes) < 2:
-        return [f"{side}: one trial a core count tells no spread: there are no intervals"]
+        return [f"{side}: one trial per core count shows no spread: there are no intervals"]
     # A resample of n trials never leaves their range, which holds the median with 1 - 2/2^n.
     holds = 1 - 2 ** (1 - min(sizes))
     if table_chosen and holds < 0.9:

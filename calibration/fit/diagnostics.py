@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from calibration.fit.models import COMMUNICATION, COMPUTE
-from calibration.trace import Trace, trial_times
+from calibration.trace import Trace, measurements, trial_times
+from calibration.trace.trials import HALVES
 from kdsim.results.intervals import mean_interval
 
 #: Work of twice the size that takes over 5 % more or less than twice the time is not linear.
@@ -62,12 +63,8 @@ def _linearity(rows: pd.DataFrame) -> list[str]:
     found = []
     alone = rows[(rows["condition"] == "alone") & (rows["phase"] != "step")]
     for task, group in alone.groupby("task"):
-        cycles = group.groupby(["comm_cores", "trial", "repeat"]).agg(
-            seconds=("seconds", "sum"), work=("work", "max")
-        )
-        unit = (cycles["seconds"] / cycles["work"]).groupby(
-            [cycles.index.get_level_values(0), cycles["work"]]
-        )
+        each = measurements(group)
+        unit = (each["seconds"] / each["work"]).groupby([each["comm_cores"], each["work"]])
         medians = unit.median()
         for cores, by_work in medians.groupby(level=0):
             by_work = by_work.droplevel(0)
@@ -102,16 +99,18 @@ def extras(trace: Trace, trials: ArrayLike | None = None) -> dict[str, Any]:
     if trials is not None:
         rows = rows[rows["trial"].isin(np.asarray(trials).ravel().tolist())]
     found: dict[str, Any] = {}
-    phases = rows[(rows["phase"].isin(["forward", "backward"])) & (rows["condition"] != "shared")]
+    phases = rows[(rows["phase"].isin(HALVES)) & (rows["condition"] != "shared")]
     if len(phases):
         medians = (
             (phases["seconds"] / phases["work"])
             .groupby([phases["comm_cores"], phases["phase"]])
             .median()
             .unstack()
+            .reindex(columns=list(HALVES))
         )
-        share = medians["forward"] / (medians["forward"] + medians["backward"])
-        found["forward_share"] = {int(c): float(s) for c, s in share.items()}
+        share = (medians["forward"] / medians.sum(axis=1, skipna=False)).dropna()
+        if len(share):
+            found["forward_share"] = {int(c): float(s) for c, s in share.items()}
     cost = {
         side: described
         for side, task in ((COMPUTE, "compute"), (COMMUNICATION, "comm"))
@@ -151,7 +150,7 @@ def _window_times(rows: pd.DataFrame) -> dict[tuple[int, int], float]:
     times = {}
     for (cores, trial), window in rows.groupby(["comm_cores", "trial"]):
         # A batch is a forward and a backward pass; where they are apart, each row is half of one.
-        halves = window["phase"].isin(["forward", "backward"])
+        halves = window["phase"].isin(HALVES)
         work = window["work"].where(~halves, window["work"] / 2).sum()
         elapsed = (window["t_start"] + window["seconds"]).max() - window["t_start"].min()
         times[int(cores), int(trial)] = float(elapsed / work)

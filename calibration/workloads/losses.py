@@ -357,6 +357,8 @@ def _scale_factor(measure: str, scale: str) -> float:
 
 
 def _check_temperature(temperature: float | Tensor) -> None:
+    if isinstance(temperature, Tensor) and temperature.device.type != "cpu":
+        return  # reading it back would make the accelerator wait; a bad one makes the loss NaN
     value = temperature.detach().item() if isinstance(temperature, Tensor) else temperature
     if not (value > 0 and math.isfinite(value)):
         raise WorkloadError(f"the temperature must be positive and finite, got {value!r}")

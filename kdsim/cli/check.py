@@ -6,8 +6,9 @@ import math
 
 import click
 
-from kdsim.cli.runs import json_option, print_json
+from kdsim.cli.options import complete_scenarios, json_option, print_json
 from kdsim.errors import ScenarioError
+from kdsim.policies.resolve import is_built_in, policy_file
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.study import Scenario
 
@@ -16,7 +17,9 @@ _POINTS_CHECKED = 5_000
 
 
 @click.command()
-@click.argument("scenarios", nargs=-1, type=str, metavar="[SCENARIO]...")
+@click.argument(
+    "scenarios", nargs=-1, type=str, metavar="[SCENARIO]...", shell_complete=complete_scenarios
+)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of scenario files and stop.")
 @click.option(
     "-p", "--policy", "policies", multiple=True, metavar="MODULE:CLASS",
@@ -28,7 +31,8 @@ def check(
 ) -> None:
     r"""Validate scenarios, and policies of your own, without running a study.
 
-    Every fault of a file is listed as FILE:LINE:COLUMN: FIELD: REASON.
+    Every fault of a file is listed as FILE:LINE:COLUMN: FIELD: REASON. A policy of your own that
+    the file names is not executed, only one named with --policy; the file of its code is printed.
 
     \b
     Examples:
@@ -55,10 +59,13 @@ def check(
             findings.append({"scenario": source, "ok": False, "faults": str(error).splitlines()})
             continue
         illegal = _illegal_points(loaded)
+        own = {name: policy_file(name) for name in loaded.policies if not is_built_in(name)}
         item = {"scenario": source, "ok": True, "faults": [], "illegal_points": illegal}
-        findings.append(item)
+        findings.append({**item, "executes": own})
         if not as_json:
             click.echo(f"{source}: ok ({_describe(loaded, illegal)})")
+            for name, file in own.items():
+                click.echo(f"  policy {name} would execute {file} (not executed by this check)")
     for name in policies:
         report = check_policy(name, loaded)
         findings.append({"policy": name, "ok": report.ok, "problems": report.problems})

@@ -9,10 +9,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from kdsim._version import __version__
 from kdsim.errors import KdsimError
@@ -48,45 +50,61 @@ _WORKLOADS = {
 }
 
 
+class _LazyCommands(Mapping[str, click.Command]):
+    """Commands by name; each is imported when it is asked for."""
+
+    def __init__(self, places: dict[str, tuple[str, str]]) -> None:
+        self.places = places
+
+    def __getitem__(self, name: str) -> click.Command:
+        module, _, attribute = self.places[name][0].partition(":")
+        try:
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            raise _missing(error, name) from None
+        command.name = name
+        return verbatim_examples(command)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
     def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._lazy = lazy
+        self._lazy = _LazyCommands(lazy)
+
+    @property
+    def commands(self) -> Any:
+        """The commands; click looks them up here, also for its "Did you mean"."""
+        return self._lazy
+
+    @commands.setter
+    def commands(self, _: Any) -> None:
+        """Accept click's own empty mapping."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List the names in the order of a session."""
         return list(self._lazy)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command by name."""
-        if cmd_name not in self._lazy:
-            return None
-        module, _, attribute = self._lazy[cmd_name][0].partition(":")
-        try:
-            command = getattr(importlib.import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            raise _missing(error, cmd_name) from None
-        command.name = cmd_name
-        return verbatim_examples(command)
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in self._lazy.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in self._lazy.places.items()])
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Resolve a command, with "did you mean" for a misspelt one."""
-        if args and args[0] not in self._lazy and not args[0].startswith("-"):
-            import difflib
-
-            close = difflib.get_close_matches(args[0], self._lazy, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            ctx.fail(f"No such command {args[0]!r}.{hint}")
-        return super().resolve_command(ctx, args)
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the name of a command without importing any."""
+        found = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in self._lazy.places.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
 
 def verbatim_examples(command: click.Command) -> click.Command:
@@ -97,7 +115,7 @@ def verbatim_examples(command: click.Command) -> click.Command:
     """
     if command.help:
         command.help = command.help.replace("\\b\n", "\b\n")
-    if isinstance(command, click.Group):
+    if isinstance(command, click.Group) and not isinstance(command, LazyGroup):
         for member in command.commands.values():
             verbatim_examples(member)
     return command
@@ -175,11 +193,9 @@ def main(argv: list[str] | None = None) -> None:
         _say(str(missing))
         status = missing.exit_code
     except SystemExit as error:
-        if _lost_reader(error):
-            status = _reader_gone()
-        else:
-            _say(f"a policy, or a module it loads, called sys.exit({error.code!r})")
-            status = 1
+        # Of click's own: shell completion ends so, and so does a closed pipe. A user's code that
+        # calls sys.exit was refused where it was called.
+        status = _reader_gone() if _lost_reader(error) else error.code
     except OSError as error:
         if error.filename is None:  # a full disk under standard output
             _reader_gone()

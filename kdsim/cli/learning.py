@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
-from kdsim.cli.runs import (
+from kdsim.cli.options import (
+    check_allowed,
     check_outputs,
     json_option,
     load,
     output_option,
+    policies_option,
     print_json,
     save_figure,
     scenario_argument,
@@ -21,17 +23,14 @@ from kdsim.cli.runs import (
 @click.command()
 @scenario_argument
 @click.argument("profiles", nargs=-1, required=True, type=str, metavar="PROFILE...")
-@click.option(
-    "-p", "--policy", "policies", multiple=True, metavar="NAME",
-    help="Policy: a built-in name, static:c or module:Class (repeatable) [the scenario's].",
-)  # fmt: skip
+@policies_option("Policy")
 @click.option(
     "--target", type=click.FloatRange(0.0, 1.0), metavar="ACCURACY",
-    help="Accuracy whose moment is told, 0 to 1 [the highest that every profile reaches].",
+    help="Target accuracy, 0 to 1 [the highest that every profile reaches].",
 )  # fmt: skip
 @click.option(
     "--profile-rate", type=click.FloatRange(0.0, min_open=True), metavar="UNITS",
-    help="Compute units a second of the host that recorded the profiles [the device's own curve].",
+    help="Compute units per second of the profiles' host [the device's own curve].",
 )  # fmt: skip
 @click.option(
     "-n", "--replications", type=click.IntRange(1),
@@ -45,6 +44,7 @@ def learning(
     changes: tuple[str, ...],
     profiles: tuple[str, ...],
     policies: tuple[str, ...],
+    allow_policies: bool,
     target: float | None,
     profile_rate: float | None,
     replications: int | None,
@@ -52,7 +52,7 @@ def learning(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Tell when the device of SCENARIO reaches which accuracy, under each policy.
+    r"""Report when the device of SCENARIO reaches which accuracy, under each policy.
 
     A PROFILE is the cost profile of a real training run, as `kdsim workload` writes it. Its cycles
     are replayed on the device's curves; the weights, and so the accuracies, are those of the real
@@ -68,6 +68,7 @@ def learning(
 
     check_outputs(output)
     device = load(scenario, changes, keep_sweep=False)
+    check_allowed(policies or device.policies, policies, scenario, allow=allow_policies)
     with ProgressBar("runs", enabled=not as_json) as progress:
         result = learning_curves(
             device,

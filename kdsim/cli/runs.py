@@ -1,154 +1,35 @@
-"""The commands that simulate: compare, run, optimum, curves; and what commands share."""
+"""The commands that simulate: compare, run, optimum, curves."""
 
 from __future__ import annotations
 
 import csv
-import itertools
-import json
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
-from kdsim.errors import KdsimError, ScenarioError, UnknownPolicyError
+from kdsim.cli.options import (
+    check_allowed,
+    check_outputs,
+    complete_policies,
+    json_option,
+    load,
+    output_option,
+    policies_option,
+    print_json,
+    save_figure,
+    scenario_argument,
+    seed_option,
+)
+from kdsim.errors import KdsimError, UnknownPolicyError
 from kdsim.messages import did_you_mean
-from kdsim.scenario.load import load_scenario
-from kdsim.scenario.study import Scenario, with_fields
-
-_Function = Callable[..., Any]
-
-_FIGURES = (".png", ".svg", ".pdf")
-
-
-def print_json(data: Any) -> None:
-    """Print plain data as JSON: fixed order, full precision, no NaN.
-
-    An iterator in it is printed as a list, entry by entry, so that a long one takes no memory.
-    """
-    encoder = json.JSONEncoder(indent=2, allow_nan=False)
-    parts = encoder.iterencode(_finite(data))
-    while block := "".join(itertools.islice(parts, 10_000)):
-        click.echo(block, nl=False)
-    click.echo()
-
-
-class _Streamed(list[Any]):
-    """What the encoder takes for a list and reads from an iterator."""
-
-    def __init__(self, entries: Iterator[Any]) -> None:
-        super().__init__(itertools.islice(entries, 1))  # decides whether the list is empty
-        self._rest = entries
-
-    def __iter__(self) -> Iterator[Any]:
-        return itertools.chain(super().__iter__(), self._rest)
-
-
-def _finite(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    if isinstance(data, Iterator):
-        return _Streamed(map(_finite, data))
-    if isinstance(data, float) and data not in (float("inf"), float("-inf")) and data == data:
-        return data
-    return None if isinstance(data, float) else data
-
-
-def scenario_argument(function: _Function) -> _Function:
-    """Add the SCENARIO argument and --set, which changes fields of it."""
-    function = click.option(
-        "--set",
-        "changes",
-        multiple=True,
-        metavar="FIELD=VALUE",
-        help="Change a field by its dotted path, e.g. --set device.cores=6 (repeatable).",
-    )(function)
-    return click.argument("scenario", type=str)(function)
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-seed_option = click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), help="Root of all randomness [the scenario's]."
-)
-
-
-def load(source: str, changes: tuple[str, ...], *, keep_sweep: bool) -> Scenario:
-    """Load a scenario and apply --set to it.
-
-    A changed field leaves the sweep. Without `keep_sweep` the scenario's own values count alone.
-    """
-    scenario = load_scenario(source)
-    parsed = dict(_parse_change(change) for change in changes)
-    changed = with_fields(scenario, parsed)
-    if not keep_sweep:
-        return changed
-    gone = set(parsed)
-    amounts = {"workload.comm", "workload.forward", "workload.backward"}
-    if "workload.ratio" in gone:
-        gone |= amounts
-    elif gone & amounts:
-        gone.add("workload.ratio")  # a swept ratio would set them all again
-    sweep = {name: values for name, values in scenario.sweep.items() if name not in gone}
-    design = scenario.design if sweep else type(scenario.design)()
-    return changed.model_copy(update={"sweep": sweep, "design": design})
-
-
-def _parse_change(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise ScenarioError(f"--set takes FIELD=VALUE, e.g. device.cores=6 (got {text!r})")
-    if ":" in value:
-        return name, value
-    if value.lower() in ("null", "none", ""):
-        return name, None
-    try:
-        return name, int(value)
-    except ValueError:
-        pass
-    try:
-        return name, float(value)
-    except ValueError:
-        raise ScenarioError(f"must be a number (got {value!r})", field=name) from None
-
-
-def save_figure(axes: Any, path: Path) -> None:
-    """Save a figure and say where it went."""
-    from kdsim import plots
-
-    plots.save(axes, path)
-    click.echo(f"figure written to {path}", err=True)
-
-
-def check_outputs(figure: Path | None, *others: Path | None) -> None:
-    """Refuse places that cannot be written before any work is done for them."""
-    if figure is not None and figure.suffix.lower() not in _FIGURES:
-        raise KdsimError(f"{figure}: figures are written as {', '.join(_FIGURES)}")
-    for path in (figure, *others):
-        if path is not None and not path.parent.is_dir():
-            raise KdsimError(f"{path}: cannot be written: there is no folder {path.parent}")
-
-
-output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Save the figure (.png, .svg or .pdf).",
-)
-
 
 # --- compare ------------------------------------------------------------------------------------
 
 
 @click.command()
 @scenario_argument
-@click.option(
-    "-p", "--policy", "policies", multiple=True, metavar="NAME",
-    help="Policy to compare: a built-in name, static:c or module:Class (repeatable) "
-    "[the scenario's].",
-)  # fmt: skip
+@policies_option("Policy to compare")
 @click.option(
     "-n", "--replications", type=click.IntRange(1), help="Runs of a random policy [the scenario's]."
 )
@@ -160,6 +41,7 @@ def compare(
     scenario: str,
     changes: tuple[str, ...],
     policies: tuple[str, ...],
+    allow_policies: bool,
     replications: int | None,
     seed: int | None,
     against: str | None,
@@ -185,6 +67,7 @@ def compare(
     check_outputs(output)
     loaded = load(scenario, changes, keep_sweep=True)
     chosen = list(dict.fromkeys(policies or loaded.policies))
+    check_allowed(chosen, policies, scenario, allow=allow_policies)
     for name in chosen:
         make_policy(name)  # a wrong name is told before the others have been simulated
     if against and against not in chosen:
@@ -223,7 +106,7 @@ def compare(
 @scenario_argument
 @click.option(
     "-p", "--policy", default="optimal", show_default=True, metavar="NAME",
-    help="A built-in name, static:c or module:Class.",
+    shell_complete=complete_policies, help="A built-in name, static:c or module:Class.",
 )  # fmt: skip
 @seed_option
 @click.option(

@@ -9,16 +9,25 @@ from typing import Any
 
 import click
 
-from kdsim.cli.runs import json_option, load, print_json, save_figure, scenario_argument
+from kdsim.cli.options import (
+    check_allowed,
+    json_option,
+    load,
+    outputs_option,
+    policies_option,
+    print_json,
+    save_figure,
+    scenario_argument,
+)
 from kdsim.errors import KdsimError, PlotError, ScenarioError, SweepError
 from kdsim.messages import did_you_mean
+from kdsim.output_file import SUFFIXES, check_output
 from kdsim.results.comparison import Comparison
 from kdsim.sweeps.driver import TASK_TIMEOUT_S
 from kdsim.sweeps.driver import sweep as run_sweep
 
 #: Rows up to which `kdsim sweep` prints the whole table.
 _MAX_PRINTED = 60
-_TABLES = (".csv", ".parquet")
 #: Failed runs that are listed; all of them stand in the store.
 _MAX_FAILURES = 10
 
@@ -40,10 +49,7 @@ _store_argument = click.argument("store", type=click.Path(path_type=Path))
     help="Run in this many processes [0: in this one, on all cores].",
 )  # fmt: skip
 @click.option("--cluster", metavar="ADDRESS", help="Run on a dask cluster (address or file).")
-@click.option(
-    "-p", "--policy", "policies", multiple=True, metavar="NAME",
-    help="Built-in name, static:c or module:Class (repeatable) [the scenario's].",
-)  # fmt: skip
+@policies_option("Policy to run")
 @click.option(
     "-n", "--replications", type=click.IntRange(1), help="Runs of a random policy [the scenario's]."
 )
@@ -52,11 +58,7 @@ _store_argument = click.argument("store", type=click.Path(path_type=Path))
     "--task-timeout", type=click.FloatRange(0, min_open=True), default=TASK_TIMEOUT_S,
     show_default=True, metavar="SECONDS", help="Give a task up after this long (with workers).",
 )  # fmt: skip
-@click.option(
-    "-o", "--output", "outputs", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write a figure (.png, .svg, .pdf), page (.html) or table (.csv, .parquet); "
-    "repeatable.",
-)  # fmt: skip
+@outputs_option("Also write a figure (.png, .svg, .pdf), page (.html) or table (.csv, .parquet)")
 @json_option
 def sweep(
     scenario: str,
@@ -65,6 +67,7 @@ def sweep(
     workers: int,
     cluster: str | None,
     policies: tuple[str, ...],
+    allow_policies: bool,
     replications: int | None,
     retry: bool,
     task_timeout: float,
@@ -91,9 +94,14 @@ def sweep(
     from kdsim.cli.progress import ProgressBar
     from kdsim.sweeps.store import Store
 
-    _check_outputs(outputs)
-    source = load(scenario, changes, keep_sweep=True) if changes else scenario
+    for output in outputs:
+        check_output(output, "figure", "page", "table")
+    loaded = load(scenario, changes, keep_sweep=True)
+    check_allowed(policies or loaded.policies, policies, scenario, allow=allow_policies)
+    source = loaded if changes else scenario
     with Store.open(store or ":memory:", "w") as ledger:
+        # What earlier sweeps left pending runs as well.
+        check_allowed(list(ledger.pending_units()), policies, str(store), allow=allow_policies)
         with ProgressBar("runs", enabled=not as_json) as progress:
             table = run_sweep(
                 source,
@@ -112,7 +120,7 @@ def sweep(
             _print_result(ledger, len(table), store)
         done = ledger.status().done > 0  # else there is nothing to draw, and the failures say why
         for output in outputs:
-            if done or output.suffix in _TABLES:
+            if done or output.suffix.lower() in SUFFIXES["table"]:
                 _write_output(ledger, output)
         _raise_failures(ledger)
 
@@ -160,25 +168,12 @@ def _raise_failures(ledger: Any) -> None:
     raise SweepError("\n".join(lines))
 
 
-def _check_outputs(outputs: tuple[Path, ...]) -> None:
-    # Before the work, not after it.
-    known = (".png", ".svg", ".pdf", ".html", *_TABLES)
-    for output in outputs:
-        if output.suffix not in known:
-            raise PlotError(f"{output}: must end in one of {', '.join(known)}")
-        if not output.parent.is_dir():
-            raise PlotError(f"{output}: the folder {output.parent} does not exist")
-        if output.suffix == ".parquet":
-            from kdsim.sweeps.export import check_parquet
-
-            check_parquet()
-
-
 def _write_output(ledger: Any, output: Path) -> None:
-    if output.suffix in _TABLES:
+    suffix = output.suffix.lower()
+    if suffix in SUFFIXES["table"]:
         ledger.export(output)
         click.echo(f"table written to {output}", err=True)
-    elif output.suffix == ".html":
+    elif suffix in SUFFIXES["page"]:
         _write_report(ledger, output)
     else:
         from kdsim import plots
@@ -243,8 +238,11 @@ def export(
 @click.command()
 @_store_argument
 @click.argument("run_id")
+@policies_option("Policy of your own that may be run")
 @json_option
-def rerun(store: Path, run_id: str, as_json: bool) -> None:
+def rerun(
+    store: Path, run_id: str, policies: tuple[str, ...], allow_policies: bool, as_json: bool
+) -> None:
     r"""Repeat the run RUN_ID of STORE and compare it bit for bit with what is stored.
 
     RUN_ID is in the last column of the exported table; its beginning is enough.
@@ -256,6 +254,8 @@ def rerun(store: Path, run_id: str, as_json: bool) -> None:
     from kdsim.sweeps.store import Store
 
     with Store.open(store) as ledger:
+        meant = [item.policy for found, item in ledger.iterate() if found.startswith(run_id)]
+        check_allowed(meant, policies, str(store), allow=allow_policies)
         result = ledger.rerun(run_id)
     n = result.makespans.size
     if as_json:

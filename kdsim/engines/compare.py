@@ -11,7 +11,7 @@ from kdsim.policies.base import Policy
 from kdsim.policies.resolve import distinct_policies, policy_name
 from kdsim.results.comparison import Comparison, Sample
 from kdsim.scenario.load import load_scenario
-from kdsim.scenario.points import points
+from kdsim.scenario.points import Point, points
 from kdsim.scenario.study import Scenario, with_run_counts
 
 #: Called with (runs done, runs in all) as work goes on.
@@ -72,6 +72,7 @@ def compare(
     todo = [(point, policy) for point in points(scenario) for policy in chosen]
     counts = [_runs(scenario, policy) for _, policy in todo]
     total, done = sum(counts), 0
+    _load_for(todo, counts)
     samples = []
     for (point, policy), count in zip(todo, counts, strict=True):
         before = done
@@ -83,6 +84,17 @@ def compare(
         samples.append(sample(point.legal(), policy, count, point.values, tell, threads))
         done += count
     return Comparison(scenario, samples)
+
+
+def _load_for(todo: Sequence[tuple[Point, Any]], counts: Sequence[int]) -> None:
+    """Load the compiled engine if the comparison as a whole is worth it, not one sample of it."""
+    fit = [
+        (point.scenario, policy, count * point.scenario.workload.cycles)
+        for (point, policy), count in zip(todo, counts, strict=True)
+        if batch.is_compiled(policy) and point.scenario is not None
+    ]
+    if batch.is_worth_loading(sum(cycles for *_, cycles in fit)):
+        batch.load(*fit[0][:2])
 
 
 def _runs(scenario: Scenario, policy: Any) -> int:

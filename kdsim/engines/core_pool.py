@@ -157,9 +157,9 @@ class CorePool:
             )
         try:
             answer = self._policy.decide(state)
-        except PolicyError:
+        except (PolicyError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             reason = f"raised {type(error).__name__}: {error}"
             raise _blame(self._policy, state, reason) from error
         if type(answer) is Decision and answer.hold is None and answer.then is None:

@@ -185,9 +185,9 @@ def run_processes(
     plan = plan.read_only()
     try:
         policy.start(plan)
-    except PolicyError:
+    except (PolicyError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise PolicyError(
             f"policy {policy_name(policy)} raised {type(error).__name__} in start: {error}"
         ) from error

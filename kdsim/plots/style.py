@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kdsim.errors import PlotError
-from kdsim.output_file import write_output
+from kdsim.output_file import suffix_of, write_output
 
 #: Text and proven bounds, secondary text, grid, paper. A report swaps these four in dark mode.
 INK, MUTED, GRID, PAPER = "#1d1d1b", "#62615c", "#e4e3de", "#fefefe"
@@ -336,11 +336,5 @@ def save(drawn: Any, path: str | Path, *, dpi: float = 200.0) -> Path:
     PlotError
         If the suffix is another one, or the place cannot be written.
     """
-    target = Path(path)
-    kind = target.suffix.lower().lstrip(".")
-    if kind not in _FORMATS:
-        raise PlotError(
-            f"{target}: figures are written as .png, .svg or .pdf, "
-            + (f"got .{kind}" if kind else "got a name without suffix")
-        )
-    return write_output(target, render(drawn, kind, dpi=dpi))
+    kind = suffix_of(path, "figure").lstrip(".")
+    return write_output(path, render(drawn, kind, dpi=dpi))

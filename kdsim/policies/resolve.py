@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from kdsim.errors import PolicyError, ScenarioError, UnknownPolicyError
@@ -76,7 +80,9 @@ def make_policy(policy: str | Policy | type[Policy], *, noisy: bool = False) -> 
     if isinstance(policy, type):
         try:
             made = policy()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise PolicyError(
                 f"policy {policy.__name__} cannot be made: {type(error).__name__}: {error}"
             ) from error
@@ -114,32 +120,72 @@ def distinct_policies(policies: Sequence[Any]) -> list[Any]:
 def checked_shape(policy: Any) -> Policy:
     """Return the object if it can serve as a policy, else say what it lacks."""
     if not callable(getattr(policy, "decide", None)):
-        raise PolicyError(
+        raise UnknownPolicyError(
             f"{type(policy).__name__} is no policy: it needs a method decide(state) -> Decision"
         )
     if not isinstance(getattr(policy, "name", None), str):
-        raise PolicyError(f"policy {type(policy).__name__} needs a name, e.g. name = 'mine'")
+        raise UnknownPolicyError(f"policy {type(policy).__name__} needs a name, e.g. name = 'mine'")
     if not hasattr(policy, "start"):
-        raise PolicyError(f"policy {policy.name} needs a method start(plan); subclass kdsim.Policy")
+        raise UnknownPolicyError(
+            f"policy {policy.name} needs a method start(plan); subclass kdsim.Policy"
+        )
     return policy  # type: ignore[no-any-return]
 
 
-def _import_policy(reference: str) -> Any:
-    import importlib
-    import sys
-    from pathlib import Path
+def policy_file(reference: str) -> str:
+    """Return where the code of a ``module:Class`` lies, without running any of it.
 
-    module_name, _, attribute = reference.partition(":")
+    Parameters
+    ----------
+    reference : str
+        Name of a user's policy.
+
+    Returns
+    -------
+    str
+        Path of the module's file, or what stands in its place: ``a part of Python`` for a compiled
+        module, ``no such module`` for one that is not found.
+    """
+    top, *below = reference.partition(":")[0].split(".")
+    _look_beside_the_scenario()
+    try:
+        # Only the top package: to find a module inside it, Python would run the package.
+        found = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        return "no such module"
+    folders = found.submodule_search_locations
+    if not below:
+        return found.origin or ", ".join(folders or [])
+    for folder in folders or []:
+        place = Path(folder, *below)
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file.is_file():
+                return str(file)
+    return "no such module"
+
+
+def _look_beside_the_scenario() -> str:
+    """Let modules of the present folder be found, where a policy is usually written."""
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.insert(0, here)  # a policy is usually written beside the scenario
+        sys.path.insert(0, here)
+    return here
+
+
+def _import_policy(reference: str) -> Any:
+    module_name, _, attribute = reference.partition(":")
+    here = _look_beside_the_scenario()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise UnknownPolicyError(
             f"policy {reference!r}: no module named {error.name!r} (looked in {here} as well)"
         ) from None
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise UnknownPolicyError(
             f"policy {reference!r}: importing {module_name} raised {type(error).__name__}: {error}"
         ) from error
@@ -149,4 +195,10 @@ def _import_policy(reference: str) -> Any:
             f"policy {reference!r}: {module_name} has no {attribute!r}"
             f"{did_you_mean(attribute, names)}"
         )
-    return getattr(module, attribute)
+    found = getattr(module, attribute)
+    if not callable(getattr(found, "decide", None)):  # before anything of it is called
+        raise UnknownPolicyError(
+            f"policy {reference!r}: {attribute} is a {type(found).__name__} without a method "
+            "decide(state) -> Decision; a policy is a class such as class Mine(kdsim.Policy)"
+        )
+    return found

@@ -335,12 +335,17 @@ def scenario_from_data(data: Any, document: Document | None = None) -> Scenario:
         faults += [
             places.fault(place, reason, at_key=len(place) == 1)
             for place, reason in more
-            # Of a part that is not legal itself, its sweep says nothing that can be relied on.
-            if len(place) == 1 or str(place[1]).partition(".")[0] not in broken
+            # A stand-in has the fields and limits of what it stands for, except a curve's, which
+            # follow from its model.
+            if len(place) == 1 or "device" not in broken or not _is_of_a_curve(place[1])
         ]
     if faults or scenario is None:
         raise FaultyFileError(faults)
     return scenario
+
+
+def _is_of_a_curve(path: str | int) -> bool:
+    return str(path).startswith(("device.compute.", "device.communication."))
 
 
 #: Legal parts that stand in for faulty ones, so that a file's sweep is checked all the same.

@@ -7,6 +7,7 @@ Reads plain data (mappings, lists, numbers, strings) and nothing else; what the 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ MAX_FILE_BYTES = 256 * 1024
 #: Values after aliases are expanded: stops a few lines of nested aliases from filling memory.
 MAX_VALUES = 2_000_000
 
+#: Python prints no longer integers; no field of any file wants one.
+_MAX_DIGITS = 300
+_LEADING_ZERO = re.compile(r"[+-]?0[0-9_]+")
 _TAG = "tag:yaml.org,2002:"
 #: The last four only in files that ask for YAML 1.1.
 _BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
@@ -190,7 +194,7 @@ def _plain(node: Node, location: Location, document: Document) -> Any:
                 Fault(document.where, line, column, dotted(location), "a key must be plain text")
             )
             continue
-        key = str(key_node.value)
+        key = _whole_characters(str(key_node.value), location, document)
         if key in mapping:
             reason = f"duplicate key, first given on line {first_lines[key]}"
             document.faults.append(
@@ -214,16 +218,34 @@ def _no_tag(node: Node) -> str:
     return f"the tag {node.tag} is not allowed; only plain values are"
 
 
+def _whole_characters(text: str, location: Location, document: Document) -> str:
+    r"""Join what JSON escapes in two halves, e.g. an emoji as ``\ud83d\ude00``."""
+    if not any("\ud800" <= character <= "\udfff" for character in text):
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        reason = f"holds half of an escaped character (got {ascii(text)[:60]})"
+        document.faults.append(document.fault(location, reason))
+        return text.encode("ascii", "replace").decode()
+
+
 def _scalar(node: ScalarNode, location: Location, document: Document) -> Any:
     kind, text = str(node.tag).removeprefix(_TAG), str(node.value)
     if kind == "str":
-        return text
+        return _whole_characters(text, location, document)
     if kind == "null" and text.lower() in ("", "~", "null"):
         return None
     if kind == "bool" and text.lower() in _BOOLEANS:
         return _BOOLEANS[text.lower()]
+    if kind == "int" and _LEADING_ZERO.fullmatch(text):
+        reason = (
+            f"a number with a leading zero is octal to some readers of YAML (got {text[:40]}); "
+            f"write {text.lstrip('+-0_') or '0'} without it"
+        )
+        document.faults.append(document.fault(location, reason))
     try:
-        if kind == "int":
+        if kind == "int" and len(text) <= _MAX_DIGITS:
             return int(text.replace("_", ""), 0 if text.lstrip("+-")[:2] in ("0x", "0o") else 10)
         if kind == "float":
             low = text.lower().replace("_", "")

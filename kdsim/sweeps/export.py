@@ -6,7 +6,6 @@ Nothing in a table depends on when, where or in which order its runs ran: no wal
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from kdsim.errors import StoreError
-from kdsim.output_file import whole_file, write_output
+from kdsim.output_file import check_output, suffix_of, whole_file, write_output
 from kdsim.results.comparison import SUMMARY_COLUMNS, Sample
 from kdsim.sweeps.store import Failure, Store
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 #: Columns of the expanded table after the swept fields.
 EXPANDED_COLUMNS = ("policy", "replication", "makespan", "bound", "gap")
-_ENDINGS = (".csv", ".parquet")
 
 
 def columns(store: Store, *, expand: bool = False) -> list[str]:
@@ -109,11 +107,10 @@ def export(store: Store, path: str | Path, *, expand: bool = False) -> None:
     StoreError
         If the ending is another, pyarrow is missing or the file cannot be written.
     """
-    path = Path(path)
-    if path.suffix not in _ENDINGS:
-        raise StoreError(f"{path}: a table ends in {' or '.join(_ENDINGS)} (got {path.suffix!r})")
+    check_output(path, "table", failure=StoreError)
+    suffix = suffix_of(path, "table")
     with whole_file(path, failure=StoreError) as scratch:
-        if path.suffix == ".csv":
+        if suffix == ".csv":
             with scratch.open("w", newline="", encoding="utf-8") as file:
                 write_csv(store, file, expand=expand)
         else:
@@ -144,7 +141,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: Path | None) -> None:
     if path is None:
         sys.stdout.write(text.getvalue())
         return
-    if path.suffix != ".csv":
+    if path.suffix.lower() != ".csv":
         raise StoreError(f"{path}: differences are written as .csv (got {path.suffix!r})")
     write_output(path, text.getvalue().encode(), failure=StoreError)
 
@@ -155,18 +152,7 @@ def _text(value: Any) -> Any:
     return float(value) if isinstance(value, np.floating) else value
 
 
-def check_parquet() -> None:
-    """Raise StoreError where parquet tables cannot be written."""
-    try:
-        importlib.import_module("pyarrow")  # pandas needs it, and says so less clearly
-    except ImportError:
-        raise StoreError(
-            "a .parquet table needs pyarrow: pip install 'kdsim[parquet]', or write a .csv"
-        ) from None
-
-
 def _write_parquet(store: Store, path: Path, *, expand: bool) -> None:
-    check_parquet()
     table = frame(store, expand=expand)
     for name in table.columns[: table.columns.get_loc("policy")]:
         if table[name].map(type).nunique() > 1:

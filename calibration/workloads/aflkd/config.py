@@ -35,8 +35,16 @@ class StudyConfig:
     seeds : int
         Repetitions, seeds 0 to ``seeds - 1``; each gives every method the same images, initial
         weights, batch order and start of T.
+    short_seeds, short_size : int
+        The last `short_seeds` of them stop once they have seen `short_size` images (0: none do).
+    teachers : int
+        Cloud networks, each trained with its own initial weights, order and dropout on the same
+        images; every seed meets every teacher.
     teacher_images : int
         Training images of the cloud; the students draw from the rest.
+    teacher_sees : {"own", "everything"}
+        What the cloud is trained on: its own images, or, as in the paper, all images, those of the
+        students and of the test included.
     teacher : TrainingConfig
         Training of the cloud.
     student : StudentConfig
@@ -44,6 +52,7 @@ class StudyConfig:
     update : {"new", "cumulative"}
         What an update trains on; see ``incremental.LessonConfig``.
     label_noise, teacher_noise, holdout : float
+    stream_labels : {"cloud", "true"}
         See ``incremental.LessonConfig``.
     """
 
@@ -59,6 +68,11 @@ class StudyConfig:
     label_noise: float = 0.0
     teacher_noise: float = 0.0
     holdout: float = 0.0
+    stream_labels: str = "cloud"
+    teachers: int = 1
+    teacher_sees: str = "own"
+    short_seeds: int = 0
+    short_size: int = 0
 
     def __post_init__(self) -> None:
         check_sizes(self.sizes)
@@ -68,6 +82,20 @@ class StudyConfig:
             raise WorkloadError(f"seeds must be 1 or more, got {self.seeds}")
         if self.teacher_images < 1:
             raise WorkloadError(f"teacher_images must be 1 or more, got {self.teacher_images}")
+        if self.teachers < 1:
+            raise WorkloadError(f"teachers must be 1 or more, got {self.teachers}")
+        if self.teacher_sees not in ("own", "everything"):
+            raise WorkloadError(
+                f"teacher_sees must be 'own' or 'everything', got {self.teacher_sees!r}"
+            )
+        if not 0 <= self.short_seeds <= self.seeds:
+            raise WorkloadError(
+                f"short_seeds must lie in 0 to seeds ({self.seeds}), got {self.short_seeds}"
+            )
+        if self.short_seeds and self.short_size not in self.sizes:
+            raise WorkloadError(
+                f"short_size must be one of the sizes {self.sizes}, got {self.short_size}"
+            )
         if self.student.safeguard and not self.holdout:
             raise WorkloadError("the teacher safeguard needs held-out labels: set holdout above 0")
         if self.teacher_noise and self.student.training.augment:
@@ -80,13 +108,25 @@ class StudyConfig:
     def lessons(self, *, distil: bool) -> LessonConfig:
         """Return how the training sets of a method are made."""
         return LessonConfig(
-            self.sizes, self.update, distil, self.holdout, self.label_noise, self.teacher_noise
+            self.sizes,
+            self.update,
+            distil,
+            self.holdout,
+            self.label_noise,
+            self.teacher_noise,
+            self.stream_labels,
         )
+
+    def sizes_of(self, seed: int) -> tuple[int, ...]:
+        """Return the sizes that a seed goes through."""
+        if seed < self.seeds - self.short_seeds:
+            return self.sizes
+        return tuple(size for size in self.sizes if size <= self.short_size)
 
     def identity(self) -> dict[str, Any]:
         """Return what every run of the study depends on: not which runs there are."""
         config = asdict(self)
-        for key in ("nets", "methods", "seeds"):
+        for key in ("nets", "methods", "seeds", "teachers", "short_seeds", "short_size"):
             del config[key]
         del config["student"]["method"]
         return json.loads(json.dumps(config))  # tuples become lists, as they are read back

@@ -16,14 +16,28 @@ if TYPE_CHECKING:
 #: Colour (Okabe and Ito, safe for colour-blind readers) and marker of each method.
 _STYLE: dict[str, tuple[str, str]] = {
     "baseline": ("#000000", "s"),
+    "fine-tune": ("#000000", "x"),
     "sslf": ("#0072B2", "o"),
+    "kd": ("#56B4E9", "s"),
+    "kd-shared": ("#56B4E9", "x"),
+    "kd-half": ("#56B4E9", "d"),
+    "kd-frozen": ("#56B4E9", "o"),
+    "kd-frozen-t1": ("#56B4E9", "1"),
+    "kd-frozen-t2": ("#56B4E9", "2"),
+    "kd-frozen-t8": ("#56B4E9", "3"),
+    "kd-shared-learned": ("#999999", "x"),
+    "kd-half-learned": ("#999999", "d"),
+    "kd-frozen-learned": ("#999999", "o"),
     "aflkd-reverse": ("#D55E00", "^"),
+    "aflkd-reverse-shared": ("#D55E00", "<"),
     "aflkd-descend": ("#009E73", "v"),
+    "aflkd-clamped": ("#009E73", "1"),
+    "aflkd-printed": ("#009E73", "2"),
     "aflkd-fixed": ("#CC79A7", "D"),
     "aflkd-schedule": ("#E69F00", "P"),
 }
 
-_LABEL = {"baseline": "baseline", "sslf": "SSLF"}
+_LABEL = {"baseline": "baseline", "sslf": "SSLF", "kd": "KD"}
 
 
 def plot_accuracy(result: Mapping[str, Any], net: str, *, ax: Axes | None = None) -> Axes:
@@ -76,8 +90,9 @@ def plot_accuracy(result: Mapping[str, Any], net: str, *, ax: Axes | None = None
             papers_drawn.add(family)
             label = f"{_LABEL.get(family, family.upper())}, paper"
             ax.plot(*zip(*paper, strict=True), ":", color=colour, alpha=0.6, label=label)
-    cloud = 100 * result["cloud"]["accuracy"]
-    ax.axhline(cloud, color="0.5", linewidth=1, label="cloud network")
+    for number, accuracy in enumerate(result["cloud"]["accuracy"]):
+        label = None if number else "cloud network"
+        ax.axhline(100 * accuracy, color="0.5", linewidth=1, label=label)
     ax.set(xlabel="training images", ylabel="test accuracy (%)", title=net, xticks=sizes)
     # The interval of two or three seeds may pass 0 or 100 %; the scale need not.
     bottom, top = ax.get_ylim()
@@ -88,7 +103,7 @@ def plot_accuracy(result: Mapping[str, Any], net: str, *, ax: Axes | None = None
 def plot_temperature(
     result: Mapping[str, Any], net: str, method: str, *, ax: Axes | None = None
 ) -> Axes:
-    """Draw the course of T over the epochs, one line a seed, with n written by the scale of n.
+    """Draw the course of T over the epochs, one line a run, with n written by the scale of n.
 
     Parameters
     ----------
@@ -102,7 +117,7 @@ def plot_temperature(
     Returns
     -------
     Axes
-        Every seed is drawn: the spread is the message. The right-hand scale gives eq. 17's
+        Every run is drawn: the spread is the message. The right-hand scale gives eq. 17's
         n / m; dashed lines mark the starts of updates.
     """
     ax = ax or _new_axes()
@@ -120,7 +135,7 @@ def plot_temperature(
         xlabel="epoch",
         ylabel="temperature T",
         ylim=(t_min, t_max),
-        title=f"{net}, {_name(method)} ({len(runs)} seeds)",
+        title=f"{net}, {_name(method)} ({len(runs)} runs)",
     )
 
     def share(t: Any) -> Any:
@@ -150,7 +165,7 @@ def save_figures(result: Mapping[str, Any], folder: Path) -> list[Path]:
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     n = len(result["manifest"]["seeds"])
     data = result["manifest"]["data"]["name"]
-    figure.suptitle(f"{data}: mean and 95 % interval over {n} seeds")
+    figure.suptitle(f"{data}: mean and 95 % interval over {n} seeds{_teachers(config)}")
     saved = [_save(figure, folder / "accuracy.png")]
     adaptive = [m for m in config["methods"] if m.startswith("aflkd")]
     if adaptive:
@@ -171,7 +186,13 @@ def _known(end: float | None, mean: float) -> float:
 
 def _name(method: str) -> str:
     family, _, policy = method.partition("-")
-    return _LABEL.get(family, f"{family.upper()} {policy}")
+    if family == "fine":
+        return method
+    return f"{_LABEL.get(family, family.upper())} {policy}".strip()
+
+
+def _teachers(config: Mapping[str, Any]) -> str:
+    return f" and {config['teachers']} teachers" if config["teachers"] > 1 else ""
 
 
 def _new_figure(columns: int, rows: int) -> Figure:

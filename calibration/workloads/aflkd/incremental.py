@@ -18,11 +18,12 @@ from torch import Tensor
 from calibration.workloads.aflkd.robustness import check_share, corrupt_logits, flip_labels
 from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.data.splits import Split
-from calibration.workloads.training.loops import generator_for, predict
+from calibration.workloads.training.loops import device_of, generator_for, predict
 from calibration.workloads.training.networks import ConvNet
 from kdsim.errors import WorkloadError
 
 UPDATES: tuple[str, ...] = ("new", "cumulative")
+STREAM_LABELS: tuple[str, ...] = ("cloud", "true")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +77,9 @@ class LessonConfig:
         Share of the initial labels made wrong.
     teacher_noise : float
         Share of the cloud's answers made wrong.
+    stream_labels : {"cloud", "true"}
+        What streamed images are labelled with: the cloud's predictions (Algorithm 2), or, to tell
+        what its mistakes cost, the truth.
     """
 
     sizes: tuple[int, ...]
@@ -84,11 +88,17 @@ class LessonConfig:
     holdout: float = 0.0
     label_noise: float = 0.0
     teacher_noise: float = 0.0
+    stream_labels: str = "cloud"
 
     def __post_init__(self) -> None:
         check_sizes(self.sizes)
         if self.update not in UPDATES:
             raise WorkloadError(f"update must be one of {', '.join(UPDATES)}; got {self.update!r}")
+        if self.stream_labels not in STREAM_LABELS:
+            raise WorkloadError(
+                f"stream_labels must be one of {', '.join(STREAM_LABELS)}; got "
+                f"{self.stream_labels!r}"
+            )
         if not 0 <= self.holdout < 1:
             raise WorkloadError(f"holdout must lie in [0, 1), got {self.holdout!r}")
         if self.held_out == self.sizes[0]:
@@ -125,7 +135,7 @@ def make_lessons(
     split : Split
         Its student part has ``sizes[0]`` images and its stream at least the rest.
     teacher : ConvNet
-        The cloud, in eval mode.
+        The cloud, in eval mode. The lessons are where it is.
     config : LessonConfig
         Sizes and disturbances.
     seed : int
@@ -149,11 +159,13 @@ def make_lessons(
         )
     indices = np.concatenate([split.student, split.stream])[: sizes[-1]]
     images = dataset.images("train", indices)  # (n, channels, height, width)
-    answers = predict(teacher, images)  # (n, classes)
+    answers = predict(teacher, images).cpu()  # (n, classes)
     answers = corrupt_logits(
         answers, config.teacher_noise, generator=generator_for(seed, "teacher noise")
     )
     labels = answers.argmax(1)
+    if config.stream_labels == "true":
+        labels = dataset.labels("train", indices)
     labels[: sizes[0]] = flip_labels(
         dataset.labels("train", split.student),
         config.label_noise,
@@ -161,7 +173,7 @@ def make_lessons(
         generator=generator_for(seed, "label noise"),
     )
     up, down = _journey(dataset, config, len(indices))
-    held = config.held_out
+    held, device = config.held_out, device_of(teacher)
     lessons = []
     for previous, size in zip((0, *sizes), sizes, strict=False):
         start = held if config.update == "cumulative" or previous == 0 else previous
@@ -171,13 +183,13 @@ def make_lessons(
         lessons.append(
             Lesson(
                 size,
-                images[start:size],
-                labels[start:size],
-                answers[start:size],
+                images[start:size].to(device),
+                labels[start:size].to(device),
+                answers[start:size].to(device),
                 own_up,
                 own_down,
-                answers[:held],
-                labels[:held],
+                answers[:held].to(device),
+                labels[:held].to(device),
             )
         )
     return lessons

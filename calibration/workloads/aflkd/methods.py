@@ -1,26 +1,103 @@
-"""The three methods of AFLKD's comparison: how they are configured and what a run records.
+"""The methods of AFLKD's comparison: their switches, their configuration, what a run records.
 
-Nouns only; the training is in ``aflkd``.
+A method is a row of switches: what it takes over from the cloud, what it freezes, whether it
+distils, how its temperature moves. Two methods that differ in one switch tell what that switch is
+worth. Nouns only; the training is in ``student``.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
 
-from calibration.workloads.aflkd.temperature import TemperatureConfig
+from calibration.workloads.aflkd.temperature import TemperatureConfig, frozen_layers
 from calibration.workloads.records.profile import CycleCost
 from calibration.workloads.training.loops import TrainingConfig
 from calibration.workloads.training.networks import ConvNet
 from kdsim.errors import WorkloadError
 
-METHODS: tuple[str, ...] = (
-    "baseline",
-    "sslf",
-    "aflkd-reverse",
-    "aflkd-descend",
-    "aflkd-fixed",
-    "aflkd-schedule",
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """The switches of a method.
+
+    Attributes
+    ----------
+    shares : {"nothing", "frozen", "all"}
+        Which layers start with the cloud's weights: none, a layer whenever it freezes, or all that
+        can freeze, from the start (a frozen layer then holds them too).
+    freezes : {"none", "half", "all", "adaptive"}
+        How many of m layers are frozen: 0, m / 2 rounded up, m, or eq. 17's n(T).
+    temperature : mapping or None
+        What the method fixes of ``TemperatureConfig``, at least the policy; None: it does not
+        distil.
+    """
+
+    shares: Literal["nothing", "frozen", "all"]
+    freezes: Literal["none", "half", "all", "adaptive"]
+    temperature: Mapping[str, Any] | None = None
+
+    @property
+    def distils(self) -> bool:
+        """Whether the student learns from logits at a temperature."""
+        return self.temperature is not None
+
+    def temperature_config(self, given: TemperatureConfig) -> TemperatureConfig:
+        """Return how T moves: what the method fixes, and `given` for the rest."""
+        return replace(given, **(self.temperature or {}))
+
+    def layers(self, m: int, temperature: float | None, bounds: TemperatureConfig) -> int:
+        """Return how many of m layers are frozen at a temperature."""
+        if self.freezes == "adaptive":
+            if temperature is None:
+                raise WorkloadError("a method that does not distil has no temperature to follow")
+            return frozen_layers(temperature, m, bounds.t_min, bounds.t_max)
+        return {"none": 0, "half": (m + 1) // 2, "all": m}[self.freezes]
+
+
+def _fixed(temperature: float) -> Mapping[str, Any]:
+    return MappingProxyType({"policy": "fixed", "initial": temperature})
+
+
+_REVERSE = MappingProxyType({"policy": "reverse"})
+_DESCEND = MappingProxyType({"policy": "descend"})
+#: T itself is the parameter and is clamped to its range: eq. 5 without a sigmoid.
+_CLAMPED = MappingProxyType({"policy": "descend", "form": "clamped"})
+#: Eq. 5 letter by letter: it prints no learning rate, so that the step is the gradient itself.
+_PRINTED = MappingProxyType({**_CLAMPED, "learning_rate": 1.0, "momentum": 0.0})
+
+#: Every method, each reached from a neighbour by one switch. The temperature of the methods that
+#: keep it fixed is 4 unless their name says another.
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        # without distillation
+        "baseline": Method("nothing", "none"),
+        "fine-tune": Method("all", "none"),
+        "sslf": Method("frozen", "all"),
+        # distillation at a fixed temperature
+        "kd": Method("nothing", "none", _fixed(4.0)),
+        "kd-shared": Method("all", "none", _fixed(4.0)),
+        "kd-half": Method("frozen", "half", _fixed(4.0)),
+        "kd-frozen": Method("frozen", "all", _fixed(4.0)),
+        "kd-frozen-t1": Method("frozen", "all", _fixed(1.0)),
+        "kd-frozen-t2": Method("frozen", "all", _fixed(2.0)),
+        "kd-frozen-t8": Method("frozen", "all", _fixed(8.0)),
+        # a temperature that is learned, a number of frozen layers that is not
+        "kd-shared-learned": Method("all", "none", _REVERSE),
+        "kd-half-learned": Method("frozen", "half", _REVERSE),
+        "kd-frozen-learned": Method("frozen", "all", _REVERSE),
+        # n follows T
+        "aflkd-fixed": Method("frozen", "adaptive", MappingProxyType({"policy": "fixed"})),
+        "aflkd-schedule": Method("frozen", "adaptive", MappingProxyType({"policy": "schedule"})),
+        "aflkd-reverse": Method("frozen", "adaptive", _REVERSE),
+        "aflkd-reverse-shared": Method("all", "adaptive", _REVERSE),
+        "aflkd-descend": Method("frozen", "adaptive", _DESCEND),
+        "aflkd-clamped": Method("frozen", "adaptive", _CLAMPED),
+        "aflkd-printed": Method("frozen", "adaptive", _PRINTED),
+    }
 )
 
 
@@ -31,7 +108,7 @@ class StudentConfig:
     Attributes
     ----------
     method : str
-        One of :data:`METHODS`; the policy of an AFLKD method overrides that of `temperature`.
+        One of :data:`METHODS`; what it fixes of the temperature overrides `temperature`.
     training : TrainingConfig
         Epochs and step of each lesson.
     distillation_weight : float
@@ -75,9 +152,9 @@ class StudentConfig:
             raise WorkloadError(f"refreeze must be 'cloud' or 'keep', got {self.refreeze!r}")
 
     @property
-    def distils(self) -> bool:
-        """Whether the student learns from logits and a temperature."""
-        return self.method.startswith("aflkd")
+    def switches(self) -> Method:
+        """The switches of its method."""
+        return METHODS[self.method]
 
 
 @dataclass(frozen=True, slots=True)

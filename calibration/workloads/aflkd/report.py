@@ -15,13 +15,8 @@ from typing import Any
 from calibration.workloads.aflkd.config import StudyConfig
 from calibration.workloads.aflkd.paper import paper_accuracy, paper_cloud_accuracy
 from calibration.workloads.data.datasets import Dataset
-from calibration.workloads.records.results import (
-    compare_pairs,
-    manifest,
-    summarise,
-    write_json,
-    write_text,
-)
+from calibration.workloads.records.crossed import compare_crossed, summarise_crossed
+from calibration.workloads.records.results import manifest, write_json, write_text
 from calibration.workloads.training.networks import (
     build_network,
     flop_count,
@@ -35,14 +30,18 @@ _NOTES = (
     "The cloud network sees neither test data nor a student's images (the paper trains it on "
     "both parts of the data).",
     "aflkd-reverse ascends the loss in T where the paper's eq. 5 descends it; aflkd-descend is "
-    "eq. 5.",
+    "eq. 5 on our parametrisation of T, aflkd-clamped on T itself, aflkd-printed also without a "
+    "learning rate, as the equation is printed.",
     "Streamed images carry the cloud's predictions as labels for every method, the baseline too.",
     "A frozen layer holds the cloud's weights, also when it freezes again.",
 )
 
 
 def build_result(
-    config: StudyConfig, dataset: Dataset, runs: Sequence[Mapping[str, Any]], cloud: float
+    config: StudyConfig,
+    dataset: Dataset,
+    runs: Sequence[Mapping[str, Any]],
+    clouds: Sequence[float],
 ) -> Result:
     """Gather a study into one JSON-ready result.
 
@@ -54,20 +53,21 @@ def build_result(
         Its data.
     runs : sequence of mapping
         As ``aflkd_study.run_study`` returns them.
-    cloud : float
-        Test accuracy of the teacher, 0 to 1.
+    clouds : sequence of float
+        Test accuracy of each teacher, 0 to 1.
 
     Returns
     -------
     dict
         ``manifest``, ``cloud``, ``networks``, ``accuracy`` (a row for each net, method and size),
-        ``differences`` (paired) with their ``verdict``, and ``runs`` with the ``course`` of loss,
-        training accuracy, T and n over the epochs. Accuracies and differences are shares, 0 to 1.
+        ``differences`` (paired) with their ``verdict``, and ``runs`` as they are. Accuracies and
+        differences are shares, 0 to 1.
     """
     rows = [
         {
             "net": run["net"],
             "method": run["method"],
+            "teacher": run["teacher"],
             "seed": run["seed"],
             "size": stage["size"],
             "accuracy": stage["accuracy"],
@@ -75,14 +75,13 @@ def build_result(
         for run in runs
         for stage in run["stages"]
     ]
-    summary = summarise(rows, "accuracy", ["net", "size", "method"])
+    summary = summarise_crossed(rows, "accuracy", ["net", "size", "method"])
     for row in summary:
         paper = paper_accuracy(config.data, row["net"], row["method"], row["size"])
         row["paper"] = None if paper is None else round(paper / 100, 6)
-    adaptive = [m for m in config.methods if m.startswith("aflkd")]
-    pairs = [(m, "sslf") for m in adaptive] + [("sslf", "baseline")]
-    pairs += [(m, "baseline") for m in adaptive]
-    differences = compare_pairs(rows, "accuracy", ["net", "size"], treatment="method", pairs=pairs)
+    differences = compare_crossed(
+        rows, "accuracy", ["net", "size"], treatment="method", pairs=compared(config.methods)
+    )
     for row in differences:
         row["verdict"] = verdict(row)
     paper_cloud = paper_cloud_accuracy(config.data)
@@ -91,14 +90,28 @@ def build_result(
             asdict(config), seeds=range(config.seeds), dataset=dataset, notes=_NOTES
         ),
         "cloud": {
-            "accuracy": cloud,
+            "accuracy": list(clouds),
             "paper": None if paper_cloud is None else round(paper_cloud / 100, 6),
         },
         "networks": _networks(config, dataset),
         "accuracy": summary,
         "differences": differences,
-        "runs": [_with_course(run) for run in runs],
+        "runs": [dict(run) for run in runs],
     }
+
+
+#: What every method is compared with: the same teacher and data without adaptive freezing, without
+#: distillation, without a teacher.
+REFERENCES: tuple[str, ...] = ("kd-frozen", "sslf", "baseline")
+
+
+def compared(methods: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of methods to compare: each with each reference after it in rank."""
+    there = [reference for reference in REFERENCES if reference in methods]
+    pairs = [
+        (method, reference) for reference in there for method in methods if method not in REFERENCES
+    ]
+    return pairs + [(a, b) for k, a in enumerate(there) for b in there[k + 1 :]]
 
 
 def verdict(difference: Mapping[str, Any]) -> str:
@@ -119,23 +132,23 @@ def tables(result: Result) -> str:
     lines = [
         f"# AFLKD on {data['name']}",
         "",
-        f"Cloud network: {100 * cloud['accuracy']:.2f} % of {data['test_images']:,} test images"
+        f"Cloud network: {_clouds(cloud['accuracy'])} of {data['test_images']:,} test images"
         f"{paper}, trained on {config['teacher_images']:,} images for "
         f"{config['teacher']['epochs']} epochs. Edge networks: "
         f"{config['student']['training']['epochs']} epochs a training; an update trains on "
-        f"{_update_text(config['update'])}. n = {len(result['manifest']['seeds'])} paired seeds.",
+        f"{_update_text(config['update'])}. {_repetitions(config)}.",
         "",
         "## Test accuracy, %",
         "",
-        "Mean [95 % t interval]" + (", then the paper's single run." if beside else "."),
+        "Mean [95 % interval]" + (", then the paper's single run." if beside else "."),
         "",
         *_accuracy_table(result["accuracy"]),
         "",
         "## Paired differences, percentage points",
         "",
-        "Mean [95 % t interval over seeds]. *holds*: the interval lies above zero, as the paper "
-        "claims; *contradicted*: below; *open*: it holds zero. Intervals are not corrected for "
-        "their number.",
+        "Mean [95 % interval over seeds and teachers]. *holds*: the interval lies above zero, as "
+        "the paper claims; *contradicted*: below; *open*: it holds zero. Intervals are not "
+        "corrected for their number.",
         "",
         *_difference_table(result["differences"]),
         "",
@@ -185,16 +198,20 @@ def percent(row: Mapping[str, Any], digits: int = 1) -> str:
     return f"{mean} [{100 * row['ci_low']:.{digits}f}, {100 * row['ci_high']:.{digits}f}]"
 
 
-def _with_course(run: Mapping[str, Any]) -> Result:
-    """Return a run with its epochs as columns: short to write, and what a plot takes."""
+def _clouds(accuracies: Sequence[float]) -> str:
+    return ", ".join(f"{100 * a:.2f} %" for a in accuracies)
 
-    def short(value: float | None) -> float | None:
-        return None if value is None else float(f"{value:.6g}")
 
-    keys = ("loss", "train_accuracy", "temperature")
-    course = {key: [short(epoch[key]) for epoch in run["epochs"]] for key in keys}
-    course["frozen_layers"] = [epoch["frozen_layers"] for epoch in run["epochs"]]
-    return {**{k: v for k, v in run.items() if k != "epochs"}, "course": course}
+def _repetitions(config: Mapping[str, Any]) -> str:
+    seeds = f"{config['seeds']} paired seed{'s' if config['seeds'] > 1 else ''}"
+    if config["short_seeds"]:
+        seeds += (
+            f", of which {config['seeds'] - config['short_seeds']} go beyond "
+            f"{config['short_size']:,} images"
+        )
+    if config["teachers"] == 1:
+        return seeds
+    return f"{seeds}, each with every one of {config['teachers']} teachers"
 
 
 def _accuracy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

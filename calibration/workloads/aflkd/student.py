@@ -1,14 +1,17 @@
 """AFLKD: an edge network learns from a cloud teacher with an adaptive number of frozen layers.
 
-Three methods share one training loop. The *baseline* trains from scratch by cross-entropy. *SSLF*
-copies the cloud's first layers, freezes them and trains the rest. *AFLKD* adds
-``lambda * T^2 * KL(teacher || student)`` and freezes ``n(T)`` layers, recomputed every epoch as the
-temperature T moves (Algorithm 1); on a stream it goes on with what the cloud returns (Algorithm 2,
-``incremental``).
+All methods (``methods``) share one training loop and differ in switches. The *baseline* trains
+from scratch by cross-entropy. *SSLF* copies the cloud's first layers, freezes them and trains the
+rest. *AFLKD* adds ``lambda * T^2 * KL(teacher || student)`` and freezes ``n(T)`` layers, recomputed
+every epoch as the temperature T moves (Algorithm 1); on a stream it goes on with what the cloud
+returns (Algorithm 2, ``incremental``). Its ablations turn these off one by one.
 
 A frozen layer is the cloud's: a layer that freezes again takes the cloud's weights again, unless
 ``refreeze="keep"`` asks to freeze it as it stands. A layer that has never been frozen starts from
-random weights (Algorithm 1, line 3); one that thaws goes on from the cloud's.
+random weights (Algorithm 1, line 3) unless the method shares all of them; one that thaws goes on
+from the cloud's.
+
+A run takes place where its teacher is, on the CPU or on an accelerator.
 
 What is not here: data (``datasets``, ``incremental``), temperature policies (``temperature``),
 exact freezing (``freezing``), studies over seeds and sizes (``aflkd_study``).
@@ -25,7 +28,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +55,10 @@ from calibration.workloads.training.loops import (
     accuracy,
     batches,
     derive_seed,
+    device_of,
     generator_for,
+    lay_out,
+    on_device,
     own_random_state,
     predict,
     set_rate,
@@ -157,18 +163,24 @@ class _Student:
         network = build_network(
             name, teacher.input_shape, teacher.classes, seed=derive_seed(seed, "student")
         )
-        # Channels last: a quarter faster for these convolutions on a CPU.
-        self.network = network.to(memory_format=torch.channels_last)
+        self.device = device_of(teacher)
+        self.network = lay_out(network, self.device)
         self.run = StudentRun(self.network)
         self.teacher = teacher
         self.config = config
+        self.switches = config.switches
         self.seed = seed
         self.layers = layer_count(self.network)
         self.frozen = 0
+        if self.switches.shares == "all":
+            share_layers(teacher, self.network, range(self.layers))
         self.temperature: Temperature | None = None
-        if config.distils:
-            policy = config.method.removeprefix("aflkd-")
-            self.temperature = Temperature(replace(config.temperature, policy=policy), seed=seed)
+        if self.switches.distils:
+            self.temperature = Temperature(
+                self.switches.temperature_config(config.temperature),
+                seed=seed,
+                device=self.device,
+            )
         self.optimizer = self._new_optimizer()
         self._cached: tuple[Lesson, int, Tensor] | None = None
 
@@ -181,7 +193,7 @@ class _Student:
     def begin_lesson(self, lesson: Lesson) -> None:
         """Start a lesson from rest: each training job has its own momentum."""
         self.optimizer = self._new_optimizer()
-        weight = self.config.distillation_weight if self.config.distils else 0.0
+        weight = self.config.distillation_weight if self.switches.distils else 0.0
         if self.config.safeguard and len(lesson.holdout_labels):
             weight = safeguarded_weight(weight, lesson.holdout_logits, lesson.holdout_labels)
         self.run.weights.append(weight)
@@ -213,7 +225,7 @@ class _Student:
                 lesson.labels,
                 self._objective(lesson),
                 optimizers,
-                order,
+                on_device(order, self.device),
                 augmentation=moves,
             )
         record = EpochRecord(
@@ -233,12 +245,11 @@ class _Student:
         return record
 
     def _wanted_layers(self, epoch: int) -> int:
-        if self.config.method == "baseline":
-            return 0
-        if self.temperature is None:  # SSLF
-            return self.layers
-        self.temperature.begin_epoch(epoch, self.config.training.epochs)
-        return self.temperature.frozen(self.layers)
+        value = None
+        if self.temperature is not None:
+            self.temperature.begin_epoch(epoch, self.config.training.epochs)
+            value = self.temperature.value
+        return self.switches.layers(self.layers, value, self.config.temperature)
 
     def _set_frozen(self, layers: int) -> None:
         if layers > self.frozen and (self.config.refreeze == "cloud" or not self.run.epochs):
@@ -296,7 +307,7 @@ class _Student:
     ) -> None:
         travel = lesson.bytes_up + lesson.bytes_down
         # Answers to fixed images travel once; each augmented batch travels anew.
-        again = epoch == 0 or (self.config.training.augment and self.config.distils)
+        again = epoch == 0 or (self.config.training.augment and self.switches.distils)
         for step, rows in enumerate(order):
             last = step + 1 == len(order)
             self.run.cycles.append(

@@ -1,22 +1,25 @@
-"""A study of AFLKD: every method on every edge network, over paired seeds, resumable.
+"""A study of AFLKD: every method on every edge network, over paired seeds and teachers, resumable.
 
-A study lives in a folder: ``teacher.pt``, ``runs.jsonl`` (one line a finished run), checkpoints of
-the run in progress, cost profiles. Asking for the same study again does what is missing, also with
-more seeds, networks or methods. What is not here: tables and figures (``aflkd_report``).
+A study lives in a folder: ``teacher-0.pt`` and so on, ``runs.jsonl`` (one line a finished run),
+checkpoints of the run in progress, cost profiles. Asking for the same study again does what is
+missing, also with more seeds, teachers, networks or methods. What is not here: runs side by side
+(``campaign``), tables and figures (``report``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from calibration.workloads.aflkd.config import StudyConfig
 from calibration.workloads.aflkd.depths import depth_costs
-from calibration.workloads.aflkd.incremental import make_lessons
+from calibration.workloads.aflkd.incremental import Lesson, make_lessons
 from calibration.workloads.aflkd.methods import EpochRecord, StudentConfig, StudentRun
 from calibration.workloads.aflkd.student import train_student
 from calibration.workloads.data.datasets import Dataset
@@ -26,11 +29,13 @@ from calibration.workloads.records.results import RunLedger, claim_folder
 from calibration.workloads.training.loops import (
     EpochMeasure,
     accuracy,
+    device_of,
     predict,
     state_digest,
 )
 from calibration.workloads.training.networks import ConvNet
 from calibration.workloads.training.teacher import train_teacher
+from kdsim.errors import WorkloadError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class Watcher:
     Attributes
     ----------
     teacher_epoch : callable
-        ``(epoch, epochs, measure)`` after each epoch of the cloud.
+        ``(epoch, epochs, measure)`` after each epoch of a cloud network.
     run_started : callable
         ``(label)`` before each run.
     student_epoch : callable
@@ -52,25 +57,92 @@ class Watcher:
     student_epoch: Callable[[str, EpochRecord], None] = lambda *_: None
 
 
-def planned_runs(config: StudyConfig) -> list[tuple[str, str, int]]:
-    """Return (net, method, seed) of every run, whole seeds first so that pairs stay complete."""
+class Run(NamedTuple):
+    """One training of one edge network: a cell of the study."""
+
+    teacher: int
+    net: str
+    method: str
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """The name of the run in the ledger."""
+        return f"teacher-{self.teacher}/{self.net}/{self.method}/seed-{self.seed}"
+
+
+class Taught(NamedTuple):
+    """What the runs of one teacher share.
+
+    Attributes
+    ----------
+    teacher : ConvNet
+        In eval mode.
+    test : (images, labels)
+        All test images, normalised, and their labels, where the teacher is.
+    """
+
+    teacher: ConvNet
+    test: tuple[Tensor, Tensor]
+
+
+def planned_runs(config: StudyConfig) -> list[Run]:
+    """Return every run, whole seeds first so that pairs stay complete."""
     return [
-        (net, method, seed)
+        Run(teacher, net, method, seed)
         for seed in range(config.seeds)
+        for teacher in range(config.teachers)
         for net in config.nets
         for method in config.methods
     ]
 
 
-def run_label(net: str, method: str, seed: int) -> str:
-    """Return the name of a run in the ledger."""
-    return f"{net}/{method}/seed-{seed}"
+def missing_runs(config: StudyConfig, ledger: RunLedger) -> list[Run]:
+    """Return the planned runs that are not finished, or were stopped at a smaller size."""
+    return [
+        run
+        for run in planned_runs(config)
+        if run.label not in ledger
+        or len(ledger.runs[run.label]["stages"]) < len(config.sizes_of(run.seed))
+    ]
+
+
+def open_study(
+    config: StudyConfig, dataset: Dataset, folder: Path, device: torch.device
+) -> RunLedger:
+    """Claim a study's folder, or make sure that it is this study's, and read what is done.
+
+    Raises
+    ------
+    DataError
+        If the sizes exceed the training images.
+    WorkloadError
+        If the folder holds another study, or lacks a teacher that is still needed.
+    """
+    # Before the folder is claimed and a teacher trained: sizes that do not fit are known now.
+    draw_split(config, dataset, 0)
+    identity = {**config.identity(), "data_sha256": dataset.digest, "device": device.type}
+    claim_folder(folder, identity)
+    ledger = RunLedger(folder / "runs.jsonl")
+    for number in {run.teacher for run in missing_runs(config, ledger)}:
+        path = _teacher_path(folder, number)
+        if teacher_label(number) in ledger and not path.exists():
+            raise WorkloadError(
+                f"{path} is missing, but runs with this teacher are recorded; put it back, or name "
+                "another folder to start anew"
+            )
+    return ledger
 
 
 def run_study(
-    config: StudyConfig, dataset: Dataset, folder: Path, *, watcher: Watcher | None = None
+    config: StudyConfig,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    device: torch.device | None = None,
+    watcher: Watcher | None = None,
 ) -> list[dict[str, Any]]:
-    """Do every run of a study that is not done yet.
+    """Do every run of a study that is not done yet, one after the other.
 
     Parameters
     ----------
@@ -80,14 +152,15 @@ def run_study(
         The data that ``config.data`` names.
     folder : path
         Where the study lives; made when absent.
+    device : torch.device, optional
+        Where to train; the CPU by default.
     watcher : Watcher, optional
         Whom to tell.
 
     Returns
     -------
     list of dict
-        One entry a run of this configuration, in planned order: ``net``, ``method``, ``seed``,
-        ``stages`` (size, accuracy, distillation_weight, bytes_up, bytes_down) and ``epochs``.
+        One entry a run of this configuration, in planned order; see :func:`do_run`.
 
     Raises
     ------
@@ -96,24 +169,154 @@ def run_study(
     WorkloadError
         If the folder holds another study, or a checkpoint is damaged.
     """
+    device = device or torch.device("cpu")
     watcher = watcher or Watcher()
-    # Before the folder is claimed and the teacher trained: sizes that do not fit are known now.
-    _split(config, dataset, 0)
-    claim_folder(folder, {**config.identity(), "data_sha256": dataset.digest})
-    ledger = RunLedger(folder / "runs.jsonl")
-    runs = planned_runs(config)
-    missing = [run for run in runs if run_label(*run) not in ledger]
-    if missing or "teacher" not in ledger:
-        teacher = _teacher(config, dataset, folder, watcher)
-        test = dataset.images("test"), dataset.labels("test")
-        if "teacher" not in ledger:
-            ledger.add("teacher", {"accuracy": accuracy(predict(teacher, test[0]), test[1])})
-        for net, method, seed in missing:
-            label = run_label(net, method, seed)
-            watcher.run_started(label)
-            ledger.add(label, _one_run(config, dataset, folder, teacher, test, label, watcher))
-            _checkpoint(folder, label).unlink(missing_ok=True)
-    return [ledger.runs[run_label(*run)] for run in runs]
+    ledger = open_study(config, dataset, folder, device)
+    missing = missing_runs(config, ledger)
+    taught: dict[int, Taught] = {}
+    for number in range(config.teachers):
+        if missing or teacher_label(number) not in ledger:
+            taught[number] = prepare(config, dataset, folder, number, device, watcher=watcher)
+            if teacher_label(number) not in ledger:
+                ledger.add(teacher_label(number), {"accuracy": test_accuracy(taught[number])})
+    for run in missing:
+        watcher.run_started(run.label)
+        teacher = taught[run.teacher]
+        ledger.add(
+            run.label,
+            do_run(config, dataset, folder, teacher, run, resumable=True, watcher=watcher),
+        )
+        _checkpoint(folder, run).unlink(missing_ok=True)
+    return [ledger.runs[run.label] for run in planned_runs(config)]
+
+
+def teacher_label(number: int) -> str:
+    """Return the name of a teacher in the ledger."""
+    return f"teacher-{number}"
+
+
+def prepare(
+    config: StudyConfig,
+    dataset: Dataset,
+    folder: Path,
+    number: int,
+    device: torch.device,
+    *,
+    watcher: Watcher | None = None,
+) -> Taught:
+    """Train a study's teacher, or load it, and put the test images where it is.
+
+    Raises
+    ------
+    WorkloadError
+        If its checkpoint is damaged or belongs to another study.
+    """
+    watcher = watcher or Watcher()
+    seen, indices = dataset, draw_split(config, dataset, 0).teacher
+    if config.teacher_sees == "everything":
+        seen = _everything(dataset)
+        indices = np.arange(len(seen.train_labels))
+    epochs = config.teacher.epochs
+    teacher = train_teacher(
+        seen,
+        indices,
+        config.teacher,
+        seed=number,
+        checkpoint=_teacher_path(folder, number),
+        device=device,
+        on_epoch=lambda epoch, measure: watcher.teacher_epoch(epoch, epochs, measure),
+    )
+    return Taught(teacher, (dataset.images("test").to(device), dataset.labels("test").to(device)))
+
+
+def test_accuracy(taught: Taught) -> float:
+    """Return a teacher's share of test images classified correctly, 0 to 1."""
+    return accuracy(predict(taught.teacher, taught.test[0]), taught.test[1])
+
+
+def do_run(
+    config: StudyConfig,
+    dataset: Dataset,
+    folder: Path,
+    taught: Taught,
+    run: Run,
+    *,
+    resumable: bool = False,
+    watcher: Watcher | None = None,
+) -> dict[str, Any]:
+    """Train one edge network.
+
+    A resumable run keeps its state in the study's folder every half minute, and goes on from it.
+
+    The runs of seed 0 and teacher 0 also leave a cost profile, unless they take place on an
+    accelerator, whose seconds say nothing about an edge device.
+
+    Returns
+    -------
+    dict
+        ``teacher``, ``net``, ``method``, ``seed``, ``stages`` (size, accuracy,
+        distillation_weight, bytes_up, bytes_down) and the ``course`` of loss, training accuracy,
+        T and n over the epochs.
+    """
+    watcher = watcher or Watcher()
+    profiled = run.seed == run.teacher == 0 and device_of(taught.teacher).type == "cpu"
+    # A profile tells the accuracy after every epoch; nothing but the record depends on it.
+    student = replace(config.student, method=run.method, curve=config.student.curve or profiled)
+    lessons = _lessons(config, dataset, taught.teacher, student, run)
+    trained = train_student(
+        run.net,
+        taught.teacher,
+        lessons,
+        taught.test,
+        student,
+        seed=run.seed,
+        checkpoint=_checkpoint(folder, run) if resumable else None,
+        identity={"study": config.identity(), "teacher": state_digest(taught.teacher)},
+        on_epoch=lambda record: watcher.student_epoch(run.label, record),
+    )
+    if profiled:
+        _write_profile(config, dataset, folder, run.net, student, trained)
+    return {
+        **run._asdict(),
+        "stages": [
+            {
+                "size": lesson.size,
+                "accuracy": trained.test_accuracy(lesson.size),
+                "distillation_weight": weight,
+                "bytes_up": int(lesson.bytes_up.sum()),
+                "bytes_down": int(lesson.bytes_down.sum()),
+            }
+            for lesson, weight in zip(lessons, trained.weights, strict=True)
+        ],
+        "course": _course(trained.epochs),
+    }
+
+
+def _lessons(
+    config: StudyConfig, dataset: Dataset, teacher: ConvNet, student: StudentConfig, run: Run
+) -> list[Lesson]:
+    lessons = make_lessons(
+        dataset,
+        draw_split(config, dataset, run.seed),
+        teacher,
+        config.lessons(distil=student.switches.distils),
+        seed=run.seed,
+    )
+    return lessons[: len(config.sizes_of(run.seed))]
+
+
+def _course(epochs: Sequence[EpochRecord]) -> dict[str, list[Any]]:
+    """Return epochs as columns: short to write, and what a plot takes."""
+
+    def short(value: float | None) -> float | None:
+        return None if value is None else float(f"{value:.6g}")
+
+    course: dict[str, list[Any]] = {
+        key: [short(getattr(epoch, key)) for epoch in epochs]
+        for key in ("loss", "train_accuracy", "temperature")
+    }
+    course["frozen_layers"] = [epoch.frozen_layers for epoch in epochs]
+    return course
 
 
 def write_depth_profiles(config: StudyConfig, dataset: Dataset, folder: Path) -> list[Path]:
@@ -157,69 +360,22 @@ def write_depth_profiles(config: StudyConfig, dataset: Dataset, folder: Path) ->
 def finished_runs(config: StudyConfig, folder: Path) -> int:
     """Return how many runs of a study are done already."""
     ledger = RunLedger(folder / "runs.jsonl")
-    return sum(run_label(*run) in ledger for run in planned_runs(config))
+    return len(planned_runs(config)) - len(missing_runs(config, ledger))
 
 
-def teacher_accuracy(folder: Path) -> float:
-    """Return the test accuracy of a finished study's teacher, 0 to 1."""
-    return float(RunLedger(folder / "runs.jsonl").runs["teacher"]["accuracy"])
+def teacher_accuracies(config: StudyConfig, folder: Path) -> list[float]:
+    """Return the test accuracy of each teacher of a finished study, 0 to 1."""
+    ledger = RunLedger(folder / "runs.jsonl")
+    return [float(ledger.runs[teacher_label(k)]["accuracy"]) for k in range(config.teachers)]
 
 
-def _one_run(
-    config: StudyConfig,
-    dataset: Dataset,
-    folder: Path,
-    teacher: ConvNet,
-    test: tuple[Tensor, Tensor],
-    label: str,
-    watcher: Watcher,
-) -> dict[str, Any]:
-    net, method, seed_name = label.split("/")
-    seed = int(seed_name.removeprefix("seed-"))
-    profiled = seed == 0
-    # A profile tells the accuracy after every epoch; nothing but the record depends on it.
-    student = replace(config.student, method=method, curve=config.student.curve or profiled)
-    lessons = make_lessons(
-        dataset,
-        _split(config, dataset, seed),
-        teacher,
-        config.lessons(distil=student.distils),
-        seed=seed,
-    )
-    run = train_student(
-        net,
-        teacher,
-        lessons,
-        test,
-        student,
-        seed=seed,
-        checkpoint=_checkpoint(folder, label),
-        identity={"study": config.identity(), "teacher": state_digest(teacher)},
-        on_epoch=lambda record: watcher.student_epoch(label, record),
-    )
-    if profiled:
-        _write_profile(config, dataset, folder, net, student, run)
-    return {
-        "net": net,
-        "method": method,
-        "seed": seed,
-        "stages": [
-            {
-                "size": lesson.size,
-                "accuracy": run.test_accuracy(lesson.size),
-                "distillation_weight": weight,
-                "bytes_up": int(lesson.bytes_up.sum()),
-                "bytes_down": int(lesson.bytes_down.sum()),
-            }
-            for lesson, weight in zip(lessons, run.weights, strict=True)
-        ],
-        "epochs": [asdict(record) for record in run.epochs],
-    }
+def _teacher_path(folder: Path, number: int) -> Path:
+    return folder / f"{teacher_label(number)}.pt"
 
 
-def _checkpoint(folder: Path, label: str) -> Path:
+def _checkpoint(folder: Path, run: Run) -> Path:
     """Return where the run in progress keeps its state, until it is in the ledger."""
-    return folder / "checkpoints" / f"{label.replace('/', '-')}.pt"
+    return folder / "checkpoints" / f"{run.label.replace('/', '-')}.pt"
 
 
 def _write_profile(
@@ -244,14 +400,15 @@ def _write_profile(
             "sizes": ",".join(map(str, config.sizes)),
             **(
                 {"forward_s": "with the cloud's answer to each augmented batch, computed here"}
-                if student.distils and student.training.augment
+                if student.switches.distils and student.training.augment
                 else {}
             ),
         },
     )
 
 
-def _split(config: StudyConfig, dataset: Dataset, seed: int) -> Split:
+def draw_split(config: StudyConfig, dataset: Dataset, seed: int) -> Split:
+    """Draw the teacher's, the student's and the stream's images of a seed."""
     first, last = config.sizes[0], config.sizes[-1]
     return split(
         dataset,
@@ -262,12 +419,14 @@ def _split(config: StudyConfig, dataset: Dataset, seed: int) -> Split:
     )
 
 
-def _teacher(config: StudyConfig, dataset: Dataset, folder: Path, watcher: Watcher) -> ConvNet:
-    epochs = config.teacher.epochs
-    return train_teacher(
+def _everything(dataset: Dataset) -> Dataset:
+    """Return a data set that trains on all images, as the paper's cloud does."""
+    joined = replace(
         dataset,
-        _split(config, dataset, 0).teacher,
-        config.teacher,
-        checkpoint=folder / "teacher.pt",
-        on_epoch=lambda epoch, measure: watcher.teacher_epoch(epoch, epochs, measure),
+        name=f"{dataset.name}, training and test",
+        train_images=np.concatenate([dataset.train_images, dataset.test_images]),
+        train_labels=np.concatenate([dataset.train_labels, dataset.test_labels]),
     )
+    # What a teacher is asked is normalised by the training images alone.
+    joined.__dict__["normalisation"] = dataset.normalisation
+    return joined

@@ -15,7 +15,8 @@ Four policies say how the temperature moves within [t_min, t_max]:
     T moves in equal steps from its initial to its final value over the epochs of a training: from
     t_min to t_max by default, thawing layer after layer.
 
-A learnable temperature is ``T = t_min + (t_max - t_min) * sigmoid(theta)``.
+A learnable temperature is ``T = t_min + (t_max - t_min) * sigmoid(theta)``, or, in the form
+``"clamped"``, T itself, put back onto its range after every step.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from calibration.workloads.training.loops import generator_for
 from kdsim.errors import WorkloadError
 
 POLICIES: tuple[str, ...] = ("reverse", "descend", "fixed", "schedule")
+
+FORMS: tuple[str, ...] = ("sigmoid", "clamped")
 
 #: theta is infinite at the bounds: a start there is moved inwards by this share of the range.
 _INWARDS = 1e-3
@@ -96,9 +99,11 @@ class TemperatureConfig:
     final : float, optional
         Where ``"schedule"`` ends; t_max by default.
     learning_rate, momentum : float
-        Of theta.
+        Of theta, or of T itself where it is clamped.
     t_min, t_max : float
         The range.
+    form : {"sigmoid", "clamped"}
+        What is learned: theta of the sigmoid, or T itself, clamped to the range.
     """
 
     policy: str = "reverse"
@@ -108,12 +113,15 @@ class TemperatureConfig:
     momentum: float = 0.9
     t_min: float = 1.0
     t_max: float = 10.0
+    form: str = "sigmoid"
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise WorkloadError(
                 f"temperature policy must be one of {', '.join(POLICIES)}; got {self.policy!r}"
             )
+        if self.form not in FORMS:
+            raise WorkloadError(f"form must be one of {', '.join(FORMS)}; got {self.form!r}")
         if not 0 < self.t_min < self.t_max:
             raise WorkloadError(f"need 0 < t_min < t_max, got {self.t_min:g} and {self.t_max:g}")
         for name in ("initial", "final"):
@@ -139,10 +147,15 @@ class Temperature:
         How it moves.
     seed : int
         Of the random start, where `config` names none.
+    device : torch.device, optional
+        Where the loss is computed; the CPU by default.
     """
 
-    def __init__(self, config: TemperatureConfig, *, seed: int) -> None:
+    def __init__(
+        self, config: TemperatureConfig, *, seed: int, device: torch.device | None = None
+    ) -> None:
         self.config = config
+        self._device = device or torch.device("cpu")
         start = config.initial
         if start is None and config.policy == "schedule":
             start = config.t_min
@@ -150,19 +163,29 @@ class Temperature:
             share = float(torch.rand((), generator=generator_for(seed, "temperature")))
             start = config.t_min + share * (config.t_max - config.t_min)
         self._start = start
-        self._theta: Tensor | None = None
         self._constant = start
+        self._given = torch.tensor(start, device=self._device)
+        self._learned: Tensor | None = None
         self._optimizer: torch.optim.SGD | None = None
         if config.policy in ("reverse", "descend"):
-            share = (start - config.t_min) / (config.t_max - config.t_min)
-            share = min(max(share, _INWARDS), 1 - _INWARDS)
-            self._theta = torch.tensor(math.log(share / (1 - share)), requires_grad=True)
-            self._optimizer = torch.optim.SGD(
-                [self._theta],
+            self._learned = torch.tensor(
+                self._parameter(start), device=self._device, requires_grad=True
+            )
+            self._optimizer = _WithinBounds(
+                [self._learned],
+                bounds=(config.t_min, config.t_max) if config.form == "clamped" else None,
                 lr=config.learning_rate,
                 momentum=config.momentum,
                 maximize=config.policy == "reverse",  # the reversed gradient
             )
+
+    def _parameter(self, temperature: float) -> float:
+        """Return the value of the learned parameter that stands for a temperature."""
+        if self.config.form == "clamped":
+            return temperature
+        share = (temperature - self.config.t_min) / (self.config.t_max - self.config.t_min)
+        share = min(max(share, _INWARDS), 1 - _INWARDS)
+        return math.log(share / (1 - share))
 
     @property
     def value(self) -> float:
@@ -172,14 +195,16 @@ class Temperature:
         return min(max(float(self.tensor().detach()), t_min), t_max)
 
     def tensor(self) -> Tensor:
-        """Return T as a scalar tensor, with a gradient to theta where it is learned."""
-        if self._theta is None:
-            return torch.tensor(self._constant)
+        """Return T as a scalar tensor, with a gradient to what is learned."""
+        if self._learned is None:
+            return self._given
+        if self.config.form == "clamped":
+            return self._learned
         width = self.config.t_max - self.config.t_min
-        return self.config.t_min + width * torch.sigmoid(self._theta)
+        return self.config.t_min + width * torch.sigmoid(self._learned)
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Return the optimizer of theta, to be stepped with the network's; none if T is given."""
+        """Return the optimizer of T, to be stepped with the network's; none if T is given."""
         return [] if self._optimizer is None else [self._optimizer]
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
@@ -187,16 +212,16 @@ class Temperature:
         if self.config.policy == "schedule":
             final = self.config.t_max if self.config.final is None else self.config.final
             share = epoch / (epochs - 1) if epochs > 1 else 0.0
-            self._constant = self._start + share * (final - self._start)
+            self._give(self._start + share * (final - self._start))
 
-    def frozen(self, m: int) -> int:
-        """Return how many of m layers this temperature freezes."""
-        return frozen_layers(self.value, m, self.config.t_min, self.config.t_max)
+    def _give(self, temperature: float) -> None:
+        self._constant = temperature
+        self._given = torch.tensor(temperature, device=self._device)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what :meth:`load_state_dict` needs to go on as if never interrupted."""
         return {
-            "theta": None if self._theta is None else self._theta.detach().clone(),
+            "learned": None if self._learned is None else self._learned.detach().clone(),
             "constant": self._constant,
             # Copied: an optimizer hands out its momentum itself, which later steps would change.
             "optimizer": None
@@ -206,8 +231,28 @@ class Temperature:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that :meth:`state_dict` returned."""
-        self._constant = state["constant"]
-        if self._theta is not None and self._optimizer is not None:
+        self._give(state["constant"])
+        if self._learned is not None and self._optimizer is not None:
             with torch.no_grad():
-                self._theta.copy_(state["theta"])
+                self._learned.copy_(state["learned"])
             self._optimizer.load_state_dict(state["optimizer"])
+
+
+class _WithinBounds(torch.optim.SGD):
+    """Gradient steps, each followed by a return onto the range (projected gradient)."""
+
+    def __init__(
+        self, parameters: list[Tensor], *, bounds: tuple[float, float] | None, **options: Any
+    ) -> None:
+        super().__init__(parameters, **options)
+        self._bounds = bounds
+
+    def step(self, closure: Any = None) -> Any:
+        """Make one step."""
+        loss = super().step(closure)
+        if self._bounds is not None:
+            with torch.no_grad():
+                for group in self.param_groups:
+                    for parameter in group["params"]:
+                        parameter.clamp_(*self._bounds)
+        return loss

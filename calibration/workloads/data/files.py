@@ -11,6 +11,7 @@ import gzip
 import math
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
 _IMAGE_SIDE = 32
+#: Twice the largest IDX file in use (EMNIST by class, 547 MB): what a few MB of gzip expand to
+#: must not fill the memory before it is refused.
+_MAX_BYTES = 2**30
 
 
 def read_idx(path: str | Path) -> NDArray[np.uint8]:
@@ -43,29 +47,42 @@ def read_idx(path: str | Path) -> NDArray[np.uint8]:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            shape = _idx_shape(path, file)
+            size = math.prod(shape)
+            # One byte more than promised tells a longer file; never all that a stream expands to.
+            content = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}; delete it to fetch it anew") from error
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08" or not 1 <= content[3] <= 4:
+    if len(content) != size:
+        got = f"{len(content)}" if len(content) < size else "more"
+        raise DataError(
+            f"{path} is truncated or corrupt: its header promises {size} bytes of data (shape "
+            f"{shape}), got {got}; delete it to fetch it anew"
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _idx_shape(path: Path, file: IO[bytes]) -> tuple[int, ...]:
+    """Read an IDX header: its kind, number of dimensions and their sizes."""
+    start = file.read(4)
+    if len(start) < 4 or start[:3] != b"\x00\x00\x08" or not 1 <= start[3] <= 4:
         raise DataError(
             f"{path} is not an IDX file of bytes: it should begin with 00 00 08 and the number of "
-            f"dimensions, got {content[:4].hex(' ') or 'nothing'}"
+            f"dimensions, got {start.hex(' ') or 'nothing'}"
         )
-    dims = content[3]
-    shape = (
-        tuple(int(n) for n in np.frombuffer(content, ">u4", dims, 4))
-        if (len(content) >= 4 + 4 * dims)
-        else ()
-    )
-    expected = 4 + 4 * dims + math.prod(shape)
-    if not shape or len(content) != expected:
+    sizes = file.read(4 * start[3])
+    if len(sizes) < 4 * start[3]:
         raise DataError(
-            f"{path} is truncated or corrupt: its header promises {expected} bytes "
-            f"(shape {shape}), got {len(content)}; delete it to fetch it anew"
+            f"{path} is truncated or corrupt: it ends within its header; delete it to fetch it anew"
         )
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * dims).reshape(shape)
+    shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
+    if math.prod(shape) > _MAX_BYTES:
+        raise DataError(
+            f"{path} is no data set: its header promises {math.prod(shape)} bytes (shape {shape}); "
+            f"the limit is {_MAX_BYTES}"
+        )
+    return shape
 
 
 def read_cifar(path: str | Path, *, fine: bool = False) -> tuple[Images, Labels]:
@@ -94,6 +111,9 @@ def read_cifar(path: str | Path, *, fine: bool = False) -> tuple[Images, Labels]
     pixels = 3 * _IMAGE_SIDE * _IMAGE_SIDE
     record = label_bytes + pixels
     try:
+        length = path.stat().st_size
+        if length > _MAX_BYTES:
+            raise DataError(f"{path} is no data set: {length} bytes; the limit is {_MAX_BYTES}")
         content = np.fromfile(path, np.uint8)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from error

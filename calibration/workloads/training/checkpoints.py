@@ -87,7 +87,8 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             if (damaged := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
-        content = torch.load(path, weights_only=True)
+        # Onto the CPU: what was trained on an accelerator can be read where there is none.
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (
         OSError,
         RuntimeError,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from calibration.workloads.data.datasets import Dataset
@@ -24,6 +25,7 @@ def train_teacher(
     *,
     seed: int = 0,
     checkpoint: Path | None = None,
+    device: torch.device | None = None,
     on_epoch: Callable[[int, EpochMeasure], None] | None = None,
 ) -> ConvNet:
     """Train the cloud network on its part of the training data, or finish or load its checkpoint.
@@ -40,6 +42,8 @@ def train_teacher(
         Of the weights, the order and the dropout.
     checkpoint : path, optional
         Written after each epoch; resumed from when it exists.
+    device : torch.device, optional
+        Where it trains and stays; the CPU by default.
     on_epoch : callable, optional
         Called with the epoch (from 1) and what it measured.
 
@@ -55,7 +59,7 @@ def train_teacher(
     """
     network = build_network(
         "cloud", dataset.input_shape, dataset.classes, seed=derive_seed(seed, "teacher")
-    )
+    ).to(device or torch.device("cpu"))
     identity = {"network": "cloud", "data": dataset.name, "digest": dataset.digest}
     fit(
         network,

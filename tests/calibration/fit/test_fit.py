@@ -341,7 +341,7 @@ def test_noisy_points_can_be_taken_and_drawn_on_request():
 
 def test_one_trial_a_core_count_has_no_interval_rather_than_a_certain_one():
     fit = fit_trace(synthetic(4, trials=1, noise=0.05), bootstrap=20)
-    assert any("tells no spread" in said for said in fit.verdicts)
+    assert any("shows no spread" in said for said in fit.verdicts)
     for curve in (fit.compute, fit.communication):
         assert np.isnan(curve.low[curve.rates > 0]).all()
     assert all(math.isnan(end) for ci in fit.ci.values() for ends in ci.values() for end in ends)

@@ -495,3 +495,20 @@ def test_ctrl_c_ends_a_run_with_130(tmp_path):
 
 def test_python_dash_m_and_the_function_agree(small, tmp_path):
     assert spawn("run", small, cwd=tmp_path).out == call("run", small).out
+
+
+def test_a_suffix_in_capitals_is_the_same_kind_of_output_everywhere(small, tmp_path):
+    assert call("compare", small, "-o", "a.PNG").code == 0
+    assert call("sweep", small, "-s", "s.sqlite", "-o", "b.PNG", "-o", "b.CSV").code == 0
+    assert call("export", "s.sqlite", "-o", "c.Csv").code == 0
+    assert call("plot", "s.sqlite", "-o", "d.Svg").code == 0
+    for name in ("a.PNG", "b.PNG", "b.CSV", "c.Csv", "d.Svg"):
+        assert (tmp_path / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize("command", ["compare", "sweep", "run"])
+def test_an_output_of_unknown_kind_is_refused_before_any_work(command, small):
+    answer = call(command, small, "-o", "fig.txt")
+    assert answer.code == 2
+    assert "figures are written as .png, .svg, .pdf" in answer.err
+    assert "(got .txt)" in answer.err

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdsim.cli.runs import print_json
+from kdsim.cli.options import print_json
 
 rows = st.lists(st.dictionaries(st.text(max_size=3), st.floats() | st.integers() | st.none()))
 

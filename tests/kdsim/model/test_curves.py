@@ -135,3 +135,17 @@ def test_vertices_run_from_communication_light_to_heavy(rates):
     assert q[region.vertices[0]] == q.max()
     on_the_border = region.gauge(r[region.vertices], q[region.vertices])
     assert on_the_border == pytest.approx(np.ones(region.vertices.size))
+
+
+@pytest.mark.parametrize(
+    ("rate1", "limit", "expected"),
+    [
+        (1.0, 1e-6, [1e-6] * 4),
+        (1e-300, 1e5, [1e-300, 2e-300, 3e-300, 4e-300]),
+        (1e200, 1e10, [1e10] * 4),
+    ],
+)
+def test_a_roofline_of_far_apart_rates_is_the_smaller_one(rate1, limit, expected):
+    parameters = {"rate1": rate1, "limit": limit, "sharpness": 64.0}
+    rates = curves.own_core_rates("roofline", parameters, 4, side="communication")
+    np.testing.assert_allclose(rates[1:], expected, rtol=1e-12)

@@ -371,3 +371,20 @@ def test_the_public_names_are_there():
     with pytest.raises(AttributeError, match="no attribute 'simulator'"):
         kdsim.simulator  # noqa: B018
     assert kdsim.Scenario is Scenario
+
+
+def test_faults_of_a_sweep_are_listed_beside_those_of_the_parts_it_changes():
+    data = {
+        "name": "x",
+        "device": {"cores": 4, "comput": 3},
+        "workload": {"cycles": 3, "comm": 1.0, "forward": 1.0},
+        "sweep": {"device.core": [1], "workload.comn": [1], "device.cores": [0, 2],
+                  "device.compute.a2": [7.0]},
+    }  # fmt: skip
+    with pytest.raises(FaultyFileError) as caught:
+        scenario_from_data(data)
+    found = {fault.field for fault in caught.value.faults}
+    assert {"device.comput", "workload.backward", "sweep.device.core", "sweep.workload.comn",
+            "sweep.device.cores[0]"} <= found  # fmt: skip
+    # Which limits a curve's field has follows from its model, and that is not known here.
+    assert "sweep.device.compute.a2[0]" not in found

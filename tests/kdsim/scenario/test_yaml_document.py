@@ -259,3 +259,38 @@ def test_any_bytes_are_a_fault_or_plain_data(data):
         for fault in faults_in(lambda: read_yaml(path)):
             assert fault.where == str(path)
             assert fault.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"name": "\\ud83d\\ude00 edge"}', {"name": "\U0001f600 edge"}),
+        ("a: 0o17", {"a": 15}),
+        ("a: 0", {"a": 0}),
+        ("a: 0.5", {"a": 0.5}),
+        ("a: 1:30", {"a": "1:30"}),
+        (f"a: {'9' * 5000}", {"a": "9" * 5000}),
+        (f"a: 0x{'f' * 5000}", {"a": "0x" + "f" * 5000}),
+    ],
+)
+def test_numbers_and_characters_are_read_as_yaml_1_2_has_them(text, expected):
+    document = parse_yaml(text, "f.yaml")
+    assert document.faults == []
+    assert document.data == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 010", "leading zero"),
+        ("a: -007", "write 7 without it"),
+        ("a: [1, 08]", "f.yaml:1:8: a[1]:"),
+        ('a: "\\ud83d"', "half of an escaped character"),
+        ('{"\\ude00": 1}', "half of an escaped character"),
+        ("1: a\n1: b", "duplicate key"),
+    ],
+)
+def test_what_readers_of_yaml_disagree_on_is_a_fault(text, said):
+    faults = parse_yaml(text, "f.yaml").faults
+    assert [said in str(fault) for fault in faults] == [True]
+    str(faults[0]).encode()

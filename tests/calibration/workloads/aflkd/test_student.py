@@ -298,7 +298,7 @@ def test_confidence_weighting_changes_the_training_and_stays_finite(teacher):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "magic"}, "method must be one of baseline, sslf"),
+        ({"method": "magic"}, "method must be one of baseline, fine-tune, sslf"),
         ({"distillation_weight": -1.0}, "not negative"),
         ({"refreeze": "never"}, "refreeze must be"),
     ],

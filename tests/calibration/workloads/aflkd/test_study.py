@@ -18,7 +18,7 @@ from calibration.workloads.aflkd.study import (
     finished_runs,
     planned_runs,
     run_study,
-    teacher_accuracy,
+    teacher_accuracies,
 )
 from calibration.workloads.records.profile import read_profile
 from calibration.workloads.training.loops import TrainingConfig
@@ -49,7 +49,7 @@ def _one_thread():
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     runs = run_study(STUDY, DATA, folder)
-    return folder, build_result(STUDY, DATA, runs, teacher_accuracy(folder))
+    return folder, build_result(STUDY, DATA, runs, teacher_accuracies(STUDY, folder))
 
 
 class StopHereError(Exception):
@@ -80,12 +80,12 @@ def test_a_study_goes_on_where_it_was_stopped(finished, tmp_path):
 def test_a_finished_study_takes_more_seeds_and_methods_but_no_other_training(finished, tmp_path):
     folder = tmp_path / "copy"
     folder.mkdir()
-    for name in ("runs.jsonl", "study.json", "teacher.pt"):
+    for name in ("runs.jsonl", "study.json", "teacher-0.pt"):
         (folder / name).write_bytes((finished[0] / name).read_bytes())
     started = []
     more = replace(STUDY, seeds=3, methods=("sslf",))
     run_study(more, DATA, folder, watcher=Watcher(run_started=started.append))
-    assert started == ["edge-1/sslf/seed-2"]
+    assert started == ["teacher-0/edge-1/sslf/seed-2"]
     with pytest.raises(WorkloadError, match=r"another study: update was 'new', now 'cumulative'"):
         run_study(replace(STUDY, update="cumulative"), DATA, folder)
     with pytest.raises(WorkloadError, match="another study: data_sha256"):
@@ -93,7 +93,9 @@ def test_a_finished_study_takes_more_seeds_and_methods_but_no_other_training(fin
 
 
 def test_runs_come_seed_by_seed_so_that_pairs_are_complete():
-    assert [seed for _, _, seed in planned_runs(STUDY)] == [0, 0, 0, 1, 1, 1]
+    assert [run.seed for run in planned_runs(STUDY)] == [0, 0, 0, 1, 1, 1]
+    crossed = planned_runs(replace(STUDY, teachers=2))
+    assert [(run.seed, run.teacher) for run in crossed[::3]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def test_sizes_beyond_the_pool_are_refused_before_anything_is_trained(tmp_path):
@@ -121,7 +123,7 @@ def test_a_result_has_every_cell_with_its_interval_and_every_paired_difference(f
     }
     assert all(row["n"] == 2 for row in result["accuracy"] + result["differences"])
     names = [row["difference"] for row in result["differences"][:3]]
-    assert names == ["aflkd-reverse - sslf", "sslf - baseline", "aflkd-reverse - baseline"]
+    assert names == ["aflkd-reverse - sslf", "aflkd-reverse - baseline", "sslf - baseline"]
     assert result["manifest"]["data"]["sha256"] == DATA.digest
     json.dumps(result, allow_nan=False)
 
@@ -192,7 +194,7 @@ def test_the_command_writes_tables_figures_json_and_profiles(tmp_path):
     assert shown.exit_code == 0
     assert "# AFLKD on digits" in shown.stdout
     assert torch.get_num_threads() == threads
-    for name in ("results.json", "tables.md", "accuracy.png", "temperature.png", "teacher.pt"):
+    for name in ("results.json", "tables.md", "accuracy.png", "temperature.png", "teacher-0.pt"):
         assert (out / name).stat().st_size > 0
     depths = read_profile(out / "profiles" / "edge-1-depths.csv").cycles
     assert sorted({c.frozen_layers for c in depths}) == [0, 1, 2, 3]
@@ -206,7 +208,9 @@ def test_verbose_reports_t_and_n_of_every_epoch(tmp_path):
         [*QUICK, "--seeds", "1", "--methods", "aflkd-reverse", "-o", str(tmp_path), "-v"],
         catch_exceptions=False,
     )
-    assert shown.stderr.count("edge-1/aflkd-reverse/seed-0: 20 images, epoch 1, T = ") == 1
+    assert (
+        shown.stderr.count("teacher-0/edge-1/aflkd-reverse/seed-0: 20 images, epoch 1, T = ") == 1
+    )
     assert "cloud: epoch 1/1" in shown.stderr
 
 

@@ -73,7 +73,7 @@ def test_descend_runs_to_the_bound_on_its_side():
     cold, hot = settle("descend", 2.0), settle("descend", 8.0)
     assert cold.value < 1.1
     assert hot.value > 9.9
-    assert (cold.frozen(3), hot.frozen(3)) == (3, 0)
+    assert (frozen_layers(cold.value, 3), frozen_layers(hot.value, 3)) == (3, 0)
 
 
 def test_reverse_settles_at_one_interior_temperature():
@@ -145,3 +145,49 @@ def test_state_goes_on_where_it_was():
 def test_bad_options_are_named(options, message):
     with pytest.raises(WorkloadError, match=message):
         TemperatureConfig(**options)
+
+
+# --- eq. 5 as printed ----------------------------------------------------------------------------
+
+
+def steps(config, gradients):
+    temperature = Temperature(config, seed=0)
+    (optimizer,) = temperature.optimizers()
+    course = []
+    for gradient in gradients:
+        optimizer.zero_grad()
+        (temperature.tensor() * gradient).backward()
+        optimizer.step()
+        course.append(temperature.value)
+    return course
+
+
+def test_clamped_and_with_unit_steps_t_moves_by_its_gradient_and_stays_in_its_range():
+    printed = TemperatureConfig("descend", 4.0, form="clamped", learning_rate=1.0, momentum=0.0)
+    assert steps(printed, [0.5, -2.0, 20.0, -1.0, -50.0]) == [3.5, 5.5, 1.0, 2.0, 10.0]
+
+
+def test_without_the_clamp_t_would_leave_its_range():
+    config = TemperatureConfig("reverse", 9.5, form="clamped", learning_rate=1.0, momentum=0.0)
+    assert steps(config, [3.0, 3.0]) == [10.0, 10.0]
+
+
+def test_a_clamped_temperature_goes_on_from_its_state():
+    config = TemperatureConfig("descend", 4.0, form="clamped")
+    whole = Temperature(config, seed=0)
+    half = Temperature(config, seed=0)
+    for k in range(6):
+        if k == 3:
+            state, half = half.state_dict(), Temperature(config, seed=1)
+            half.load_state_dict(state)
+        for temperature in (whole, half):
+            (optimizer,) = temperature.optimizers()
+            optimizer.zero_grad()
+            (temperature.tensor() ** 2).backward()
+            optimizer.step()
+    assert half.value == whole.value != 4.0
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(WorkloadError, match="form must be one of sigmoid, clamped; got 'round'"):
+        TemperatureConfig(form="round")

@@ -4,6 +4,7 @@ import io
 import os
 import tarfile
 import threading
+import tracemalloc
 from contextlib import contextmanager
 from functools import partial
 from hashlib import md5
@@ -101,8 +102,26 @@ def test_damaged_gzip_is_an_error(tmp_path):
         ("bent.gz", whole.replace(whole[30:33], b"xyz")),
     ):
         (tmp_path / name).write_bytes(bytes(content))
-        with pytest.raises(DataError, match=f"{name} cannot be read"):
+        with pytest.raises(DataError, match=rf"{name} (cannot be read|is truncated or corrupt)"):
             read_idx(tmp_path / name)
+
+
+@pytest.mark.parametrize("promised", [(28, 28), (40_000, 40_000)])
+def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(tmp_path, promised):
+    path = tmp_path / "bomb-idx3-ubyte.gz"
+    header = b"\x00\x00\x08\x02" + np.array(promised, ">u4").tobytes()
+    zeros = bytes(2**20)
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(header)
+        for _ in range(64):
+            file.write(zeros)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"bomb-idx3-ubyte\.gz is (no data set|truncated)"):
+            read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_other_content_is_not_taken_for_idx(tmp_path):

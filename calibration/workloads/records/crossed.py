@@ -1,0 +1,255 @@
+"""Means over two crossed sources of chance: every seed of the student meets every teacher.
+
+A difference between methods varies with the student's seed (its images, weights, order) and with
+the teacher. Fifteen runs of three teachers and five seeds are not fifteen independent ones: an
+interval must be as wide as three teachers allow. The model is ``mean + teacher + seed + rest``,
+each a random effect; its variances are those of a two-way analysis of variance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kdsim.errors import WorkloadError
+from kdsim.results.intervals import mean_interval
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Crossed:
+    """A mean over teachers and seeds with its interval, and where the spread comes from.
+
+    Attributes
+    ----------
+    mean, low, high : float
+        The estimate and the ends of its interval, for teachers and seeds like these; NaN ends
+        where there is one run only.
+    sd_teachers, sd_seeds, sd_rest : float
+        Standard deviations of the effects: of a teacher, of a seed, of what neither explains. NaN
+        for a source that occurs once.
+    teachers, seeds : int
+        How many of each; every pair of them is one run.
+    level : float
+        Nominal coverage.
+    method : str
+        ``"crossed"``, or that of ``mean_interval`` where one source occurs once.
+    """
+
+    mean: float
+    low: float
+    high: float
+    sd_teachers: float
+    sd_seeds: float
+    sd_rest: float
+    teachers: int
+    seeds: int
+    level: float
+    method: str
+
+
+def crossed_interval(values: ArrayLike, *, level: float = 0.95) -> Crossed:
+    """Give the mean of a complete crossing of teachers and seeds with its interval.
+
+    With MT, MS and ME the mean squares of teachers, seeds and rest, the variance of the mean is
+    ``(MT + MS - ME) / (teachers * seeds)``, its degrees of freedom are Satterthwaite's. A source
+    whose estimated variance is negative counts as none. With a single teacher, or a single seed,
+    it is Student's interval over the other.
+
+    Parameters
+    ----------
+    values : (teachers, seeds) array_like
+        One run each, all finite.
+    level : float
+        Nominal coverage in (0, 1).
+
+    Returns
+    -------
+    Crossed
+
+    Raises
+    ------
+    WorkloadError
+        If the values are no such table.
+    """
+    x = np.asarray(values, dtype=float)
+    if x.ndim != 2 or x.size == 0 or not np.isfinite(x).all():
+        raise WorkloadError(
+            f"a crossing needs a finite table (teachers, seeds), got shape {x.shape}"
+        )
+    teachers, seeds = x.shape
+    if min(teachers, seeds) == 1:
+        plain = mean_interval(x.ravel(), level=level)
+        sd = plain.sd if x.size > 1 else math.nan
+        return Crossed(
+            plain.mean, plain.low, plain.high,
+            sd if teachers > 1 else math.nan, sd if seeds > 1 else math.nan, math.nan,
+            teachers, seeds, level, plain.method,
+        )  # fmt: skip
+    mean = float(x.mean())
+    by_teacher, by_seed = x.mean(axis=1), x.mean(axis=0)
+    rest = x - by_teacher[:, None] - by_seed[None, :] + mean
+    degrees = (teachers - 1, seeds - 1, (teachers - 1) * (seeds - 1))
+    ms_t = seeds * float(((by_teacher - mean) ** 2).sum()) / degrees[0]
+    ms_s = teachers * float(((by_seed - mean) ** 2).sum()) / degrees[1]
+    ms_e = float((rest**2).sum()) / degrees[2]
+    variance, df = _of_mean((ms_t, ms_s, ms_e), degrees, x)
+    half = _student(level, df) * math.sqrt(variance)
+    return Crossed(
+        mean,
+        mean - half,
+        mean + half,
+        math.sqrt(max(ms_t - ms_e, 0.0) / seeds),
+        math.sqrt(max(ms_s - ms_e, 0.0) / teachers),
+        math.sqrt(ms_e),
+        teachers,
+        seeds,
+        level,
+        "crossed",
+    )
+
+
+def _of_mean(
+    squares: tuple[float, float, float], degrees: tuple[int, int, int], x: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Return the variance of the mean and its degrees of freedom."""
+    ms_t, ms_s, ms_e = squares
+    if ms_t > ms_e and ms_s > ms_e:
+        total = ms_t + ms_s - ms_e
+        spread = sum(ms**2 / df for ms, df in zip(squares, degrees, strict=True))
+        return total / x.size, max(total**2 / spread, float(min(degrees[:2])))
+    if ms_t > ms_e:
+        return ms_t / x.size, float(degrees[0])
+    if ms_s > ms_e:
+        return ms_s / x.size, float(degrees[1])
+    return float(x.var(ddof=1)) / x.size, float(x.size - 1)
+
+
+def _student(level: float, df: float) -> float:
+    from scipy.special import stdtrit  # slow to import
+
+    return float(stdtrit(df, (1 + level) / 2))
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+def crossed_row(values: Mapping[tuple[int, int], float]) -> dict[str, Any]:
+    """Return the mean over runs, keyed by (teacher, seed), as a JSON-ready row.
+
+    Seeds that have not met every teacher are left out; ``teachers`` and ``seeds`` say what is in.
+    """
+    teachers = sorted({t for t, _ in values})
+    seeds = [s for s in sorted({s for _, s in values}) if all((t, s) in values for t in teachers)]
+    if not seeds:
+        raise WorkloadError("no seed has met every teacher yet")
+    found = crossed_interval([[values[t, s] for s in seeds] for t in teachers])
+
+    def finite(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    return {
+        "mean": found.mean,
+        "ci_low": finite(found.low),
+        "ci_high": finite(found.high),
+        "sd_teachers": finite(found.sd_teachers),
+        "sd_seeds": finite(found.sd_seeds),
+        "sd_rest": finite(found.sd_rest),
+        "teachers": found.teachers,
+        "seeds": found.seeds,
+        "n": found.teachers * found.seeds,
+        "level": found.level,
+        "interval": found.method,
+    }
+
+
+def summarise_crossed(rows: Iterable[Row], value: str, by: Sequence[str]) -> list[dict[str, Any]]:
+    """Average one quantity over the teachers and seeds of the rows that agree in `by`.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        One a run, with ``teacher`` and ``seed``.
+    value : str
+        The key to average.
+    by : sequence of str
+        The keys that make a group; groups come in order of first appearance.
+
+    Returns
+    -------
+    list of dict
+        The group's keys, then as :func:`crossed_row`.
+    """
+    groups = _grouped(rows, value, by)
+    return [
+        {**dict(zip(by, group, strict=True)), **crossed_row(values)}
+        for group, values in groups.items()
+    ]
+
+
+def compare_crossed(
+    rows: Iterable[Row],
+    value: str,
+    by: Sequence[str],
+    *,
+    treatment: str,
+    pairs: Sequence[tuple[str, str]],
+) -> list[dict[str, Any]]:
+    """Give paired differences between treatments over teachers and seeds, group by group.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        One a run, with ``teacher`` and ``seed``.
+    value : str
+        The key to compare.
+    by : sequence of str
+        The keys that make a group.
+    treatment : str
+        The key whose values are compared, e.g. ``"method"``.
+    pairs : sequence of (str, str)
+        Which treatments: each gives the difference *first - second*. A run without its partner is
+        left out.
+
+    Returns
+    -------
+    list of dict
+        The group's keys, ``first``, ``second``, ``difference`` ("first - second"), then as
+        :func:`crossed_row`. Pairs without any common run are absent.
+    """
+    groups = _grouped(rows, value, [*by, treatment])
+    found = []
+    for group in dict.fromkeys(key[:-1] for key in groups):
+        for first, second in pairs:
+            a, b = groups.get((*group, first), {}), groups.get((*group, second), {})
+            both = {unit: a[unit] - b[unit] for unit in a if unit in b}
+            if both:
+                found.append(
+                    {
+                        **dict(zip(by, group, strict=True)),
+                        "first": first,
+                        "second": second,
+                        "difference": f"{first} - {second}",
+                        **crossed_row(both),
+                    }
+                )
+    return found
+
+
+def _grouped(
+    rows: Iterable[Row], value: str, by: Sequence[str]
+) -> dict[tuple[Hashable, ...], dict[tuple[int, int], float]]:
+    groups: dict[tuple[Hashable, ...], dict[tuple[int, int], float]] = {}
+    for row in rows:
+        runs = groups.setdefault(tuple(row[key] for key in by), {})
+        unit = (row["teacher"], row["seed"])
+        if unit in runs:
+            raise WorkloadError(f"run {unit} of group {by} occurs twice in the results")
+        runs[unit] = float(row[value])
+    return groups

@@ -1,0 +1,247 @@
+"""What commands share: arguments and options, --set, JSON, output files, what may be executed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from kdsim.errors import KdsimError, ScenarioError, UnknownPolicyError
+from kdsim.output_file import check_output
+from kdsim.policies.names import POLICY_NAMES
+from kdsim.policies.resolve import is_built_in, policy_file
+from kdsim.scenario.load import bundled_scenarios, load_scenario
+from kdsim.scenario.study import Scenario, sweepable_fields, with_fields
+
+_Function = Callable[..., Any]
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+def print_json(data: Any) -> None:
+    """Print plain data as JSON: fixed order, full precision, no NaN.
+
+    An iterator in it is printed as a list, entry by entry, so that a long one takes no memory.
+    """
+    encoder = json.JSONEncoder(indent=2, allow_nan=False)
+    parts = encoder.iterencode(_finite(data))
+    while block := "".join(itertools.islice(parts, 10_000)):
+        click.echo(block, nl=False)
+    click.echo()
+
+
+class _Streamed(list[Any]):
+    """What the encoder takes for a list and reads from an iterator."""
+
+    def __init__(self, entries: Iterator[Any]) -> None:
+        super().__init__(itertools.islice(entries, 1))  # decides whether the list is empty
+        self._rest = entries
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.chain(super().__iter__(), self._rest)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    if isinstance(data, Iterator):
+        return _Streamed(map(_finite, data))
+    if isinstance(data, float) and data not in (float("inf"), float("-inf")) and data == data:
+        return data
+    return None if isinstance(data, float) else data
+
+
+# --- arguments and options ------------------------------------------------------------------------
+
+
+def complete_scenarios(
+    _: click.Context, __: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete the name of a bundled scenario, or of a file."""
+    names = [name for name in bundled_scenarios() if name.startswith(incomplete)]
+    return [*map(CompletionItem, names), CompletionItem(incomplete, type="file")]
+
+
+def complete_policies(
+    _: click.Context, __: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete the name of a built-in policy."""
+    return [CompletionItem(name) for name in POLICY_NAMES if name.startswith(incomplete)]
+
+
+def complete_fields(
+    context: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete the dotted path of a field of the scenario that stands before it."""
+    try:
+        scenario = load_scenario(context.params.get("scenario") or "paper-1to1")
+    except KdsimError:
+        return []  # its faults are reported when the command runs
+    known = [f"{name}=" for name in sweepable_fields(scenario)]
+    return [CompletionItem(name) for name in known if name.startswith(incomplete)]
+
+
+def scenario_argument(function: _Function) -> _Function:
+    """Add the SCENARIO argument and --set, which changes fields of it."""
+    function = click.option(
+        "--set",
+        "changes",
+        multiple=True,
+        metavar="FIELD=VALUE",
+        shell_complete=complete_fields,
+        help="Change a field by its dotted path, e.g. --set device.cores=6 (repeatable).",
+    )(function)
+    return click.argument("scenario", type=str, shell_complete=complete_scenarios)(function)
+
+
+def policies_option(words: str) -> Callable[[_Function], _Function]:
+    """Make -p, which names policies, and --allow-policies, which allows those of the file."""
+
+    def add(function: _Function) -> _Function:
+        function = click.option(
+            "--allow-policies",
+            is_flag=True,
+            help="Run policies of your own that stand only in the scenario file.",
+        )(function)
+        return click.option(
+            "-p",
+            "--policy",
+            "policies",
+            multiple=True,
+            metavar="NAME",
+            shell_complete=complete_policies,
+            help=f"{words}: a built-in name, static:c or module:Class (repeatable) "
+            "[the scenario's].",
+        )(function)
+
+    return add
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+seed_option = click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), help="Root of all randomness [the scenario's]."
+)
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Save the figure (.png, .svg or .pdf).",
+)
+
+
+def outputs_option(what: str) -> Callable[[_Function], _Function]:
+    """Make -o for several outputs of several kinds."""
+    return click.option(
+        "-o",
+        "--output",
+        "outputs",
+        multiple=True,
+        type=click.Path(path_type=Path, dir_okay=False),
+        help=f"{what} (repeatable).",
+    )
+
+
+# --- what may be executed -------------------------------------------------------------------------
+
+
+def check_allowed(
+    in_file: Sequence[str], named: Sequence[str], source: str, *, allow: bool
+) -> None:
+    """Refuse to run code that only a file asks for.
+
+    Parameters
+    ----------
+    in_file : sequence of str
+        Policies that the scenario file, or the store, asks for.
+    named : sequence of str
+        Policies that the user named on the command line.
+    source : str
+        The file, for the message.
+    allow : bool
+        Whether the user allowed all of them.
+
+    Raises
+    ------
+    UnknownPolicyError
+        If a policy that is not built in stands in the file only.
+    """
+    unknown = [name for name in in_file if not is_built_in(name) and name not in named]
+    if not unknown or allow:
+        return
+    lines = [
+        f"policy {name!r} stands only in {source}, and running it executes {policy_file(name)}"
+        for name in unknown
+    ]
+    names = " ".join(f"-p {name}" for name in unknown)
+    lines.append(f"name it on the command line ({names}), or add --allow-policies")
+    raise UnknownPolicyError("\n".join(lines))
+
+
+# --- scenarios ------------------------------------------------------------------------------------
+
+
+def load(source: str, changes: tuple[str, ...], *, keep_sweep: bool) -> Scenario:
+    """Load a scenario and apply --set to it.
+
+    A changed field leaves the sweep. Without `keep_sweep` the scenario's own values count alone.
+    """
+    scenario = load_scenario(source)
+    parsed = dict(_parse_change(change) for change in changes)
+    changed = with_fields(scenario, parsed)
+    if not keep_sweep:
+        return changed
+    gone = set(parsed)
+    amounts = {"workload.comm", "workload.forward", "workload.backward"}
+    if "workload.ratio" in gone:
+        gone |= amounts
+    elif gone & amounts:
+        gone.add("workload.ratio")  # a swept ratio would set them all again
+    sweep = {name: values for name, values in scenario.sweep.items() if name not in gone}
+    design = scenario.design if sweep else type(scenario.design)()
+    return changed.model_copy(update={"sweep": sweep, "design": design})
+
+
+def _parse_change(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ScenarioError(f"--set takes FIELD=VALUE, e.g. device.cores=6 (got {text!r})")
+    if ":" in value:
+        return name, value
+    if value.lower() in ("null", "none", ""):
+        return name, None
+    try:
+        return name, int(value)
+    except ValueError:
+        pass
+    try:
+        return name, float(value)
+    except ValueError:
+        raise ScenarioError(f"must be a number (got {value!r})", field=name) from None
+
+
+# --- outputs --------------------------------------------------------------------------------------
+
+
+def save_figure(axes: Any, path: Path) -> None:
+    """Save a figure and say where it went."""
+    from kdsim import plots
+
+    plots.save(axes, path)
+    click.echo(f"figure written to {path}", err=True)
+
+
+def check_outputs(figure: Path | None, *others: Path | None) -> None:
+    """Refuse places that cannot be written before any work is done for them."""
+    if figure is not None:
+        check_output(figure, "figure")
+    for path in others:
+        if path is not None:
+            check_output(path)
