@@ -120,9 +120,7 @@ def _settings(
     )
 
 
-def _write(
-    result: Validation, output: str | None, plot: str | None, timelines: str | None
-) -> None:
+def _write(result: Validation, output: str | None, plot: str | None, timelines: str | None) -> None:
     if output:
         from kdsim.output_file import write_output
 

@@ -1,26 +1,17 @@
 from __future__ import annotations
 
 import itertools
-import json
-from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
-from click.testing import CliRunner
-from synthetic_traces import synthetic
 
 from calibration.bench.bench import Bench, BenchSettings, Event
-from calibration.bench.replay import LiveRun, Task, replay
+from calibration.bench.replay import replay
 from calibration.bench.start import TeacherProcess
-from calibration.commands.calibrate import command
-from calibration.fit import fit_trace
 from calibration.machine.cores import take_cores
-from calibration.trace import Trace, write_trace
 from calibration.validation import validate
-from calibration.validation.plots import timeline_figure, validation_figure
 from kdsim import Decision, Policy, simulate
-from kdsim.errors import KdsimError, PolicyError, WorkloadError
+from kdsim.errors import PolicyError
 from kdsim.model.plan import Plan
 
 TINY = {"batch": 8, "channels": [2, 4], "classes": 100}
