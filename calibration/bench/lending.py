@@ -2,7 +2,7 @@
 
 Over a slow link communication cores wait for data most of the time. A work-conserving scheduler
 gives that time to computation. Here the student yields: its threads run on the communication cores
-too, with a priority (``SCHED_IDLE``) at which a receiving worker takes its core back at once. The
+too, at a niceness at which a receiving worker takes its core back at once. The
 threads of a training step wait for one another, so a core that receives for a share u of the time
 slows the whole step: all cores together then compute at (1 - u) q(0), where the model's mixture of
 splits reaches u q(c) + (1 - u) q(0). Where even that is less than the split alone would give,

@@ -33,6 +33,9 @@ from kdsim.errors import KdsimError, TransportError, WorkloadError
 #: Indices into `Shared.control`: chunks granted, chunks claimed, active workers, compute threads,
 #: batches done of the student's running task.
 CONTROL = GRANTED, CLAIMED, ACTIVE, THREADS, STEPS = range(5)
+#: Niceness of a student that gives way: a tenth of a receiving worker's weight. Less (SCHED_IDLE)
+#: would let it starve altogether on a machine that others use.
+_YIELDING = 10
 #: Answers that a worker has on their way while it decodes one.
 _AHEAD = 2
 #: While it waits for cores or work, a process looks up this often even if nobody wakes it.
@@ -222,7 +225,7 @@ def _student(
     import torch
 
     if yielding:  # before the team of threads is there, which inherits it
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        os.nice(_YIELDING)
     torch.set_num_threads(most_threads)
     # Start the team of threads now, so that the bench knows whom to give a core each.
     before = set(thread_ids(os.getpid()))

@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from kdsim.scenario.bandwidth import read_bandwidth
 
 from calibration.fit import Fit
 from kdsim.errors import WorkloadError
+from kdsim.scenario.bandwidth import read_bandwidth
 from kdsim.scenario.study import Scenario
 
 
@@ -146,6 +146,7 @@ def parse_condition(text: str, *, cycles: int = 8, batches: int = 6) -> Conditio
     '2:1 link=0.2x prefetch=1'
     """
     ratio, *settings = text.split() or [""]
+    Condition(ratio)  # a fault of the ratio is reported first
     values: dict[str, Any] = {}
     known = {"link": _scaled, "link_trace": str, "trace_speed": float, "starved": str,
              "prefetch": int, "release": _scaled}  # fmt: skip
