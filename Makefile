@@ -3,9 +3,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# How tests are run; "coverage run -m" measures them.
+RUNNER ?= python -m
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test endurance lint types coverage clean
+.PHONY: demo test wheel endurance fuzz lint types coverage clean
 
 # The core without torch, then the main job on a really measured device.
 demo: $(VENV)/.core
@@ -15,11 +17,24 @@ demo: $(VENV)/.core
 
 # Everything the tests need, torch included, then the tests.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/$(RUNNER) pytest
+
+# The wheel, installed into an empty environment and run outside the checkout.
+wheel: $(VENV)/.dev
+	rm -rf out/wheel && mkdir -p out/wheel
+	$(BIN)/python -m build --wheel --outdir out/wheel . >out/wheel/build.log
+	$(PYTHON) -m venv out/wheel/venv
+	out/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt out/wheel/*.whl
+	cd out/wheel && venv/bin/kdsim compare measured -o measured.png
 
 # Twenty killed sweeps, twenty killed teams of workers: about ten minutes.
 endurance: $(VENV)/.dev
 	$(BIN)/python -m pytest -m endurance
+
+# The generators of attacks (damaged stores, killed sweeps, ...) with their large budgets.
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m pytest -m fuzz tests/fuzz
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -28,8 +43,9 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
+# Line and branch coverage of all tests; below the floor of setup.cfg it fails.
 coverage: $(VENV)/.dev
-	$(BIN)/coverage run -m pytest -m "not slow"
+	$(MAKE) test RUNNER="coverage run -m"
 	$(BIN)/coverage report
 
 $(BIN)/python:

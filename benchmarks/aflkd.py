@@ -52,6 +52,22 @@ STUDIES: dict[str, StudyConfig] = {
         short_size=1000,
         teachers=3,
     ),
+    # Every method where a run takes a second: 8x8 images that ship with scikit-learn.
+    "digits": replace(
+        PRESETS["digits"], nets=("edge-1", "edge-2"), methods=tuple(METHODS), seeds=5, teachers=3
+    ),
+    # The first column of the table, with weaker teachers: what a share of one core does in an hour.
+    "small-fashion-mnist": replace(
+        PRESETS["fashion-mnist"],
+        nets=EDGE_NETWORKS,
+        methods=tuple(METHODS),
+        sizes=(500, 1000),
+        seeds=3,
+        short_seeds=3,
+        short_size=500,
+        teachers=3,
+        teacher=replace(PRESETS["fashion-mnist"].teacher, epochs=3),
+    ),
     # One change each to the set-up above, then all that lead towards the paper's.
     "sslf-base": _SSLF,
     "sslf-epochs": replace(_SSLF, student=_TWENTY_EPOCHS),
@@ -95,6 +111,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--studies", default=",".join(STUDIES), help="names, or how they begin")
+    parser.add_argument("--nets", help="only these, e.g. edge-1,edge-2")
+    parser.add_argument("--methods", help="only these")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--budget", type=float, default=None, metavar="SECONDS")
@@ -104,7 +122,7 @@ def main() -> int:
     try:
         outcome = run_campaign(
             [
-                Study(_tiny(config) if arguments.tiny else config, arguments.work / name)
+                Study(_part(config, arguments), arguments.work / name)
                 for name, config in _chosen(arguments.studies).items()
             ],
             data_dir=arguments.data_dir,
@@ -134,6 +152,15 @@ def _chosen(names: str) -> dict[str, StudyConfig]:
     return {
         name: config for name, config in STUDIES.items() if any(name.startswith(w) for w in wanted)
     }
+
+
+def _part(config: StudyConfig, arguments: argparse.Namespace) -> StudyConfig:
+    """Return the part of a study that is asked for; the parts share one folder."""
+    if arguments.nets:
+        config = replace(config, nets=tuple(arguments.nets.split(",")))
+    if arguments.methods:
+        config = replace(config, methods=tuple(arguments.methods.split(",")))
+    return _tiny(config) if arguments.tiny else config
 
 
 def _tiny(config: StudyConfig) -> StudyConfig:

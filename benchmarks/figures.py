@@ -29,9 +29,7 @@ def main():
     plots.save(paper.plot(value="gap"), DOCS / "paper-1to1-gap.png")
     for policy in ("greedy", "optimal"):
         plots.save(kdsim.simulate("paper-1to1", policy).plot(), DOCS / f"timeline-{policy}.png")
-    device = with_fields(
-        kdsim.load_scenario("measured-8virtual"), {"extensions.link_rate": LINK_MB_S}
-    )
+    device = with_fields(kdsim.load_scenario("measured-8virtual"), {"link.rate": LINK_MB_S})
     runs = [PROFILES / f"edge-1-{method}.csv" for method in ("baseline", "aflkd-reverse")]
     learned = kdsim.learning_curves(device, runs, profile_rate=HOST_RATE)
     plots.save(learned.plot(), DOCS / "learning.png")

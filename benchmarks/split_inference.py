@@ -26,7 +26,7 @@ from calibration.workloads.split_inference.report import chrome_trace, to_json
 from calibration.workloads.split_inference.study import Study, run_study
 from calibration.workloads.split_inference.worker_process import available_cores, one_core_each
 from calibration.workloads.training.networks import build_network
-from kdsim.plots.style import save
+from kdsim.plots.saving import save
 from kdsim.results.intervals import mean_interval
 
 SHAPE = (3, 224, 224)

@@ -180,7 +180,7 @@ def million_here(what):
             sweep(scenario, Path(folder) / "s.sqlite")
             taken = time.perf_counter() - begin
             with Store.open(Path(folder) / "s.sqlite") as store:
-                count = store.status().replications_done
+                count = store.state().replications_done
     taken = taken if what == "sweep" else time.perf_counter() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({"seconds": taken, "peak_mb": peak / 1024, "before_mb": before / 1024,

@@ -170,7 +170,8 @@ CORPUS: dict[str, Broken] = {
     "huge-seed": _at(13, "seed: 1e30", "seed", "whole number"),
     "negative-noise": _after("extensions: {noise: -0.1}\n", 1, "extensions.noise", "at least 0"),
     "zero-prefetch": _after("extensions: {prefetch: 0}\n", 1, "extensions.prefetch", "at least 1"),
-    "zero-link": _after("extensions: {link_rate: 0}\n", 1, "link_rate", "at least"),
+    "zero-link": _after("link: {rate: 0}\n", 1, "link.rate", "at least"),
+    "former-link": _after("extensions: {link_rate: 1}\n", 1, "link_rate", "link.rate"),
     "negative-release": _after("extensions: {release: -1}\n", 1, "release", "at least 0"),
     "extensions-as-list": _after("extensions: [noise]\n", 1, "extensions: must be a mapping"),
     # --- curves -----------------------------------------------------------------------------
@@ -240,9 +241,6 @@ CORPUS: dict[str, Broken] = {
             for name in ("seed", "workload.comm", "workload.forward")
         ),
         1, "too many points", "27,000,000",
-    ),
-    "sweep-duplicate-ratio": _after(
-        "sweep: {workload.ratio: ['1:1'], workload.comm: [1, 2]}\n", 1, "workload.ratio", "comm"
     ),
     # --- designs ------------------------------------------------------------------------------
     "zip-unequal": _after(

@@ -2,7 +2,7 @@
 
 import simpy
 
-from kdsim.engines.des import run_processes
+from kdsim.engines.des import counters, run_processes
 from kdsim.model.random_streams import Draws
 from kdsim.policies.base import Decision, Policy
 from kdsim.policies.resolve import make_policy
@@ -24,7 +24,7 @@ def play_run(plan, policy):
     makespan, pool, tasks = play(plan, policy)
     return Run(
         scenario="test", policy="test", seed=0, replication=0, makespan=makespan,
-        minimal_makespan=makespan, bound_kind="optimum", counters={},
+        minimal_makespan=makespan, bound_kind="optimum", counters=counters(pool, tasks),
         intervals=pool.intervals, backward_starts=tasks.backward_starts,
         forward_ends=tasks.forward_ends, comm_ends=tasks.comm_ends, plan=plan,
     )  # fmt: skip

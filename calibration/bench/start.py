@@ -48,8 +48,8 @@ class Teacher:
 
     def __post_init__(self) -> None:
         sizes = [self.greeting.get(name) for name in ("columns", "chunk_rows")]
-        whole = all(isinstance(size, int) and size > 0 for size in sizes)
-        if not whole or 4 * math.prod(sizes) > MAX_FRAME_BYTES:
+        whole = [size for size in sizes if isinstance(size, int) and size > 0]
+        if len(whole) < len(sizes) or 4 * math.prod(whole) > MAX_FRAME_BYTES:
             raise WorkloadError(
                 f"teacher {self.address[0]}:{self.address[1]} must say columns and chunk_rows, "
                 f"whole numbers of at most {MAX_FRAME_BYTES // 4} floats a chunk, got {sizes}"
@@ -61,7 +61,7 @@ class Teacher:
         return int(self.greeting["columns"]) * int(self.greeting["chunk_rows"]) * 4e-6
 
 
-def process_context() -> mp.context.BaseContext:
+def process_context() -> mp.context.ForkServerContext:
     """Return a context whose processes start fresh, in a few milliseconds, with torch imported.
 
     See `calibration.machine.children.fork_server`.

@@ -103,7 +103,7 @@ class BenchStudent:
         # Eq. 2 by hand: torch.optim costs a fresh process a second of imports.
         for parameter in self._net.parameters():
             if parameter.grad is not None:
-                parameter -= self._rate * parameter.grad
+                parameter.sub_(self._rate * parameter.grad)
                 parameter.grad = None
 
     def _soft_labels(self, cycle: int, position: int, count: int) -> torch.Tensor:

@@ -18,6 +18,7 @@ from calibration.commands.teachers import (
     serve_until_interrupted,
 )
 from calibration.commands.validate import validate
+from kdsim.model.curves import MODELS
 
 if TYPE_CHECKING:
     from calibration.bench.collect import Progress
@@ -124,7 +125,7 @@ def collect(
     click.echo(f"Next: kdsim calibrate fit {output} -o {Path(output).stem}.curves.yaml")
 
 
-_MODELS = click.Choice(["auto", "paper", "amdahl", "usl", "roofline", "table"])
+_MODELS = click.Choice(["auto", "paper", *MODELS, "table"])
 
 
 @command.command()
@@ -169,7 +170,7 @@ def fit(
         write_curves(fitted, output)
     if plot:
         from calibration.fit.plots import fit_figure
-        from kdsim.plots.style import save
+        from kdsim.plots.saving import save
 
         save(fit_figure(fitted), plot, dpi=150)
     if as_json:

@@ -105,7 +105,7 @@ def command(
     from calibration.workloads.split_inference import report
     from calibration.workloads.split_inference.graph import trace
     from calibration.workloads.split_inference.study import run_study
-    from kdsim.plots.style import save
+    from kdsim.plots.saving import save
 
     check_outputs(plot, trace_out, out)
     config: dict[str, Any] = {
@@ -152,9 +152,7 @@ def command(
 def _features(
     name: str, channels: int, size: int, layout: str, seed: int, weights: Path | None
 ) -> nn.Module:
-    import torch
-
-    from calibration.workloads.training.networks import build_network
+    from calibration.workloads.training.networks import build_network, to_channels_last
 
     # The trunk does not depend on the input's size; a head for 224 x 224 would take a gigabyte.
     net = build_network(name, (channels, min(size, 32), min(size, 32)), 10, seed=seed)
@@ -162,7 +160,9 @@ def _features(
     if weights is not None:
         _load(features, weights)
     last = layout == "channels-last"
-    return features.to(memory_format=torch.channels_last if last else torch.contiguous_format)
+    if last:
+        to_channels_last(features)
+    return features
 
 
 def _load(features: nn.Module, path: Path) -> None:

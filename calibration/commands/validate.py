@@ -128,7 +128,7 @@ def _write(result: Validation, output: str | None, plot: str | None, timelines: 
     for path, draw in ((plot, "validation_figure"), (timelines, "timeline_figure")):
         if path:
             from calibration.validation import plots
-            from kdsim.plots.style import save
+            from kdsim.plots.saving import save
 
             save(getattr(plots, draw)(result), path, dpi=150)
 

@@ -33,6 +33,7 @@ from calibration.fit.models import COMMUNICATION, COMPUTE, FloatArray, side_mode
 from calibration.fit.selection import choose, compare
 from calibration.trace import Trace, read_trace
 from kdsim.errors import FitError
+from kdsim.model import curves
 
 
 class ExtrapolationWarning(UserWarning):
@@ -47,7 +48,7 @@ class Curve:
     ----------
     side : {"compute", "communication"}
     model : str
-        ``paper``, ``amdahl``, ``usl``, ``roofline`` or ``table``.
+        ``paper``, ``table`` or a name in `kdsim.model.curves.MODELS`.
     parameters : dict
         By name; a table's are its own core counts and rates.
     total_cores : int
@@ -190,7 +191,7 @@ def fit_trace(
     path : path-like or Trace
         A trace file, or one that was read.
     compute_model, communication_model : str
-        ``auto``, ``paper``, ``amdahl``, ``usl``, ``roofline`` or ``table``.
+        ``auto``, ``paper``, ``table`` or a name in `kdsim.model.curves.MODELS`.
     condition : {"auto", "alone", "contended"}
         Which measurements count. In a run both sides work at every split but the extreme ones,
         so ``auto`` takes contended points there, and what was measured alone elsewhere.
@@ -286,10 +287,12 @@ def _fit_side(
         interval_rates if model is None else bootstrap_rates(samples, model, total, bootstrap, rng)
     )
     parameters, rates = fit_model(clean, model, total)
+    # Fitted to the times as measured; what is predicted from it is what the simulator does.
+    rates, drawn_rates = (curves.as_simulated(r, samples.side) for r in (rates, drawn.rates))
     dof = len(clean.cores) - (counts if model is None else len(model.names))
     tail = expanded_tail(level, min(sizes), dof)
     reasons += _too_few_trials(samples.side, sizes, table_chosen=model is None)
-    low, high = _quantiles(drawn.rates, tail, rates)
+    low, high = _quantiles(drawn_rates, tail, rates)
     ci: dict[str, tuple[float, float]] = {}
     for key, values in drawn.parameters.items():
         ends = np.quantile(values, [tail, 1 - tail]) if len(values) else (math.nan, math.nan)
@@ -297,7 +300,7 @@ def _fit_side(
     table["chosen"] = table["model"] == name
     curve = Curve(
         samples.side, name, parameters, total, rates, low, high,
-        tuple(samples.counts.tolist()), samples.work_range, drawn.rates,
+        tuple(samples.counts.tolist()), samples.work_range, drawn_rates,
     )  # fmt: skip
     dropped = len(samples.cores) - len(clean.cores)
     if dropped:

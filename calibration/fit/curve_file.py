@@ -1,14 +1,15 @@
 """The curve file: what a fit leaves for scenarios to read (YAML).
 
-``kdsim_curves``, ``reference_cores``, ``compute``, ``communication`` describe the device;
-``provenance`` says where the numbers come from and is for people.
+``kdsim_curves``, ``reference_cores``, ``compute``, ``communication`` describe the device, and
+``measured_cores`` the core counts beyond which scenarios refuse its curves; ``provenance`` says
+where the numbers come from and is for people.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from calibration.fit import Curve, Fit
@@ -58,10 +59,20 @@ def curve_document(fit: Fit) -> dict[str, Any]:
     return {
         "kdsim_curves": CURVES_VERSION,
         "reference_cores": trace.total_cores,
+        "measured_cores": {
+            curve.side: _own_range(curve, trace.total_cores)
+            for curve in (fit.compute, fit.communication)
+        },
         "compute": _plain(_side(fit.compute)),
         "communication": _plain(_side(fit.communication)),
         "provenance": _plain(provenance),
     }
+
+
+def _own_range(curve: Curve, total: int) -> list[int]:
+    """Return the least and the largest number of a side's own cores that were measured."""
+    own = [total - c if curve.side == "compute" else c for c in curve.measured]
+    return [min(own), max(own)]
 
 
 def _side(curve: Curve) -> dict[str, Any]:
@@ -73,7 +84,7 @@ def _side(curve: Curve) -> dict[str, Any]:
     return {"model": curve.model, **curve.parameters}
 
 
-def write_curves(fit: Fit, path: str | os.PathLike[str]) -> None:
+def write_curves(fit: Fit, path: str | Path) -> None:
     """Write a fit as a curve file.
 
     Raises

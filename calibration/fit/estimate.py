@@ -7,6 +7,7 @@ Which model is right is ``calibration.fit.selection``'s question; the whole path
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -257,7 +258,7 @@ def fit_table(samples: Samples, total: int) -> tuple[dict[str, Any], FloatArray]
     order = np.argsort(own)
     parameters = {"cores": [int(c) for c in own[order]], "rates": rates[order].tolist()}
     return parameters, curves.table_own_core_rates(
-        parameters["cores"], parameters["rates"], total, side=samples.side
+        parameters["cores"], parameters["rates"], total, side=samples.side, surplus="used"
     )
 
 
@@ -285,7 +286,12 @@ class Draws:
 
 
 def bootstrap_rates(
-    samples: Samples, model: SideModel | None, total: int, n: int, rng: np.random.Generator
+    samples: Samples,
+    model: SideModel | None,
+    total: int,
+    n: int,
+    rng: np.random.Generator,
+    resample: Callable[[np.random.Generator], Samples] | None = None,
 ) -> Draws:
     """Refit a model to resampled trials, outliers and all.
 
@@ -298,6 +304,8 @@ def bootstrap_rates(
     total, n : int
         Cores of the device; resamples.
     rng : Generator
+    resample : callable, optional
+        Draws the data of one refit; trials within each core count by default.
 
     Returns
     -------
@@ -308,7 +316,7 @@ def bootstrap_rates(
         start = _solve(samples.without_outliers(), model, total)
     rates, parameters = [], []
     for _ in range(n):
-        drawn = samples.resample(rng).without_outliers()
+        drawn = (resample or samples.resample)(rng).without_outliers()
         if model is None:
             found, curve = fit_table(drawn, total)
         else:

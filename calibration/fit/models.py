@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +39,8 @@ class SideModel:
     parameters : callable
         From a vector to the parameters by name.
     rates : callable
-        From the parameters and total cores to the (total + 1,) rates by communication cores.
+        From the parameters and total cores to the (total + 1,) rates by communication cores; of a
+        form that falls as cores are added, on all of them, as they were measured.
     """
 
     name: str
@@ -62,11 +62,11 @@ def side_models(side: str, total: int) -> dict[str, SideModel]:
     Returns
     -------
     dict
-        ``paper``, ``amdahl``, ``usl``, ``roofline``. The measured table, which has as many
+        ``paper`` and those of `kdsim.model.curves.MODELS`. The measured table, which has as many
         parameters as points, is made by ``calibration.fit`` itself.
     """
     paper = _paper_compute(total) if side == COMPUTE else _paper_communication(total)
-    models = [paper, *(_own_core_model(name, side, total) for name in curves.MODELS)]
+    models = [paper, *(own_core_model(*item, side, total) for item in curves.MODELS.items())]
     return {model.name: model for model in models}
 
 
@@ -125,25 +125,57 @@ def _paper_communication(total: int) -> SideModel:
 # --- models of a side's own cores -----------------------------------------------------------------
 
 
-def _own_core_model(name: str, side: str, total: int) -> SideModel:
-    spec = curves.MODELS[name]
+#: Where fits of a parameter begin, unless the data say.
+_START = {
+    "serial": 0.1,
+    "sigma": 0.1,
+    "kappa": 0.005,
+    "sharpness": 4.0,
+    "overhead": 0.02,
+    "exponent": 0.8,
+    "damping": 0.01,
+}
+
+
+def own_core_model(
+    name: str,
+    spec: curves.Model,
+    side: str,
+    total: int,
+    start_at: Mapping[str, float] | None = None,
+) -> SideModel:
+    """Make a speed model of a side's own cores fit to measurements.
+
+    Parameters
+    ----------
+    name : str
+    spec : curves.Model
+        Its formula, parameters and their ranges.
+    side : {"compute", "communication"}
+    total : int
+        Cores of the device.
+    start_at : mapping, optional
+        Where fits of its parameters begin, for those that the built-in models do not have.
+
+    Returns
+    -------
+    SideModel
+    """
     sides_own = (lambda c: total - c) if side == COMPUTE else (lambda c: c)
 
     def parameters(v: FloatArray) -> dict[str, float]:
         return {
-            key: _into_range(x, low, high)
+            key: _into_range(float(x), low, high)
             for key, x, low, high in zip(spec.parameters, v, spec.lower, spec.upper, strict=True)
         }
 
     def start(c: FloatArray, rates: FloatArray) -> FloatArray:
         own = sides_own(c)
         guess = {
+            **_START,
             "rate1": float(np.median(rates / own)) * 1.1,
-            "serial": 0.1,
-            "sigma": 0.1,
-            "kappa": 0.005,
             "limit": 1.5 * float(rates.max()),
-            "sharpness": 4.0,
+            **(start_at or {}),
         }
         return np.array(
             [
@@ -152,13 +184,10 @@ def _own_core_model(name: str, side: str, total: int) -> SideModel:
             ]
         )
 
-    return SideModel(
-        name, spec.parameters, start, parameters, partial(_own_rates, name=name, side=side)
-    )
+    def rates(p: Mapping[str, float], cores: int) -> FloatArray:
+        return curves.model_rates(spec, p, cores, side=side, surplus="used")
 
-
-def _own_rates(p: Mapping[str, float], cores: int, *, name: str, side: str) -> FloatArray:
-    return curves.own_core_rates(name, p, cores, side=side)
+    return SideModel(name, spec.parameters, start, parameters, rates)
 
 
 def _into_range(x: float, low: float, high: float) -> float:

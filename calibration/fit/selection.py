@@ -49,7 +49,7 @@ def compare(samples: Samples, models: Mapping[str, SideModel], total: int) -> pd
             residual = _residuals(samples, model, total)
             row["rms_log_error"] = float(np.sqrt(np.mean(residual**2)))
             row["aicc"] = _aicc(residual, k)
-            row["held_out_error"] = _held_out(samples, model, total, k)
+            row["held_out_error"] = _held_out(samples, model, total)
             row["verdict"] = "identified" if k < counts else "no degree of freedom left to test it"
         rows.append(row)
     table = pd.DataFrame(rows)
@@ -148,18 +148,44 @@ def _aicc(residual: FloatArray, k: int) -> float:
     return n * math.log(spread) + 2 * p + 2 * p * (p + 1) / (n - p - 1)
 
 
-def _held_out(samples: Samples, model: SideModel | None, total: int, k: int) -> float:
-    """Return the median relative error at inner core counts left out in turn."""
+def leave_one_out(samples: Samples, model: SideModel | None, total: int) -> dict[int, float]:
+    """Predict each core count from the others.
+
+    Parameters
+    ----------
+    samples : Samples
+        Free of outliers.
+    model : SideModel or None
+        None for the measured table, which says nothing beyond its ends.
+    total : int
+
+    Returns
+    -------
+    dict
+        Communication cores left out -> relative error of the predicted time, positive where it
+        is too long; NaN where the rest has no unique fit.
+    """
     counts = samples.counts
-    if len(counts) < 4 or (model is not None and len(counts) - 1 < k):
-        return math.nan
-    errors = []
-    for c in counts[1:-1]:
+    errors = dict.fromkeys(counts.tolist(), math.nan)
+    left = counts if model is not None else counts[1:-1]
+    if len(counts) < 3 or (model is not None and len(counts) - 1 < len(model.names)):
+        return errors
+    for c in left:
         inside = samples.cores != c
         try:
             _, rates = fit_model(samples.take(inside), model, total)
         except FitError:
-            return math.nan
+            continue
         median = float(np.median(samples.log_time[~inside]))
-        errors.append(abs(math.expm1(-math.log(rates[c]) - median)))
-    return float(np.median(errors))
+        errors[int(c)] = math.expm1(-math.log(rates[c]) - median)
+    return errors
+
+
+def _held_out(samples: Samples, model: SideModel | None, total: int) -> float:
+    """Return the median relative error at inner core counts left out in turn."""
+    counts = samples.counts
+    if len(counts) < 4:
+        return math.nan
+    found = leave_one_out(samples, model, total)
+    errors = [abs(found[int(c)]) for c in counts[1:-1]]
+    return math.nan if np.isnan(errors).any() else float(np.median(errors))

@@ -81,5 +81,5 @@ def noisy_points(rows: pd.DataFrame, limit: float) -> set[tuple[str, str, int]]:
         times = group["seconds_per_work"].to_numpy()
         spread = 1.4826 * np.median(np.abs(times - np.median(times)))
         if spread <= limit * np.median(times):
-            calm.add((str(condition), str(task), int(cores)))
+            calm.add((str(condition), str(task), int(str(cores))))
     return everything - calm

@@ -238,9 +238,14 @@ def multiway_sed(
     for other in logits[1:]:
         _check_logits(logits[0], other)
     logs = torch.stack([_log_softmax(z, temperature) for z in logits])  # (models, ..., classes)
-    spread = _JensenShannonOfMany.apply(logs)
+    spread = _applied(_JensenShannonOfMany, logs)
     value = torch.expm1(spread).mean() / (models - 1)
     return temperature**2 * _scale_factor("sed", scale) * value
+
+
+def _applied(function: type[torch.autograd.Function], *logs: Tensor) -> Tensor:
+    value: Tensor = function.apply(*logs)
+    return value
 
 
 def _compare(log_p: Tensor, log_q: Tensor, measure: str) -> Tensor:
@@ -250,11 +255,11 @@ def _compare(log_p: Tensor, log_q: Tensor, measure: str) -> Tensor:
     if measure == "kl":
         return (log_q.exp() * (log_q - log_p)).sum(dim=-1)
     if measure == "td":
-        return _Triangular.apply(log_p, log_q)
+        return _applied(_Triangular, log_p, log_q)
     if measure == "js":
-        return _JensenShannon.apply(log_p, log_q)
+        return _applied(_JensenShannon, log_p, log_q)
     if measure == "sed":
-        return torch.expm1(_JensenShannon.apply(log_p, log_q))
+        return torch.expm1(_applied(_JensenShannon, log_p, log_q))
     raise WorkloadError(f"unknown measure {measure!r}; known are {', '.join(MEASURES)}")
 
 
@@ -323,6 +328,7 @@ class _JensenShannonOfMany(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        by_logs: Tensor
         (by_logs,) = ctx.saved_tensors
         return gradient.unsqueeze(-1) * by_logs
 

@@ -189,7 +189,8 @@ def label_mix(labels: ArrayLike, classes: int) -> NDArray[np.float64]:
     if len(y) == 0:
         raise DataError("a client without samples has no label mix; give it data")
     counts = np.bincount(y, minlength=classes).astype(float)
-    return counts / counts.sum()
+    mix: NDArray[np.float64] = counts / counts.sum()
+    return mix
 
 
 def _as_labels(labels: ArrayLike) -> IndexArray:
@@ -212,7 +213,8 @@ def _as_weights(sizes: Sequence[float] | None, clients: int) -> NDArray[np.float
         raise DataError(
             f"sizes must be {clients} positive numbers, one a client, got {list(sizes)!r}"
         )
-    return weights / weights.sum()
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
 
 
 def _check_clients(clients: int) -> None:

@@ -30,9 +30,11 @@ _COMMANDS = {
     "sweep": ("kdsim.cli.sweep:sweep", "Run a whole design into a store, resumable."),
     "plot": ("kdsim.cli.sweep:plot", "Draw the figures of a store."),
     "report": ("kdsim.cli.sweep:report", "Write a store as one self-contained HTML page."),
-    "export": ("kdsim.cli.sweep:export", "Export a store as CSV or Parquet."),
-    "rerun": ("kdsim.cli.sweep:rerun", "Reproduce one row of a store bit for bit."),
+    "status": ("kdsim.cli.store:status", "How far a store is: done, pending, failed."),
+    "export": ("kdsim.cli.store:export", "Export a store as CSV or Parquet."),
+    "rerun": ("kdsim.cli.store:rerun", "Reproduce one row of a store bit for bit."),
     "learning": ("kdsim.cli.learning:learning", "Accuracy against simulated time on a device."),
+    "devices": ("kdsim.cli.devices:devices", "The device library: real devices to simulate."),
     "calibrate": (
         "calibration.commands.calibrate:command",
         "Measure this device, fit its curves, validate them.",

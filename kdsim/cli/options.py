@@ -16,7 +16,15 @@ from kdsim.output_file import check_output
 from kdsim.policies.names import POLICY_NAMES
 from kdsim.policies.resolve import is_built_in, policy_file
 from kdsim.scenario.load import bundled_scenarios, load_scenario
-from kdsim.scenario.study import Scenario, sweepable_fields, with_fields
+from kdsim.scenario.study import (
+    SWITCHES,
+    TEXT_FIELDS,
+    Scenario,
+    multiply_sweep,
+    parse_ratio,
+    sweepable_fields,
+    with_fields,
+)
 
 _Function = Callable[..., Any]
 
@@ -85,7 +93,7 @@ def complete_fields(
         scenario = load_scenario(context.params.get("scenario") or "paper-1to1")
     except KdsimError:
         return []  # its faults are reported when the command runs
-    known = [f"{name}=" for name in sweepable_fields(scenario)]
+    known = [f"{name}=" for name in (*sweepable_fields(scenario), *SWITCHES)]
     return [CompletionItem(name) for name in known if name.startswith(incomplete)]
 
 
@@ -191,7 +199,8 @@ def check_allowed(
 def load(source: str, changes: tuple[str, ...], *, keep_sweep: bool) -> Scenario:
     """Load a scenario and apply --set to it.
 
-    A changed field leaves the sweep. Without `keep_sweep` the scenario's own values count alone.
+    A changed field leaves the sweep; a ratio multiplies swept amounts too. Without `keep_sweep` the
+    scenario's own values count alone.
     """
     scenario = load_scenario(source)
     parsed = dict(_parse_change(change) for change in changes)
@@ -199,12 +208,11 @@ def load(source: str, changes: tuple[str, ...], *, keep_sweep: bool) -> Scenario
     if not keep_sweep:
         return changed
     gone = set(parsed)
-    amounts = {"workload.comm", "workload.forward", "workload.backward"}
-    if "workload.ratio" in gone:
-        gone |= amounts
-    elif gone & amounts:
-        gone.add("workload.ratio")  # a swept ratio would set them all again
+    if "device.library" in gone:  # another device: what was swept of the old one says nothing of it
+        gone |= {name for name in scenario.sweep if name.startswith("device.")}
     sweep = {name: values for name, values in scenario.sweep.items() if name not in gone}
+    if "workload.ratio" in parsed:
+        sweep = multiply_sweep(sweep, parse_ratio(parsed["workload.ratio"]))
     design = scenario.design if sweep else type(scenario.design)()
     return changed.model_copy(update={"sweep": sweep, "design": design})
 
@@ -213,8 +221,10 @@ def _parse_change(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ScenarioError(f"--set takes FIELD=VALUE, e.g. device.cores=6 (got {text!r})")
-    if ":" in value:
+    if ":" in value or name in TEXT_FIELDS:
         return name, value
+    if value.lower() in ("true", "false"):
+        return name, value.lower() == "true"
     if value.lower() in ("null", "none", ""):
         return name, None
     try:

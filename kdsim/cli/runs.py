@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -152,8 +151,8 @@ def run(
     loaded = load(scenario, changes, keep_sweep=False)
     result = simulate(loaded, policy, seed=seed, replication=replication)
     if as_json:
-        segments = map(asdict, result.iter_segments())
-        print_json({**result.summary(), "segments": segments, "counters": result.counters})
+        tail = {"segments": result.segment_data(), "counters": result.counters}
+        print_json({**result.summary(), **tail})
     else:
         from kdsim.cli import tables
 
@@ -200,7 +199,7 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     loaded = load(scenario, changes, keep_sweep=False)
     result = minimal_makespan(loaded)
     if as_json:
-        print_json(result.to_dict())
+        print_json({**result.to_dict(), "marks": list(loaded.marks())})
         return
     from kdsim.cli import tables
 
@@ -212,6 +211,8 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
         f"{result.path[-1, 0]:g} data units and {result.path[-1, 1]:g} compute units"
     )
     out.print(tables.schedule_table(result))
+    for mark in loaded.marks():
+        out.print(mark)
     if not result.exact:
         out.print("A lower bound: release or reallocation_cost may keep any schedule above it.")
 

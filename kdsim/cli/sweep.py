@@ -1,9 +1,10 @@
-"""The commands around a store: sweep, export, rerun, plot, report."""
+"""The commands that fill a store and draw it: sweep, plot, report."""
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from kdsim.cli.options import (
     save_figure,
     scenario_argument,
 )
-from kdsim.errors import KdsimError, PlotError, ScenarioError, SweepError
+from kdsim.cli.store import point_text, store_argument
+from kdsim.errors import PlotError, ScenarioError, SweepError
 from kdsim.messages import did_you_mean
 from kdsim.output_file import SUFFIXES, check_output
 from kdsim.results.comparison import Comparison
@@ -30,8 +32,6 @@ from kdsim.sweeps.driver import sweep as run_sweep
 _MAX_PRINTED = 60
 #: Failed runs that are listed; all of them stand in the store.
 _MAX_FAILURES = 10
-
-_store_argument = click.argument("store", type=click.Path(path_type=Path))
 
 
 # --- sweep ----------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ def sweep(
 ) -> None:
     r"""Run every policy at every point of SCENARIO, or what STORE still lacks of it.
 
-    Interrupt it as you like: the same command goes on where it was. A store takes more points,
+    Interrupt it at any time: the same command continues where it was. A store takes more points,
     policies and replications of its scenario at any time.
 
     \b
@@ -98,13 +98,15 @@ def sweep(
         check_output(output, "figure", "page", "table")
     loaded = load(scenario, changes, keep_sweep=True)
     check_allowed(policies or loaded.policies, policies, scenario, allow=allow_policies)
-    source = loaded if changes else scenario
     with Store.open(store or ":memory:", "w") as ledger:
         # What earlier sweeps left pending runs as well.
         check_allowed(list(ledger.pending_units()), policies, str(store), allow=allow_policies)
-        with ProgressBar("runs", enabled=not as_json) as progress:
+        with (
+            _saying_what_is_saved(ledger, store),
+            ProgressBar("runs", enabled=not as_json) as progress,
+        ):
             table = run_sweep(
-                source,
+                loaded,
                 ledger,
                 workers=workers,
                 cluster=cluster,
@@ -118,7 +120,7 @@ def sweep(
             print_json(_as_json(ledger, str(store) if store else None))
         else:
             _print_result(ledger, len(table), store)
-        done = ledger.status().done > 0  # else there is nothing to draw, and the failures say why
+        done = ledger.state().done > 0  # else there is nothing to draw, and the failures say why
         for output in outputs:
             if done or output.suffix.lower() in SUFFIXES["table"]:
                 _write_output(ledger, output)
@@ -126,17 +128,15 @@ def sweep(
 
 
 def _as_json(ledger: Any, path: str | None) -> dict[str, Any]:
-    from kdsim.sweeps import export as exporting
-
-    status, scenario = ledger.status(), ledger.scenario()
+    state, scenario = ledger.state(), ledger.scenario()
     return {
         "scenario": scenario.name,
         "seed": scenario.seed,
         "store": path,
-        "done": status.done,
-        "failed": status.failed,
-        "pending": status.pending,
-        "rows": list(exporting.rows(ledger)),
+        "done": state.done,
+        "failed": state.failed,
+        "pending": state.pending,
+        "rows": list(ledger.rows()),
     }
 
 
@@ -146,13 +146,30 @@ def _print_result(ledger: Any, rows: int, store: Path | None) -> None:
     result = ledger.comparison() if rows <= _MAX_PRINTED else None
     if result is not None and result.samples:
         tables.console().print(tables.comparison_table(result))
-    status = ledger.status()
-    counts = f"{status.done} runs done, {status.replications_done:,} makespans"
+    state = ledger.state()
+    counts = f"{state}, {state.replications_done:,} makespans"
     if store:
         counts += f", in {store}"
         if result is None:
             counts += f" (kdsim export {store} for the table)"
     click.echo(counts, err=True)
+
+
+@contextmanager
+def _saying_what_is_saved(ledger: Any, store: Path | None) -> Iterator[None]:
+    """On Ctrl-C, say what is in the store and how to continue."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        state = ledger.state()
+        if store is None:
+            text = "nothing is saved; with --store FILE every result is kept as it completes"
+        else:
+            text = (
+                f"saved {state.done} of {state.total} runs in {store}; the same command continues"
+            )
+        click.echo(f"kdsim: {text}", err=True)
+        raise
 
 
 def _raise_failures(ledger: Any) -> None:
@@ -161,8 +178,7 @@ def _raise_failures(ledger: Any) -> None:
         return
     lines = [f"{len(failures)} of the runs failed, the others are not affected:"]
     for failure in failures[:_MAX_FAILURES]:
-        place = ", ".join(f"{name} = {value}" for name, value in failure.point.items())
-        lines.append(f"  {failure.policy}{f' at {place}' if place else ''}: {failure.error}")
+        lines.append(f"  {failure.policy}{point_text(failure.point)}: {failure.error}")
     if len(failures) > _MAX_FAILURES:
         lines.append(f"  and {len(failures) - _MAX_FAILURES} more")
     raise SweepError("\n".join(lines))
@@ -188,105 +204,11 @@ def _samples(ledger: Any) -> Comparison:
     return result
 
 
-# --- export and rerun ---------------------------------------------------------------------------
-
-
-@click.command()
-@_store_argument
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False),
-    help="Where to: .csv or .parquet [CSV on standard output].",
-)  # fmt: skip
-@click.option("--expand", is_flag=True, help="One row a replication.")
-@click.option("--against", metavar="NAME", help="Paired differences to this policy instead.")
-@json_option
-def export(
-    store: Path, output: Path | None, expand: bool, against: str | None, as_json: bool
-) -> None:
-    r"""Export the table of STORE: one row a point and policy.
-
-    The same runs give the same bytes, however the sweep went.
-
-    \b
-    Examples:
-      kdsim export my.sqlite -o my.csv
-      kdsim export my.sqlite --expand -o makespans.parquet
-      kdsim export my.sqlite --against greedy
-    """
-    from kdsim.sweeps import export as exporting
-    from kdsim.sweeps.store import Store
-
-    if against and expand:
-        raise click.UsageError("--against and --expand exclude each other")
-    with Store.open(store) as ledger:
-        if against:
-            rows: Any = ledger.comparison().differences(against)
-        elif as_json:
-            rows = list(exporting.rows(ledger, expand=expand))
-        if as_json:
-            print_json({"scenario": ledger.scenario().name, "rows": rows})
-        elif against:
-            exporting.write_rows(rows, output)
-        elif output is None:
-            exporting.write_csv(ledger, sys.stdout, expand=expand)
-        else:
-            ledger.export(output, expand=expand)
-    if output is not None and not as_json:
-        click.echo(f"table written to {output}", err=True)
-
-
-@click.command()
-@_store_argument
-@click.argument("run_id")
-@policies_option("Policy of your own that may be run")
-@json_option
-def rerun(
-    store: Path, run_id: str, policies: tuple[str, ...], allow_policies: bool, as_json: bool
-) -> None:
-    r"""Repeat the run RUN_ID of STORE and compare it bit for bit with what is stored.
-
-    RUN_ID is in the last column of the exported table; its beginning is enough.
-
-    \b
-    Example:
-      kdsim rerun my.sqlite 3fa91c
-    """
-    from kdsim.sweeps.store import Store
-
-    with Store.open(store) as ledger:
-        meant = [item.policy for found, item in ledger.iterate() if found.startswith(run_id)]
-        check_allowed(meant, policies, str(store), allow=allow_policies)
-        result = ledger.rerun(run_id)
-    n = result.makespans.size
-    if as_json:
-        print_json(
-            {
-                "run_id": result.run_id,
-                "point": result.point,
-                "policy": result.policy,
-                "n": n,
-                "identical": result.identical,
-                "makespans": result.makespans.tolist(),
-            }
-        )
-    else:
-        place = ", ".join(f"{name} = {value}" for name, value in result.point.items())
-        click.echo(f"run {result.run_id}: {result.policy}{f' at {place}' if place else ''}")
-        click.echo(f"{n} makespans, mean {result.makespans.mean():.9g} s")
-        if result.identical:
-            click.echo("identical to the stored ones, bit for bit")
-    if not result.identical:
-        if not result.stored.size:
-            raise KdsimError(f"run {result.run_id} has no stored result to compare with")
-        different = int((result.stored != result.makespans).sum())
-        raise SweepError(f"{different} of {n} makespans differ from the stored ones")
-
-
 # --- pictures -------------------------------------------------------------------------------------
 
 
 @click.command()
-@_store_argument
+@store_argument
 @click.option(
     "--kind", type=click.Choice(["comparison", "lines", "heatmap", "regret"]),
     default="comparison", show_default=True,
@@ -404,7 +326,7 @@ def _parse_fixed(text: str, result: Comparison) -> tuple[str, set[str]]:
 
 
 @click.command()
-@_store_argument
+@store_argument
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True,
     help="Where to write the page (.html).",

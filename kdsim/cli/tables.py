@@ -12,7 +12,7 @@ from rich.table import Table
 
 from kdsim.model.optimum import Optimum
 from kdsim.results.comparison import SUMMARY_COLUMNS, Comparison
-from kdsim.results.learning import LearningCurves
+from kdsim.results.learning import LearningCurves, Traffic
 from kdsim.results.run import WAITED, Run
 
 #: Wide enough for the widest table when the output is a file or a pipe.
@@ -60,7 +60,7 @@ def comparison_table(result: Comparison) -> Table:
     table = Table(
         title=f"{result.scenario.name}: makespan in seconds, seed {result.scenario.seed}",
         title_justify="left",
-        caption=_how(kinds, noisy=noisy),
+        caption=_how(kinds, noisy=noisy, marks=result.marks),
         caption_justify="left",
     )
     _add_fields(table, fields)
@@ -97,7 +97,8 @@ def learning_table(result: LearningCurves, target: float | None = None) -> Table
         f"{100 * rows[0]['target']:.1f} %{which}; seed {device.seed}",
         title_justify="left",
         caption="CI: Student t over replications; exact: all runs equal. Earliest: no schedule can "
-        "be there before. Late = mean / earliest - 1. Accuracies are known at the ends of epochs.",
+        "be there before. Late = mean / earliest - 1. Accuracies are known at the ends of epochs."
+        + "".join(f"\n{line}" for line in (*map(_traffic_line, result.traffic), *result.marks)),
         caption_justify="left",
     )
     table.add_column("profile", no_wrap=True)
@@ -127,6 +128,14 @@ def learning_table(result: LearningCurves, target: float | None = None) -> Table
     return table
 
 
+def _traffic_line(traffic: Traffic) -> str:
+    """Say what a recorded run received and sent."""
+    received = f"{traffic.profile}: received {traffic.received_mb:.3g} MB"
+    if traffic.sent_mb is None:
+        return f"{received}; what it sent is not told apart."
+    return f"{received}; the {traffic.sent_mb:.3g} MB that it sent are not simulated."
+
+
 def _add_fields(table: Table, fields: Sequence[str]) -> None:
     """Add the columns that name a row: swept fields, by their last word if that is enough."""
     leaves = [name.rpartition(".")[2] for name in fields]
@@ -145,7 +154,7 @@ def _interval(row: Mapping[str, Any]) -> str:
     return f"\N{PLUS-MINUS SIGN} {half:.0f}" if half >= 10 else f"\N{PLUS-MINUS SIGN} {half:.2g}"
 
 
-def _how(kinds: Sequence[str], *, noisy: bool) -> str:
+def _how(kinds: Sequence[str], *, noisy: bool, marks: Sequence[str]) -> str:
     text = "CI: Student t over replications; exact: all runs equal. "
     if noisy:
         text += "Regret = makespan / bound - 1; the bound knows the noise, no policy does."
@@ -153,7 +162,7 @@ def _how(kinds: Sequence[str], *, noisy: bool) -> str:
         text += "Gap = makespan / bound - 1."
     if "lower bound" in kinds:
         text += " The bound is a lower bound under release or reallocation_cost, not the optimum."
-    return text
+    return "\n".join([text, *marks])
 
 
 def difference_table(
@@ -195,7 +204,7 @@ def _without_rounding(row: Mapping[str, Any], limit: float) -> Mapping[str, Any]
 
 
 _DIFFERENCE_COLUMNS = (
-    "policy", "reference", "mean", "ci_low", "ci_high", "ci_method", "n", "needed",
+    "policy", "reference", "mean", "ci_low", "ci_high", "ci_method", "n", "needed", "marks",
 )  # fmt: skip
 
 
@@ -203,8 +212,11 @@ def run_table(run: Run, *, limit: int = 12) -> Table:
     """Lay the segments of a run out, the first and the last of many."""
     labels = {1: "1 waits for logits", 2: "2 parallel", 3: "3 compute alone"}
     table = Table(title=f"segments of {run.scenario} under {run.policy}", title_justify="left")
+    starved = run.counters["starved_s"] > 0
     for header in ("segment", "seconds", "scenario", "mean comm cores"):
         table.add_column(header, justify="right")
+    if starved:
+        table.add_column("Comm waits for data (s)", justify="right")
     count = run.plan.cycles + 1
     ends = 0 if count <= limit else limit - 2
     for segment in run.iter_segments():
@@ -216,6 +228,7 @@ def run_table(run: Run, *, limit: int = 12) -> Table:
                 seconds(segment.duration),
                 labels[segment.scenario],
                 f"{segment.comm_cores:.2f}",
+                *([seconds(segment.starved)] if starved else []),
             )
     return table
 
@@ -224,13 +237,21 @@ def run_lines(run: Run) -> list[str]:
     """Summarise a run in a few lines."""
     counters = run.counters
     waited = sum(1 for segment in run.iter_segments() if segment.scenario == WAITED)
+    link = []
+    if run.plan.link is not None:
+        link = [
+            f"link          Comm waits for data {seconds(counters['starved_s'])} s; at most "
+            f"{counters['buffer_peak']:.4g} data units wait for Comm"
+        ]
     return [
         f"makespan      {seconds(run.makespan)} s",
         f"{run.bound_kind:<13} {seconds(run.minimal_makespan)} s  (gap {percent(run.gap)})",
         f"waiting       {seconds(counters['wait_s'])} s for logits, in {waited} of "
         f"{run.plan.cycles + 1} segments",
+        *link,
         f"policy asked  {counters['decisions']} times; "
         f"the split changed {counters['reallocations']} times",
+        *run.marks,
     ]
 
 
@@ -251,4 +272,51 @@ def schedule_table(optimum: Optimum, *, limit: int = 16) -> Table:
             str(piece.comm_cores),
             str(piece.comp_cores),
         )
+    return table
+
+
+def devices_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay the device library out: one row per device."""
+    table = Table(
+        title=f"{len(rows)} devices of the library",
+        title_justify="left",
+        caption="Rate: forward passes of an average network per second, on the fewest and the most "
+        "cores measured, 95 % CI over networks. Inference proxy: not measured in training.",
+        caption_justify="left",
+    )
+    table.add_column("name", no_wrap=True)
+    for header in ("cores measured", "form", "networks", "rate", "speed-up", "communication"):
+        table.add_column(header, justify="right", no_wrap=header != "communication")
+    for row in rows:
+        first, last = row["rate"][0], row["rate"][-1]
+        several = len(row["rate"]) > 1
+        table.add_row(
+            row["name"],
+            ", ".join(map(str, row["measured_on"])),
+            row["form"],
+            str(row["networks"]),
+            f"{first:.3g} .. {last:.3g}" if several else f"{first:.3g}",
+            f"{last / first:.2f} on {row['measured_on'][-1]}" if several else "-",
+            row["communication"] or "none",
+        )
+    return table
+
+
+def device_table(name: str, entry: Mapping[str, Any]) -> Table:
+    """Lay one device of the library out: rates by cores."""
+    facts = entry["provenance"]
+    points = facts["points"]
+    table = Table(
+        title=name,
+        title_justify="left",
+        caption="Passes per second. Measured: mean over networks; form: the curve that scenarios "
+        f"use ({facts['model']}), 95 % CI over networks.",
+        caption_justify="left",
+    )
+    for header in ("cores", "measured", "form", "95 % CI"):
+        table.add_column(header, justify="right")
+    for cores, measured, rate, low, high in zip(
+        *(points[key] for key in ("own_cores", "measured", "rate", "low", "high")), strict=True
+    ):
+        table.add_row(str(cores), f"{measured:.4g}", f"{rate:.4g}", f"{low:.4g} .. {high:.4g}")
     return table

@@ -18,18 +18,21 @@ import numpy as np
 
 from kdsim.engines.des import realised, run_processes
 from kdsim.model.curves import FloatArray
+from kdsim.model.guide import NO_HEIGHTS, NOT_PLANNED, Heights, Planned, heights_of, planned_of
 from kdsim.model.jit import announced
-from kdsim.model.optimum import corridor, is_exact, minimal_makespan, release_bound
+from kdsim.model.optimum import corridor, is_exact, link_bound, minimal_makespan, release_bound
 from kdsim.model.plan import Plan
 from kdsim.model.random_streams import POLICY_STREAM, Draws, noise_factors, stream_keys
 from kdsim.policies.base import Policy
-from kdsim.policies.builtin import Static, string_guide
+from kdsim.policies.builtin import Static, looks_ahead
 from kdsim.policies.resolve import is_built_in, is_random, make_policy
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.study import Scenario, with_run_counts
 
 #: Simulated cycles above which loading the compiled engine (about half a second) pays.
 _WORTH_COMPILING = 30_000
+#: A policy as the loop takes it: kind, fixed core count, what it plans by.
+_Translated = tuple[int, int, Heights, Planned]
 #: Bytes of realised work in memory at a time, per thread.
 _CHUNK_BYTES = 4 * 2**20
 
@@ -199,11 +202,16 @@ def _by_simpy(
 
 
 def _by_kernel(
-    plan: Plan, noise: float, seed: int, arguments: tuple[Any, ...], start: int, stop: int
+    plan: Plan,
+    noise: float,
+    seed: int,
+    arguments: tuple[int, int, Heights, Planned],
+    start: int,
+    stop: int,
 ) -> tuple[FloatArray, FloatArray]:
     from kdsim.engines import kernels
 
-    kind, fixed, guide = arguments
+    kind, fixed, heights, planned = arguments
     numbers = np.arange(start, stop)
     keys = stream_keys(seed, numbers, POLICY_STREAM)
     n = plan.cycles
@@ -218,12 +226,19 @@ def _by_kernel(
     kernels.many_runs(
         kind, fixed, keys, comm, forward, backward, plan.comm, plan.forward, plan.backward,
         plan.comm_rates, plan.comp_rates, plan.comm_unit_times, plan.comp_unit_times,
-        plan.prefetch, plan.release, plan.reallocation_cost,
-        *guide, times,
+        plan.prefetch, plan.release, plan.reallocation_cost, *_link_arguments(plan, comm),
+        heights, planned, times,
     )  # fmt: skip
     if noise == 0:
         return times, np.empty(0)
     return times, _bounds(plan.with_work(comm, forward, backward), plan)
+
+
+def _link_arguments(plan: Plan, comm: FloatArray) -> tuple[Any, ...]:
+    """Translate the link for the loop: stretches in which every replication's data arrive."""
+    if plan.link is None:
+        return None, np.zeros(0), np.zeros(len(comm), np.int64), False
+    return *plan.link.stretches(comm.sum(axis=-1)), plan.link.starved == "shared"
 
 
 def _bounds(real: Plan, plan: Plan) -> FloatArray:
@@ -237,6 +252,8 @@ def _bounds(real: Plan, plan: Plan) -> FloatArray:
     )
     if plan.release > 0:
         lengths = np.maximum(lengths, release_bound(real, gates))
+    if plan.link is not None:
+        lengths = np.maximum(lengths, link_bound(plan.link, real, gates))
     return lengths
 
 
@@ -245,31 +262,22 @@ def bound_kind(scenario: Scenario) -> str:
     return "optimum" if is_exact(scenario.plan()) else "lower bound"
 
 
-_NO_GUIDE: tuple[Any, ...] = (
-    *(np.zeros(0), np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.zeros(0)),
-    *(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64), np.zeros(0), np.zeros(0)),
-    False,
-)
-
-
-def _policy_arguments(plan: Plan, policy: str, *, noisy: bool) -> tuple[int, int, tuple[Any, ...]]:
-    """Translate a built-in policy for the loop: its kind, a fixed core count, the string."""
+def _policy_arguments(plan: Plan, policy: str, *, noisy: bool) -> _Translated:
+    """Translate a built-in policy for the loop: its kind, a fixed core count, what it plans by."""
     from kdsim.engines import kernels
 
     if policy == "random":
-        return kernels.RANDOM, 0, _NO_GUIDE
+        return kernels.RANDOM, 0, NO_HEIGHTS, NOT_PLANNED
     if policy == "greedy":
-        return kernels.GREEDY, 0, _NO_GUIDE
+        return kernels.GREEDY, 0, NO_HEIGHTS, NOT_PLANNED
     if policy == "greedy-full":
-        return kernels.GREEDY_FULL, 0, _NO_GUIDE
-    if policy == "optimal":
-        replan = noisy or not is_exact(plan)
-        g = string_guide(plan, replan=replan)
-        guide = (
-            g.heights, g.gate_of, g.V, g.upper, g.lower, g.following, g.done, g.cores,
-            g.vr, g.vq, g.bounded,
-        )  # fmt: skip
-        return kernels.OPTIMAL_REPLAN if replan else kernels.OPTIMAL, 0, guide
+        return kernels.GREEDY_FULL, 0, NO_HEIGHTS, NOT_PLANNED
+    if policy in ("state-based", "optimal"):
+        if looks_ahead(plan, noisy):
+            return kernels.LOOK_AHEAD, 0, NO_HEIGHTS, planned_of(plan)
+        if policy == "state-based":
+            return kernels.STATE_BASED, 0, NO_HEIGHTS, planned_of(plan)
+        return kernels.OPTIMAL, 0, heights_of(plan), NOT_PLANNED
     chosen = cast(Static, make_policy(policy))
     chosen.start(plan)  # refuses more cores than there are
-    return kernels.STATIC, chosen.comm_cores, _NO_GUIDE
+    return kernels.STATIC, chosen.comm_cores, NO_HEIGHTS, NOT_PLANNED

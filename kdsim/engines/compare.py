@@ -130,4 +130,5 @@ def sample(
         bounds=np.concatenate(bounds) if noisy else bounds[0],
         bound_kind=batch.bound_kind(scenario),
         varies=batch.varies(scenario, policy),
+        marks=scenario.marks(),
     )

@@ -14,6 +14,7 @@ from typing import Any
 import simpy
 from simpy.events import Event, EventPriority
 
+from kdsim.engines.buffer import Buffer
 from kdsim.errors import PolicyError
 from kdsim.model.plan import Plan
 from kdsim.policies.base import Decision, Policy, State
@@ -55,10 +56,17 @@ class CorePool:
         Asked in the contended case only.
     draws : callable
         The run's random draws.
+    data : float
+        Data units that the run receives: realised work. Counts only where the plan has a link.
     """
 
     def __init__(
-        self, env: simpy.Environment, plan: Plan, policy: Policy, draws: Callable[[], float]
+        self,
+        env: simpy.Environment,
+        plan: Plan,
+        policy: Policy,
+        draws: Callable[[], float],
+        data: float = 0.0,
     ) -> None:
         self._env = env
         self._plan = plan
@@ -83,12 +91,18 @@ class CorePool:
         self._then: int | None = None
         self._step = self._comm_time = self._comp_time = 0.0
         self._stall = 0.0
+        self._buffer = None if plan.link is None else Buffer(plan.link, data)
+        self._hold: float | None = None
+        self._comm_rate = self._comp_rate = self._arriving = 0.0
+        self._drain = self._turn = math.inf
+        self._receiving = self._starved = False
         self._questions = 0
         self.comm_done = 0
         self.comp_done = 0
         self.decisions = 0
         self.reallocations = 0
         self.stall_s = 0.0
+        self.starved_s = 0.0
         self._log = Recording()
 
     # -- what the processes call -------------------------------------------------------------------
@@ -148,6 +162,7 @@ class CorePool:
             self._env.now,
             self._plan,
             self._draws,
+            self._cores,
         )
         self.decisions += 1
         self._questions += 1
@@ -183,25 +198,81 @@ class CorePool:
             comm_time = self._comm_left * self._comm_times[cores]
         if self._comp is not None:
             comp_time = self._comp_left * self._comp_times[cores]
+        if self._buffer is not None:
+            self._hold = hold
+            comm_time, comp_time = self._meet_link(self._buffer, stall, comm_time, comp_time)
         step = min(comm_time, comp_time)
         if hold is not None and hold < step:
             step = hold
         if not self._comm_ready:
             step = min(step, max(self._ready_at - self._env.now - stall, 0.0))
+        if self._buffer is not None:
+            step = min(step, self._drain, self._turn)
         self._step, self._comm_time, self._comp_time = step, comm_time, comp_time
         self._stall = stall
         self._timer.after(stall + step)
+
+    def _meet_link(
+        self, buffer: Buffer, stall: float, comm_time: float, comp_time: float
+    ) -> tuple[float, float]:
+        """Return the sides' times to completion at the rates that the arrived data allow.
+
+        Notes when the buffer will be empty and when the link's rate will change, both in seconds
+        from the end of the stall on.
+        """
+        cores = self._cores
+        comm_rate, comp_rate = self._comm_rates[cores], self._comp_rates[cores]
+        begin = self._env.now + stall
+        if stall > 0.0:
+            buffer.fill(self._env.now, begin)
+        self._drain = self._turn = math.inf
+        self._starved = False
+        self._receiving = comm_time < math.inf
+        if self._receiving:
+            arriving = self._arriving = buffer.rate
+            self._turn = max(buffer.next_change - begin, 0.0)
+            if arriving < comm_rate:
+                if buffer.held > 0.0:
+                    self._drain = buffer.held / (comm_rate - arriving)
+                else:
+                    self._starved = True
+                    if buffer.shared:
+                        share = arriving / comm_rate
+                        comp_rate = share * comp_rate + (1.0 - share) * self._comp_rates[0]
+                        if self._comp is not None:
+                            comp_time = self._comp_left / comp_rate
+                    comm_rate = arriving
+                    comm_time = self._comm_left / arriving if arriving > 0.0 else math.inf
+        self._comm_rate, self._comp_rate = comm_rate, comp_rate
+        return comm_time, comp_time
+
+    def _book_arrivals(self, buffer: Buffer, step: float) -> None:
+        """Let the buffer change by what came and went in a step."""
+        if not self._receiving:
+            buffer.fill(self._env.now - step, self._env.now)
+            return
+        buffer.flow(self._arriving, self._comm_rate, step)
+        if self._starved:
+            self.starved_s += step
+        if step == self._drain:
+            buffer.hold(0.0)
+        if step == self._turn:
+            buffer.turn()
 
     def _advance(self, _: Event) -> None:
         """Book the work done since the last instant and let what is complete complete."""
         step, cores = self._step, self._cores
         now = self._env.now
-        comm = self.comm_done if self._comm_time < math.inf else -1
+        comm_rate, comp_rate = self._comm_rates[cores], self._comp_rates[cores]
+        comm = self.comm_done if self._comm_time < math.inf or self._starved else -1
         comp = self.comp_done if self._comp_time < math.inf else -1
-        self._log.append(now, step, cores, comm, comp, self._stall)
+        self._log.append(now, step, cores, comm, comp, self._stall, self._starved)
+        if self._buffer is not None:
+            comm_rate, comp_rate = self._comm_rate, self._comp_rate
+            self._book_arrivals(self._buffer, step)
         completed = False
         if self._comm_time < math.inf:
-            self._comm_left -= self._comm_rates[cores] * step
+            self._comm_left -= comm_rate * step
             if self._comm_time == step or self._comm_left <= DONE * self._comm_work:
                 self._end_comm()
                 completed = True
@@ -211,11 +282,17 @@ class CorePool:
             if self._comm_work == 0:
                 self._end_comm()
         if self._comp_time < math.inf:
-            self._comp_left -= self._comp_rates[cores] * step
+            self._comp_left -= comp_rate * step
             if self._comp_time == step or self._comp_left <= DONE * self._comp_work:
                 self._end_comp()
                 completed = True
-        if completed or self._then is None:
+        if completed:
+            self._settle_soon()
+        elif self._buffer is not None and (self._hold is None or step < self._hold):
+            # Only the link or the buffer has changed: no reason to ask the policy again.
+            hold = None if self._hold is None else self._hold - step
+            self._run_on(cores, hold, self._then)
+        elif self._then is None:
             self._settle_soon()
         else:
             self._run_on(self._then, None, None)
@@ -233,6 +310,11 @@ class CorePool:
         self._questions = 0
         done.succeed()  # type: ignore[union-attr]
         self._settle_soon()
+
+    @property
+    def buffer_peak(self) -> float:
+        """Most data units that ever waited on the device; 0 without a link."""
+        return self._buffer.most if self._buffer else 0.0
 
     @property
     def intervals(self) -> Stretches:

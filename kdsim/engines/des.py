@@ -144,13 +144,6 @@ def simulate(
     env = simpy.Environment()
     pool, tasks = run_processes(env, plan, real, chosen, Draws(seed, replication))
     bound = minimal_makespan(real)
-    waits = zip(tasks.backward_starts, tasks.forward_ends, strict=True)
-    counters = {
-        "decisions": pool.decisions,
-        "reallocations": pool.reallocations,
-        "wait_s": sum(start - end for start, end in waits),
-        "stall_s": pool.stall_s,
-    }
     return Run(
         scenario=scenario.name,
         policy=policy_name(policy),
@@ -159,12 +152,13 @@ def simulate(
         makespan=env.now,
         minimal_makespan=bound.makespan,
         bound_kind=bound.kind,
-        counters=counters,
+        counters=counters(pool, tasks),
         intervals=pool.intervals,
         backward_starts=tasks.backward_starts,
         forward_ends=tasks.forward_ends,
         comm_ends=tasks.comm_ends,
         plan=plan,
+        marks=scenario.marks(),
     )
 
 
@@ -191,12 +185,25 @@ def run_processes(
         raise PolicyError(
             f"policy {policy_name(policy)} raised {type(error).__name__} in start: {error}"
         ) from error
-    pool = CorePool(env, plan, policy, draws)
+    pool = CorePool(env, plan, policy, draws, float(real.comm.sum()))
     tasks = _Tasks(env, pool, plan, real)
     for process in (tasks.comm, tasks.forward, tasks.backward):
         env.process(process())
     env.run()
     return pool, tasks
+
+
+def counters(pool: CorePool, tasks: _Tasks) -> dict[str, float]:
+    """Return what a run counted; see `Run`."""
+    waits = zip(tasks.backward_starts, tasks.forward_ends, strict=True)
+    return {
+        "decisions": pool.decisions,
+        "reallocations": pool.reallocations,
+        "wait_s": sum(start - end for start, end in waits),
+        "stall_s": pool.stall_s,
+        "starved_s": pool.starved_s,
+        "buffer_peak": pool.buffer_peak,
+    }
 
 
 def realised(plan: Plan, cv: float, seed: int, replication: int) -> Plan:

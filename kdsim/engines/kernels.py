@@ -11,36 +11,54 @@ import math
 import numpy as np
 
 from kdsim.engines.core_pool import DONE
-from kdsim.model import rules
+from kdsim.model import rules, state_rule
 from kdsim.model.jit import compiled
 from kdsim.model.optimum import string_bends
 from kdsim.model.random_streams import uniform
 
 #: Kinds of policy, as the loop knows them.
-RANDOM, STATIC, GREEDY, GREEDY_FULL, OPTIMAL, OPTIMAL_REPLAN = range(6)
+RANDOM, STATIC, GREEDY, GREEDY_FULL, STATE_BASED, LOOK_AHEAD, OPTIMAL = range(7)
 
 # The names under which the loops call the rules: their compiled forms.
 random_cores = compiled(rules.random_cores)
 greedy_cores = compiled(rules.greedy_cores)
-string_slope = compiled(rules.string_slope)
-split_direction = compiled(rules.split_direction)
+aim = compiled(rules.aim)
+state_based_cores = compiled(state_rule.state_based_cores)
+look_ahead_cores = compiled(state_rule.look_ahead_cores)
 uniform_draw = compiled(uniform)
 taut_string_bends = compiled(string_bends)
 
 
 @compiled
+def _filled(held, at, last, begin, end, times, rates):
+    """Return what the buffer holds after a time without processing, and the link's stretch."""
+    while at < last and times[at + 1] <= end:
+        held += rates[at] * (times[at + 1] - begin)
+        begin = times[at + 1]
+        at += 1
+    return held + rates[at] * (end - begin), at
+
+
+# Without a link `link_times` is None: numba then compiles a loop that has no trace of one.
+@compiled
 def _one_run(
     kind, fixed, key,
     comm, forward, backward, plan_comm, plan_forward, plan_backward,
     comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
-    heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded,
+    link_times, link_rates, last, shared, optimum, planned,
 ):  # fmt: skip
     """Play one run; return its makespan. The order of operations is the SimPy engine's."""
     n, c_total = comm.size, comm_rates.size - 1
+    heights, done, cores, vr, vq = optimum
+    (
+        price, batches, splits, tasks, corners, normals, shortfall,
+        gates, gate_of, following, left, ended,
+    ) = planned  # fmt: skip
     now, split, draw = 0.0, -1, np.uint64(0)
     i = k = 0  # Comm tasks done; Forward and Backward tasks done
     comm_on, comp_on, ready, ready_at = False, False, True, 0.0
     comm_left = comp_left = comm_work = comp_work = comm_scale = comp_scale = 0.0
+    held, at = 0.0, 0  # data that wait on the device; the link's stretch
     while True:
         # What may start, starts; empty tasks end at once.
         moved = True
@@ -82,22 +100,22 @@ def _one_run(
             m = k // 2
             full = plan_forward[m] if k % 2 == 0 else plan_backward[m]
             c = greedy_cores(plan_comm[i], full, comm_times, comp_times)
-        else:
+        elif kind == OPTIMAL:
             dv = comm_left * comm_scale
-            w = done[k + 1] - comp_left * comp_scale
-            if kind == OPTIMAL_REPLAN:
-                gate = gate_of[i]
-                slope = string_slope(V[gate] - dv, w, gate, V, upper, lower, following, bounded)
-                dw = slope * dv
-            else:
-                dw = heights[i] - w
-            heavy, heavy_s, light, light_s = split_direction(dv, dw, vr, vq)
-            if light_s == 0.0:
-                c = cores[heavy]
-            elif heavy_s == 0.0 or now + heavy_s == now:
-                c = cores[light]
-            else:
-                c, hold, then = cores[heavy], heavy_s, cores[light]
+            dw = heights[i] - (done[k + 1] - comp_left * comp_scale)
+            c, hold, then = aim(dv, dw, now, cores, vr, vq)
+        elif kind == LOOK_AHEAD:
+            c = look_ahead_cores(
+                i, k, comm_left * comm_scale, comp_left * comp_scale, split,
+                price, batches, splits, tasks, corners, normals, shortfall,
+                gates, gate_of, following, left, ended,
+            )  # fmt: skip
+        else:
+            c = state_based_cores(
+                i, k, comm_left * comm_scale, comp_left * comp_scale, split,
+                price, batches, splits, tasks, corners, normals, shortfall,
+                gates, gate_of, following, left, ended,
+            )  # fmt: skip
         # Run on until something completes; a mix changes over once in between.
         while True:
             stall = 0.0
@@ -110,13 +128,47 @@ def _one_run(
                 comm_time = comm_left * comm_times[c]
             if comp_on:
                 comp_time = comp_left * comp_times[c]
+            comm_rate, comp_rate = comm_rates[c], comp_rates[c]
+            receiving = comm_time < math.inf
+            drain = turn = math.inf
+            arriving = 0.0
+            if link_times is not None:
+                begin = now + stall
+                if stall > 0.0:
+                    held, at = _filled(held, at, last, now, begin, link_times, link_rates)
+                if receiving:
+                    arriving = link_rates[at]
+                    if at < last:
+                        turn = max(link_times[at + 1] - begin, 0.0)
+                    if arriving < comm_rate:
+                        if held > 0.0:
+                            drain = held / (comm_rate - arriving)
+                        else:
+                            if shared:
+                                share = arriving / comm_rate
+                                comp_rate = share * comp_rate + (1.0 - share) * comp_rates[0]
+                                if comp_on:
+                                    comp_time = comp_left / comp_rate
+                            comm_rate = arriving
+                            comm_time = comm_left / arriving if arriving > 0.0 else math.inf
             step = min(comm_time, comp_time, hold)
             if not ready:
                 step = min(step, max(ready_at - now - stall, 0.0))
+            if link_times is not None:
+                step = min(step, drain, turn)
             now += stall + step
+            if link_times is not None:
+                if not receiving:
+                    held, at = _filled(held, at, last, now - step, now, link_times, link_rates)
+                else:
+                    held += (arriving - comm_rate) * step
+                    if step == drain:
+                        held = 0.0
+                    if step == turn:
+                        at += 1
             completed = False
             if comm_time < math.inf:
-                comm_left -= comm_rates[c] * step
+                comm_left -= comm_rate * step
                 if comm_time == step or comm_left <= DONE * comm_work:
                     comm_on, completed, i = False, True, i + 1
             elif not ready and ready_at - now <= DONE * now:
@@ -124,10 +176,15 @@ def _one_run(
                 if comm_work == 0:
                     comm_on, i = False, i + 1
             if comp_time < math.inf:
-                comp_left -= comp_rates[c] * step
+                comp_left -= comp_rate * step
                 if comp_time == step or comp_left <= DONE * comp_work:
                     comp_on, completed, k = False, True, k + 1
-            if completed or then < 0:
+            if completed:
+                break
+            if link_times is not None and step < hold:
+                hold -= step  # only the link or the buffer has changed
+                continue
+            if then < 0:
                 break
             c, hold, then = then, math.inf, -1
 
@@ -136,7 +193,7 @@ def _one_run(
 def many_runs(
     kind, fixed, keys, comm, forward, backward, plan_comm, plan_forward, plan_backward,
     comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
-    heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded, out,
+    link_times, link_rates, last, shared, optimum, planned, out,
 ):  # fmt: skip
     """Play replication after replication; one row of work serves all when there is no noise."""
     noisy = comm.shape[0] > 1
@@ -145,8 +202,8 @@ def many_runs(
         out[run] = _one_run(
             kind, fixed, keys[run], comm[row], forward[row], backward[row],
             plan_comm, plan_forward, plan_backward, comm_rates, comp_rates, comm_times, comp_times,
-            prefetch, release, cost,
-            heights, gate_of, V, upper, lower, following, done, cores, vr, vq, bounded,
+            prefetch, release, cost, link_times, link_rates, last[row], shared,
+            optimum, planned,
         )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from kdsim.model.curves import FloatArray
 from kdsim.model.optimum import is_exact, minimal_makespan
 from kdsim.policies.base import Policy
 from kdsim.policies.resolve import distinct_policies, make_policy, policy_name
-from kdsim.results.learning import LearningCurve, LearningCurves
+from kdsim.results.learning import LearningCurve, LearningCurves, Traffic
 from kdsim.results.run import Run
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.profile import Profile, read_profile
@@ -118,7 +118,13 @@ def learning_curves(
                 )
             )
     kind = "optimum" if is_exact(device.plan()) else "lower bound"
-    return LearningCurves(device, curves, kind)
+    traffic = [_traffic(profile, name) for profile, name in zip(read, _names(read), strict=True)]
+    return LearningCurves(device, curves, kind, traffic)
+
+
+def _traffic(profile: Profile, name: str) -> Traffic:
+    sent = None if profile.uplink_bytes is None else float(profile.uplink_bytes.sum()) / 1e6
+    return Traffic(name, float(profile.downlink_bytes.sum()) / 1e6, sent)
 
 
 def _names(profiles: Sequence[Profile]) -> list[str]:

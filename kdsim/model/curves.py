@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,6 +80,19 @@ def communication_time(
 # cores the side itself has. Parameters are positional in the order of `MODELS`.
 
 
+def _power(p: FloatArray, v: Mapping[str, float]) -> FloatArray:
+    return np.asarray(v["rate1"] * p ** v["exponent"])
+
+
+def _damped_power(p: FloatArray, v: Mapping[str, float]) -> FloatArray:
+    return np.asarray(v["rate1"] * p ** v["exponent"] * np.exp(-v["damping"] * (p - 1.0)))
+
+
+def _log_overhead(p: FloatArray, v: Mapping[str, float]) -> FloatArray:
+    # Time 1/p of perfectly parallel work, and a synchronisation that costs ln p.
+    return np.asarray(v["rate1"] / (1.0 / p + v["overhead"] * np.log(p)))
+
+
 def _amdahl(p: FloatArray, v: Mapping[str, float]) -> FloatArray:
     return v["rate1"] / (v["serial"] + (1.0 - v["serial"]) / p)
 
@@ -109,13 +123,21 @@ class Model:
 
 _TINY = np.finfo(float).tiny
 
-#: Speed models in terms of a side's own cores (Amdahl 1967; Gunther's universal scalability law;
-#: a smooth roofline). The paper's forms and the measured table have their own fields.
+#: Speed models in terms of a side's own cores (Amdahl 1967; Gunther's universal scalability law,
+#: 1993; a smooth roofline; parallel work with a logarithmic synchronisation cost, the simplest of
+#: the overheads of Flatt and Kennedy 1989; a power law, and one with an exponential loss). Usl,
+#: log-overhead and damped-power may fall as cores are added. The paper's f, affine in p, has the
+#: shape of Gustafson's scaled speed-up (1988). It and the measured table have their own fields.
 MODELS: dict[str, Model] = {
     "amdahl": Model(("rate1", "serial"), (_TINY, 0.0), (math.inf, 1.0), _amdahl),
     "usl": Model(("rate1", "sigma", "kappa"), (_TINY, 0.0, 0.0), (math.inf, 1.0, 1.0), _usl),
     "roofline": Model(
         ("rate1", "limit", "sharpness"), (_TINY, _TINY, 0.5), (math.inf, math.inf, 64.0), _roofline
+    ),
+    "log-overhead": Model(("rate1", "overhead"), (_TINY, 0.0), (math.inf, 1.0), _log_overhead),
+    "power": Model(("rate1", "exponent"), (_TINY, 0.0), (math.inf, 1.0), _power),
+    "damped-power": Model(
+        ("rate1", "exponent", "damping"), (_TINY, 0.0, 0.0), (math.inf, 1.0, 1.0), _damped_power
     ),
 }
 
@@ -194,6 +216,31 @@ def paper_compute_rates(a1: float, a2: float, c_total: int, reference_cores: int
     return rates
 
 
+def fitted_compute_rates(a1: float, a2: float, c_total: int, reference_cores: int) -> FloatArray:
+    """Return q(0..c_total) of an eq. 3 that was fitted on a device with `reference_cores` cores.
+
+    What was measured is the rate on each number p of *compute* cores, so that is what stays the
+    same on a part of the device: ``q = (1 - a2*(reference_cores - p)) / a1`` with
+    ``p = c_total - c``. With perfect scaling (``a2*reference_cores = 1``), and on all reference
+    cores, it equals :func:`paper_compute_rates`.
+
+    Returns
+    -------
+    (c_total + 1,) float array
+        Work a second; the last entry is 0 (no compute core is left).
+
+    Raises
+    ------
+    ScenarioError
+        If a parameter is out of range or the curve has a pole at a feasible core count.
+    """
+    fitted = paper_compute_rates(a1, a2, reference_cores, reference_cores)
+    if c_total <= reference_cores:
+        return fitted[reference_cores - c_total :]
+    beyond = np.arange(c_total - reference_cores, 0, -1, dtype=float)
+    return np.concatenate([(1.0 + a2 * beyond) / a1, fitted])
+
+
 def paper_communication_rates(b1: float, b2: float, b3: float, c_total: int) -> FloatArray:
     """Return r(0..c_total) of eq. 4.
 
@@ -229,7 +276,12 @@ def paper_communication_rates(b1: float, b2: float, b3: float, c_total: int) -> 
 
 
 def own_core_rates(
-    model: str, parameters: Mapping[str, float], c_total: int, *, side: str
+    model: str,
+    parameters: Mapping[str, float],
+    c_total: int,
+    *,
+    side: str,
+    surplus: Literal["idle", "used"] = "idle",
 ) -> FloatArray:
     """Return a side's rates from a model of its own cores.
 
@@ -243,6 +295,9 @@ def own_core_rates(
         Cores of the device.
     side : {"compute", "communication"}
         For compute, own cores are ``c_total - c``.
+    surplus : {"idle", "used"}
+        What becomes of cores beyond which the curve falls: the simulator leaves them idle, a fit
+        compares the curve as it is with times measured on all of them.
 
     Returns
     -------
@@ -262,26 +317,70 @@ def own_core_rates(
                 f"must lie in {bounds} for model {model} (got {parameters[name]:g})",
                 field=f"{side}.{name}",
             )
-    return _by_comm_cores(spec.rate(np.arange(1, c_total + 1, dtype=float), parameters), side)
+    return model_rates(spec, parameters, c_total, side=side, surplus=surplus)
+
+
+def model_rates(
+    spec: Model,
+    parameters: Mapping[str, float],
+    c_total: int,
+    *,
+    side: str,
+    surplus: Literal["idle", "used"] = "idle",
+) -> FloatArray:
+    """Return a side's rates from any speed model; see :func:`own_core_rates`."""
+    own = spec.rate(np.arange(1, c_total + 1, dtype=float), parameters)
+    return _by_comm_cores(own, side, surplus)
 
 
 def table_own_core_rates(
-    cores: Sequence[float], rates: Sequence[float], c_total: int, *, side: str
+    cores: Sequence[float],
+    rates: Sequence[float],
+    c_total: int,
+    *,
+    side: str,
+    surplus: Literal["idle", "used"] = "idle",
 ) -> FloatArray:
     """Return a side's rates from a measured table of its own cores; see :func:`table_rates`."""
-    return _by_comm_cores(table_rates(cores, rates, np.arange(1, c_total + 1, dtype=float)), side)
+    own = table_rates(cores, rates, np.arange(1, c_total + 1, dtype=float))
+    return _by_comm_cores(own, side, surplus)
 
 
-def _by_comm_cores(own: FloatArray, side: str) -> FloatArray:
+def _by_comm_cores(own: FloatArray, side: str, surplus: Literal["idle", "used"]) -> FloatArray:
     bad = np.flatnonzero(~(np.isfinite(own) & (own > 0)))
     if bad.size:
         k = int(bad[0])
         raise ScenarioError(
             f"the rate on {k + 1} cores must be positive and finite (got {own[k]:g})", field=side
         )
-    # As with the paper's curve, cores that would slow a side down (retrograde scaling) stay idle.
-    padded = np.concatenate([[0.0], np.maximum.accumulate(own)])
+    padded = np.concatenate([[0.0], own if surplus == "used" else surplus_idle(own)])
     return padded[::-1].copy() if side == "compute" else padded
+
+
+def surplus_idle(own: FloatArray) -> FloatArray:
+    """Return rates on 1, 2, .. own cores where cores that would slow the side down stay idle.
+
+    As with the paper's curve: under retrograde scaling the rate is that of the best count so far.
+    """
+    return np.asarray(np.maximum.accumulate(own, axis=-1))
+
+
+def as_simulated(rates: FloatArray, side: str) -> FloatArray:
+    """Return rates by communication cores, as measured on all of them, as the simulator has them.
+
+    Parameters
+    ----------
+    rates : (..., c_total + 1) float array
+    side : {"compute", "communication"}
+
+    Returns
+    -------
+    (..., c_total + 1) float array
+        See :func:`surplus_idle`.
+    """
+    if side == "compute":
+        return np.asarray(surplus_idle(rates[..., ::-1])[..., ::-1])
+    return surplus_idle(rates)
 
 
 def unit_times(rates: FloatArray) -> FloatArray:

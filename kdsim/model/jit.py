@@ -40,12 +40,21 @@ def sources_digest() -> str:
 
 @functools.cache
 def compiled(function: FunctionType) -> Callable[..., Any]:
-    """Return the numba-compiled form of `function`, its machine code cached on disk."""
+    """Return the numba-compiled form of `function`, its machine code cached on disk.
+
+    The plain functions of this package that it calls by global names are compiled with it.
+    """
     import numba
 
+    called = {
+        name: compiled(value)
+        for name in function.__code__.co_names
+        if isinstance(value := function.__globals__.get(name), FunctionType)
+        and value.__module__.startswith("kdsim.")
+    }
     named = FunctionType(
         function.__code__,
-        function.__globals__,
+        {**function.__globals__, **called} if called else function.__globals__,
         function.__name__,
         function.__defaults__,
         function.__closure__,

@@ -21,11 +21,12 @@ import numpy as np
 
 from kdsim.model.curves import FloatArray, RateRegion
 from kdsim.model.jit import compiled
+from kdsim.model.link import Link
 from kdsim.model.plan import Plan
 from kdsim.model.rules import split_direction
 
 #: Below this many cycles the interpreter is done before a compiled version is even loaded.
-_COMPILE_FROM = 20_000
+COMPILE_FROM = 20_000
 
 
 class Piece(NamedTuple):
@@ -193,7 +194,7 @@ def taut_string(gates: Corridor) -> FloatArray:
     """
     n = gates.V.size
     string = string_bends
-    if n >= _COMPILE_FROM:
+    if n >= COMPILE_FROM:
         string = compiled(string_bends)
         bends = np.empty(2 * n, np.int64)
         work = (np.empty(n, np.int64), np.empty(n, np.int64))
@@ -225,8 +226,8 @@ class Optimum:
     path : (k, 2) float array
         Vertices (V, W) of the fastest path, data units and compute units.
     exact : bool
-        Whether a schedule attains `makespan`. False under `release` or `reallocation_cost`, where
-        it is a lower bound, and has to be called so.
+        Whether a schedule attains `makespan`. False under `release`, `reallocation_cost` or a link,
+        where it is a lower bound, and has to be called so.
     plan : Plan
         What was solved.
     """
@@ -315,9 +316,9 @@ def minimal_makespan(scenario: Any) -> Optimum:
 
     Notes
     -----
-    Under `release` or `reallocation_cost` the result is a lower bound (``exact`` is False): the
-    larger of the taut string and, for each cycle i, ``i*release`` plus what cannot have been done
-    before Comm_i.
+    Under `release`, `reallocation_cost` or a link the result is a lower bound (``exact`` is False):
+    the larger of the taut string and, for each cycle i, the time at which its data are there plus
+    what cannot have been done before.
 
     Examples
     --------
@@ -335,12 +336,14 @@ def minimal_makespan(scenario: Any) -> Optimum:
     length = float(np.cumsum(plan.region.gauge(steps[:, 0], steps[:, 1]))[-1])
     if plan.release > 0:
         length = max(length, float(release_bound(plan, gates)))
+    if plan.link is not None:
+        length = max(length, float(link_bound(plan.link, plan, gates)))
     return Optimum(length, path, is_exact(plan), plan)
 
 
 def is_exact(plan: Plan) -> bool:
     """Whether the taut string is attained by a schedule, or only bounds it from below."""
-    return plan.release == 0 and plan.reallocation_cost == 0
+    return plan.release == 0 and plan.reallocation_cost == 0 and plan.link is None
 
 
 def _plan_of(scenario: Any) -> Plan:
@@ -349,6 +352,13 @@ def _plan_of(scenario: Any) -> Plan:
     )
 
     return load_scenario(scenario).plan()
+
+
+def link_bound(link: Link, plan: Plan, gates: Corridor) -> FloatArray:
+    """Bound from below, for each i, by what must still be done when its data have arrived."""
+    there = link.arrival_time(gates.Q)
+    left = plan.region.gauge(gates.Q[..., -1:] - gates.Q, gates.total[..., None] - gates.U)
+    return np.asarray((there + left).max(axis=-1))
 
 
 def release_bound(plan: Plan, gates: Corridor) -> FloatArray:

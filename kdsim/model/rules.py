@@ -49,9 +49,38 @@ def split_direction(dv: float, dw: float, vr: Any, vq: Any) -> tuple[int, float,
     whole = heavy_s + light_s
     if light_s <= NO_TIME * whole:
         return high, whole, low, 0.0
-    if heavy_s <= NO_TIME * whole:
+    if heavy_s <= NO_TIME * whole and vr[low] > 0.0:
         return high, 0.0, low, whole
     return high, heavy_s, low, light_s
+
+
+def aim(dv: float, dw: float, now: float, cores: Any, vr: Any, vq: Any) -> tuple[int, float, int]:
+    """Return the splits that do `dv` and `dw` together: cores, hold, cores after it.
+
+    Parameters
+    ----------
+    dv, dw : float
+        Data left of the running Comm task; compute work to be done by its end.
+    now : float
+        The clock, in seconds: a hold that does not advance it is left out.
+    cores, vr, vq : (m,) sequence
+        Core counts at the rate region's vertices and the rates there.
+
+    Returns
+    -------
+    comm_cores, hold, then
+        ``hold`` is infinite, and ``then`` -1, where one split stands to the next completion.
+    """
+    heavy, heavy_s, light, light_s = split_direction(dv, dw, vr, vq)
+    if light_s == 0.0:
+        return cores[heavy], math.inf, -1
+    if vr[light] == 0.0 and dv > 0.0:
+        # Comm ends with the heavy part. No hold, lest rounding leave a rest of it that no core
+        # works on up to the next completion, however small it is.
+        return cores[light + 1], math.inf, -1
+    if heavy_s == 0.0 or now + heavy_s == now:
+        return cores[light], math.inf, -1
+    return cores[heavy], heavy_s, cores[light]
 
 
 def random_cores(draw: float, c_total: int) -> int:
@@ -77,45 +106,3 @@ def greedy_cores(comm: float, comp: float, comm_times: Any, comp_times: Any) -> 
         if time < best_time:
             best, best_time = c, time
     return best
-
-
-def string_slope(
-    v: float, w: float, gate: int, V: Any, upper: Any, lower: Any, following: Any, bounded: bool
-) -> float:
-    """Return the first slope of the taut string from a state on.
-
-    Parameters
-    ----------
-    v, w : float
-        Planned communication and compute work done.
-    gate : int
-        The gate ahead, ``v < V[gate]``.
-    V, upper, lower : (n,) sequence of float
-        The gates of the corridor.
-    following : (n,) sequence of int
-        For each gate the next one on the greatest convex minorant of the ceiling from it on
-        (-1 at the end); unused when `bounded`.
-    bounded : bool
-        Whether prefetch is bounded, so that the floor counts.
-    """
-    highest: float = (upper[gate] - w) / (V[gate] - v)
-    if not bounded:
-        while following[gate] >= 0:
-            gate = following[gate]
-            slope = (upper[gate] - w) / (V[gate] - v)
-            if slope > highest:
-                break
-            highest = slope
-        return highest
-    lowest = 0.0
-    for m in range(gate, len(V)):
-        reach = (upper[m] - w) / (V[m] - v)
-        if reach <= lowest:
-            return lowest
-        highest = min(highest, reach)
-        if m == len(V) - 1 or lower[m] > upper[m]:
-            break
-        lowest = max(lowest, (lower[m] - w) / (V[m] - v))
-        if lowest >= highest:
-            break
-    return highest

@@ -13,10 +13,14 @@ from __future__ import annotations
 
 from kdsim.plots.comparison_figure import comparison
 from kdsim.plots.curve_figure import CurvePoint, curves
+from kdsim.plots.device_figure import library_device
 from kdsim.plots.gaps import gap_heatmap, regret_distribution
 from kdsim.plots.learning_figure import learning
 from kdsim.plots.lines import sweep_lines
-from kdsim.plots.style import PolicyStyle, policy_style, render, save
+from kdsim.plots.maps import gap_maps
+from kdsim.plots.marginal import marginal
+from kdsim.plots.saving import render, save
+from kdsim.plots.style import PolicyStyle, policy_style
 from kdsim.plots.timeline_figure import timeline
 
 __all__ = [
@@ -25,7 +29,10 @@ __all__ = [
     "comparison",
     "curves",
     "gap_heatmap",
+    "gap_maps",
     "learning",
+    "library_device",
+    "marginal",
     "policy_style",
     "regret_distribution",
     "render",

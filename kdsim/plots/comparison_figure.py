@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from kdsim.errors import PlotError
+from kdsim.plots.labels import (
+    axis_positions,
+    field_label,
+    is_log,
+    setting,
+    value_label,
+)
 from kdsim.plots.lines import (
     BOUND_LINE,
     MANY,
@@ -21,136 +27,48 @@ from kdsim.plots.lines import (
     name_axis,
     policy_handle,
 )
+from kdsim.plots.panels import CROWDED, Panel, fitting, panels_of
 from kdsim.plots.style import (
     INK,
     MUTED,
     PAPER,
+    WARNING,
     PolicyStyle,
     add_legend,
-    axis_positions,
-    field_label,
     new_panels,
-    point_label,
     policy_style,
     title,
-    value_label,
 )
 from kdsim.results.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:
-    from kdsim.results.comparison import Comparison, Sample
+    from kdsim.results.comparison import Comparison, MissingRun, Sample
+    from kdsim.scenario.study import Scenario
 
 Value = Literal["makespan", "gap"]
 Form = Literal["groups", "lines", "scatter"]
 
-#: From so many values of the swept field on, marks side by side give way to lines.
-CROWDED = 13
-#: Panels of one figure; more would be too small to read.
-MAX_PANELS = 12
 #: Replications from which on their spread is drawn as a shape, not as single points.
 _SHAPE_FROM = 20
 #: Order statistics that stand for a larger sample when its shape is estimated.
 _SHAPE_POINTS = 2000
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One panel of a comparison: samples by the value of the field along its axis.
-
-    Attributes
-    ----------
-    title : str
-        The fields held fixed, e.g. ``Comp : Comm work = 2:1``; empty for an only panel.
-    field : str
-        The swept field along the axis; empty without a sweep.
-    groups : dict
-        Value of `field` -> samples, one a policy.
-    scattered : bool
-        The points are a sample of several fields: neighbours along the axis differ in the others
-        too, no line may join them, and a value may have several samples of a policy.
-    """
-
-    title: str
-    field: str
-    groups: dict[Any, list[Sample]]
-    scattered: bool = False
-
-
-def panels_of(samples: Sequence[Sample]) -> list[Panel]:
-    """Arrange samples in panels: core counts along the axis, a panel for each other combination.
-
-    Parameters
-    ----------
-    samples : sequence of Sample
-
-    Returns
-    -------
-    list of Panel
-        One, where at most one field is swept or all change in step.
-
-    Raises
-    ------
-    PlotError
-        If there are no samples, or too many panels.
-    """
-    if not samples:
-        raise PlotError("there is nothing to draw: no samples")
-    fields = list(samples[0].point)
-    if not fields:
-        return [Panel("", "", {"": list(samples)})]
-    x = "device.cores" if "device.cores" in fields else fields[0]
-    rest = [field for field in fields if field != x]
-    values = list(dict.fromkeys(sample.point[x] for sample in samples))
-    combinations = list(dict.fromkeys(tuple(s.point[f] for f in rest) for s in samples))
-    points = list(dict.fromkeys(tuple(sample.point.items()) for sample in samples))
-    if not rest:
-        return [_panel("", x, samples)]
-    others = " and ".join(field_label(field).partition(" (")[0] for field in rest)
-    if len(points) == len(values) and (len(points) < CROWDED or _monotone(points)):
-        return [_panel(f"{others} in step", x, samples)]
-    if len(points) != math.prod(len({dict(p)[f] for p in points}) for f in fields):
-        return [_panel(f"also varying: {others}", x, samples, scattered=True)]
-    if len(combinations) > MAX_PANELS:
-        raise PlotError(
-            f"the sweep needs {len(combinations)} panels, more than {MAX_PANELS}: choose the "
-            f"samples of fewer values of {', '.join(rest)}, or draw a gap_heatmap"
-        )
-    return [
-        _panel(
-            ", ".join(point_label(field, v) for field, v in zip(rest, fixed, strict=True)),
-            x,
-            [s for s in samples if tuple(s.point[field] for field in rest) == fixed],
-        )
-        for fixed in combinations
-    ]
-
-
-def _monotone(points: Sequence[tuple[tuple[str, Any], ...]]) -> bool:
-    """Tell whether all fields rise or fall together, as in a zipped design."""
-    columns = [[dict(point)[field] for point in points] for field, _ in points[0]]
-    if not all(axis_positions(column)[2] for column in columns):
-        return False
-    order = np.argsort(columns[0])
-    steps = [np.diff(np.asarray(column, dtype=float)[order]) for column in columns]
-    return all((step >= 0).all() or (step <= 0).all() for step in steps)
-
-
-def _panel(heading: str, x: str, samples: Sequence[Sample], *, scattered: bool = False) -> Panel:
-    groups: dict[Any, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.point[x], []).append(sample)
-    ordered, _, _ = axis_positions(list(groups))
-    return Panel(heading, x, {value: groups[value] for value in ordered}, scattered)
+#: Runs without a result, at the foot of the figure: status -> marker.
+MISSING_MARKS = {"failed": "x", "pending": "$?$"}
 
 
 def comparison(
-    cmp: Comparison, ax: Axes | Sequence[Axes] | None = None, *, value: Value = "makespan"
+    cmp: Comparison,
+    ax: Axes | Sequence[Axes] | None = None,
+    *,
+    value: Value = "makespan",
+    x: str | None = None,
+    lines: bool = False,
 ) -> Any:
     """Draw policies side by side for each swept core count, the paper's fig. 5.
 
     A mark is a mean with its 95 % confidence interval; where replications differ, the shape (or
     single points) behind it shows all of them and the thin line their 5 to 95 % range. The proven
-    bound is the line across each group.
+    bound is the line across each group. Runs that failed or are pending are marked at the foot.
 
     Parameters
     ----------
@@ -159,11 +77,16 @@ def comparison(
         As many as there are panels; a figure of its own by default.
     value : {"makespan", "gap"}
         Makespan in seconds, or its gap to the bound of the same replication in percent.
+    x : str, optional
+        The swept field along the axis; the core count, or else the first one, by default.
+    lines : bool
+        Join the means of each policy by lines, as is done for many values anyway.
 
     Returns
     -------
     Axes, or list of Axes
-        One for each value of a second swept field; a single one as such.
+        One for each value of a second swept field, the first 12 of many (a note says so); a single
+        one as such.
 
     Raises
     ------
@@ -172,30 +95,50 @@ def comparison(
     """
     if value not in ("makespan", "gap"):
         raise PlotError(f"value must be 'makespan' or 'gap', got {value!r}")
-    panels = panels_of(cmp.samples)
-    names = list(dict.fromkeys(sample.policy for sample in cmp.samples))
+    panels, note = fitting(panels_of(cmp, x))
+    names = cmp.policies
     groups = max(len(panel.groups) for panel in panels)
-    form = _form(panels)
+    form = _form(panels, lines=lines)
     slots = groups * (len(names) + 1.5)
     width = min(max(1.2 + 0.22 * slots, 5.2), 9.0 if len(panels) == 1 else 6.4)
-    axes = new_panels(ax, len(panels), width if form == "groups" else 6.6, 3.9)
+    axes = new_panels(ax, len(panels), width if form == "groups" else 6.6, 4.1)
     for panel, at in zip(panels, axes, strict=True):
-        (_groups if form == "groups" else _lines)(at, panel, names, value)
+        if form == "groups":
+            _groups(at, panel, names, value)
+        else:
+            _lines(at, panel, names, value, cmp.scenario)
         at.set_ylabel("makespan (s)" if value == "makespan" else "gap (%)", color=INK)
-        heading = [cmp.scenario.name] if len(panels) == 1 else []
-        title(at, ", ".join([*heading, panel.title] if panel.title else heading))
-    handles = _handles(cmp.samples, names, value, form, bands=form == "lines" and groups > MANY)
-    add_legend(axes, handles, own=ax is None)
-    if ax is None and len(panels) > 1:
-        look: dict[str, Any] = {"color": INK, "fontweight": "bold", "parse_math": False}
-        axes[0].figure.suptitle(cmp.scenario.name, **look)
+        if value == "gap":
+            at.set_ylim(bottom=min(0.0, at.get_ylim()[0]))
+    _name(axes, panels, cmp.scenario, own=ax is None)
+    handles = _handles(cmp, names, value, form, bands=form == "lines" and groups > MANY)
+    add_legend(axes, handles, own=ax is None, marks=[*cmp.marks, *note])
     return axes[0] if len(axes) == 1 else axes
 
 
-def _form(panels: Sequence[Panel]) -> Form:
+def _name(axes: Sequence[Axes], panels: Sequence[Panel], scenario: Scenario, *, own: bool) -> None:
+    """Put titles over the panels: the scenario, what is fixed, what differs between them."""
+    fixed = setting(scenario, panels[0].groups and _varying(panels))
+    if len(panels) == 1:
+        heading = ", ".join(filter(None, [scenario.name, panels[0].title]))
+        title(axes[0], heading, fixed)
+        return
+    for panel, at in zip(panels, axes, strict=True):
+        title(at, panel.title)
+    if own:
+        look: dict[str, Any] = {"color": INK, "fontweight": "bold", "parse_math": False}
+        axes[0].figure.suptitle(f"{scenario.name}: {fixed}", **look)
+
+
+def _varying(panels: Sequence[Panel]) -> list[str]:
+    samples = (sample for panel in panels for group in panel.groups.values() for sample in group)
+    return list(next(samples).point)
+
+
+def _form(panels: Sequence[Panel], *, lines: bool) -> Form:
     if panels[0].scattered:
         return "scatter"
-    crowded = max(len(panel.groups) for panel in panels) >= CROWDED
+    crowded = lines or max(len(panel.groups) for panel in panels) >= CROWDED
     return "lines" if crowded and panels[0].field else "groups"
 
 
@@ -211,17 +154,33 @@ def _groups(ax: Axes, panel: Panel, names: list[str], value: Value) -> None:
     slot = 0.8 / len(names)
     for center, samples in enumerate(panel.groups.values()):
         for sample in samples:
-            offset = (names.index(sample.policy) - (len(names) - 1) / 2) * slot
+            offset = _offset(sample.policy, names, slot)
             style = policy_style(sample.policy, names)
             _mark(ax, center + offset, 0.9 * slot, sample, style, value)
-        _bound(ax, center, samples[0].bounds if value == "makespan" else np.zeros(1))
+        if samples:
+            _bound(ax, center, samples[0].bounds if value == "makespan" else np.zeros(1))
     ax.set_xticks(range(len(panel.groups)), [value_label(v) for v in panel.groups])
     ax.set_xlim(-0.55, len(panel.groups) - 0.45)
     ax.tick_params(axis="x", length=0)
     if panel.field:
         ax.set_xlabel(field_label(panel.field), color=INK)
-    if value == "gap":
-        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    for center, at in enumerate(panel.groups):
+        for run in panel.missing.get(at, []):
+            _missing(ax, center + _offset(run.policy, names, slot), run, names)
+
+
+def _offset(policy: str, names: list[str], slot: float) -> float:
+    return (names.index(policy) - (len(names) - 1) / 2) * slot
+
+
+def _missing(ax: Axes, x: float, run: MissingRun, names: list[str]) -> None:
+    """Mark a run without a result at the foot of the figure, in its policy's colour."""
+    style = policy_style(run.policy, names)
+    ax.plot(
+        x, 0.03, linestyle="none", marker=MISSING_MARKS[run.status], markersize=7,
+        color=style.color, markeredgewidth=2.0 if run.error else 0.6, clip_on=False, zorder=5,
+        transform=ax.get_xaxis_transform(), label=f"{run.policy} {run.status}",
+    )  # fmt: skip
 
 
 def _bound(ax: Axes, center: float, bounds: Any) -> None:
@@ -279,8 +238,11 @@ def _mean(ax: Axes, x: float, interval: Interval, style: PolicyStyle, policy: st
 # --- lines ----------------------------------------------------------------------------------------
 
 
-def _lines(ax: Axes, panel: Panel, names: list[str], value: Value) -> None:
+def _lines(ax: Axes, panel: Panel, names: list[str], value: Value, scenario: Scenario) -> None:
     values, positions, numeric = axis_positions(list(panel.groups))
+    for at in values:
+        for run in panel.missing.get(at, []):
+            _missing(ax, positions[at], run, names)
     for name in names:
         found = [
             (positions[v], mean_interval(values_of(s, value), deterministic=not s.varies))
@@ -306,17 +268,17 @@ def _lines(ax: Axes, panel: Panel, names: list[str], value: Value) -> None:
     mark: dict[str, Any] = {"color": INK, "linestyle": "none", "marker": "_", "markersize": 9}
     look = mark if panel.scattered else BOUND_LINE
     ax.plot(*zip(*bounds, strict=True), **look)
-    at = [positions[v] for v in values]
-    name_axis(ax, panel.field, values, at, numeric)
+    log = is_log(values, scenario.sweep.get(panel.field))
+    name_axis(ax, panel.field, values, [positions[v] for v in values], numeric, log=log)
 
 
 # --- the legend -----------------------------------------------------------------------------------
 
 
 def _handles(
-    samples: Sequence[Sample], names: list[str], value: Value, form: Form, *, bands: bool
+    cmp: Comparison, names: list[str], value: Value, form: Form, *, bands: bool
 ) -> list[Any]:
-    line = form == "lines"
+    samples, line = cmp.samples, form == "lines"
     handles: list[Any] = [policy_handle(n, policy_style(n, names), line=line) for n in names]
     handles.append(bound_handle({sample.bound_kind for sample in samples}, line=line))
     if form == "groups" and value == "makespan" and any(s.bounds.size > 1 for s in samples):
@@ -326,6 +288,9 @@ def _handles(
         handles.append(interval_handle(band=bands))
         if form == "groups":
             handles.append(_spread_handle(max(s.makespans.size for s in varied)))
+    marks: Mapping[str, str] = {run.status: MISSING_MARKS[run.status] for run in cmp.missing}
+    look: dict[str, Any] = {"color": WARNING, "linestyle": "none", "markersize": 7}
+    handles += [Line2D([], [], marker=mark, label=what, **look) for what, mark in marks.items()]
     return handles
 
 

@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from kdsim.errors import PlotError, ScenarioError
-from kdsim.plots.style import INK, MUTED, PAPER, add_legend, new_panels, point_label, title
+from kdsim.plots.labels import point_label
+from kdsim.plots.style import INK, MUTED, PAPER, add_legend, new_panels, ordered_style, title
 
 if TYPE_CHECKING:
     from kdsim.scenario.study import Scenario
@@ -39,9 +40,6 @@ class CurvePoint:
     high: float
 
 
-# From light to dark: told apart in grey and by the colour-blind.
-_COLORS = ("#e0b43c", "#d0743c", "#a83c64", "#6a2a7c", "#2b4a8c", "#4f8a8b")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
 _SIDES = ("compute", "communication")
 #: The paper's core counts.
 _USUAL = (6, 8, 10, 12)
@@ -101,8 +99,13 @@ def curves(
     ]
     if points:
         handles.append(Line2D([], [], label="measured, mean and 95 % CI", **_POINT))
-    add_legend(panels, handles, own=axes is None)
+    add_legend(panels, handles, own=axes is None, marks=_marks(scenario, counts))
     return panels
+
+
+def _marks(scenario: Scenario, counts: Sequence[int]) -> list[str]:
+    marks = (mark for c_total in counts for mark in scenario.device.marks(c_total))
+    return list(dict.fromkeys(marks))
 
 
 def _core_counts(scenario: Scenario, asked: Sequence[int] | None) -> list[int]:
@@ -127,11 +130,8 @@ def _reached(scenario: Scenario, c_total: int) -> bool:
 
 def _rates(scenario: Scenario, c_total: int) -> tuple[Any, Any]:
     try:
-        device, link = scenario.device, scenario.extensions.link_rate
-        received = device.communication_rates(c_total)
-        # As the engines see it: no core makes a link faster.
-        received = received if link is None else np.minimum(received, link)
-        return device.compute_rates(c_total), received
+        device = scenario.device
+        return device.compute_rates(c_total), device.communication_rates(c_total)
     except ScenarioError as error:
         raise PlotError(f"the curves do not reach {c_total} cores: {error}") from error
 
@@ -150,9 +150,10 @@ _POINT: dict[str, Any] = {
 
 
 def _look(k: int, count: int) -> dict[str, Any]:
+    color, marker = ordered_style(k, count)
     return {
-        "color": _COLORS[k % len(_COLORS)],
-        "marker": _MARKERS[k % len(_MARKERS)],
+        "color": color,
+        "marker": marker,
         # Largest first: where curves coincide, the later marks are seen inside the earlier.
         "markersize": 7.5 - 3.5 * k / max(count - 1, 1),
         "markeredgecolor": PAPER,

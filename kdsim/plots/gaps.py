@@ -12,24 +12,23 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from kdsim.errors import PlotError
-from kdsim.plots.comparison_figure import MAX_PANELS
-from kdsim.plots.lines import rows_of
+from kdsim.plots.labels import axis_positions, field_label, point_label, value_label
+from kdsim.plots.lines import marks_in, rows_of
+from kdsim.plots.panels import MAX_PANELS
 from kdsim.plots.style import (
     INK,
     MUTED,
-    NO_GAP,
     PAPER,
     PolicyStyle,
     add_legend,
-    axis_positions,
-    field_label,
+    add_marks,
     new_axes,
     new_panels,
-    point_label,
     policy_style,
     title,
-    value_label,
 )
+from kdsim.results.comparison import marks_of
+from kdsim.results.gaps import NO_GAP
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,6 +93,7 @@ def gap_heatmap(
             )
         cells[cell] = row
     width, height = 2.6 + 0.75 * len(xs), 1.6 + 0.55 * len(ys)
+    own = ax is None
     ax = new_axes(ax, min(max(width, 4.8), 12.0), min(max(height, 2.8), 9.0))
     _heat(ax, cells, len(xs), len(ys), top)
     ax.set_xticks(range(len(xs)), [value_label(v) for v in xs])
@@ -102,6 +102,7 @@ def gap_heatmap(
     ax.set_ylabel(field_label(y), color=INK)
     exact = {row["bound_kind"] for row in rows} == {"optimum"}
     title(ax, f"{policy}: mean gap to the {'optimum' if exact else 'lower bound'}")
+    add_marks([ax], marks_in(rows), own=own)
     return ax
 
 
@@ -156,7 +157,7 @@ def regret_distribution(samples: Sequence[Sample], ax: Axes | Sequence[Axes] | N
     Parameters
     ----------
     samples : sequence of Sample
-        Of one point or of several, a panel for each.
+        Of one point or of several, a panel for each; of many points the first 12 (a note says so).
     ax : Axes or sequence of Axes, optional
         As many as there are points.
 
@@ -169,24 +170,20 @@ def regret_distribution(samples: Sequence[Sample], ax: Axes | Sequence[Axes] | N
     Raises
     ------
     PlotError
-        If there are no samples, or too many points.
+        If there are no samples.
     """
     if not samples:
         raise PlotError("there is nothing to draw: no samples")
-    points: dict[tuple[tuple[str, Any], ...], list[Sample]] = {}
+    points: dict[str, list[Sample]] = {}
     for sample in samples:
-        points.setdefault(tuple(sample.point.items()), []).append(sample)
-    if len(points) > MAX_PANELS:
-        raise PlotError(
-            f"the samples are of {len(points)} points, more than the {MAX_PANELS} panels that one "
-            "figure holds: select the samples of fewer points"
-        )
+        points.setdefault(repr(sample.point), []).append(sample)
+    shown = list(points.values())[:MAX_PANELS]
     names = list(dict.fromkeys(sample.policy for sample in samples))
-    axes = new_panels(ax, len(points), 6.0 if len(points) == 1 else 5.0, 3.6)
-    for panel, (point, group) in zip(axes, points.items(), strict=True):
+    axes = new_panels(ax, len(shown), 6.0 if len(shown) == 1 else 5.0, 3.6)
+    for panel, group in zip(axes, shown, strict=True):
         for sample in group:
             _distribution(panel, sample, policy_style(sample.policy, names))
-        title(panel, ", ".join(point_label(field, value) for field, value in point))
+        title(panel, ", ".join(point_label(field, v) for field, v in group[0].point.items()))
         panel.set_ylim(0.0, 1.03)
         bound = "optimum" if group[0].bound_kind == "optimum" else "lower bound"
         panel.set_xlabel(f"gap to the {bound} of the same replication (%)", color=INK)
@@ -194,7 +191,8 @@ def regret_distribution(samples: Sequence[Sample], ax: Axes | Sequence[Axes] | N
     n = max(sample.makespans.size for sample in samples)
     handles: list[Any] = [_handle(name, policy_style(name, names)) for name in names]
     handles.append(Patch(facecolor=MUTED, alpha=0.25, label=f"95 % band, n = {n:,}"))
-    add_legend(axes, handles, own=ax is None)
+    note = [f"The first {MAX_PANELS} of {len(points):,} points."] * (len(points) > MAX_PANELS)
+    add_legend(axes, handles, own=ax is None, marks=[*marks_of(samples), *note])
     return axes[0] if len(axes) == 1 else axes
 
 

@@ -69,7 +69,7 @@ def learning(
     )
     if any(curve.at(-1).method == "t" for curve in curves.curves):
         handles.append(interval_handle())
-    add_legend(axes, handles, own=ax is None)
+    add_legend(axes, handles, own=ax is None, marks=curves.marks)
     if ax is None and len(profiles) > 1:
         axes[0].figure.suptitle(curves.scenario.name, color=INK, fontweight="bold")
     return axes[0] if len(axes) == 1 else axes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,17 +11,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from kdsim.errors import PlotError
+from kdsim.plots.labels import apart, axis_positions, field_label, is_log, value_label
 from kdsim.plots.style import (
     INK,
     MUTED,
     PAPER,
     PolicyStyle,
     add_legend,
-    axis_positions,
-    field_label,
     new_axes,
     policy_style,
-    value_label,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +31,8 @@ BOUND_LINE: dict[str, Any] = {
 }  # fmt: skip
 #: Values on the axis from which on marks would run together, and intervals become bands.
 MANY = 25
+#: Values up to which each is a tick of its own.
+_TICKED = 12
 
 
 def draw_line(
@@ -133,7 +133,7 @@ def sweep_lines(
     bounds = {row[x]: float(row["bound"]) for row in rows}
     at = [positions[v] for v in values]
     ax.plot(at, [bounds[v] for v in values], label="bound", **BOUND_LINE)
-    name_axis(ax, x, values, at, numeric)
+    name_axis(ax, x, values, at, numeric, log=is_log(values))
     ax.set_ylabel("makespan (s)", color=INK)
     kinds = {row["bound_kind"] for row in rows}
     handles: list[Any] = [
@@ -142,8 +142,14 @@ def sweep_lines(
     handles += [bound_handle(kinds, line=True)]
     if any(row["ci_high"] > row["ci_low"] for row in rows):
         handles += [interval_handle(band=len(values) > MANY)]
-    add_legend([ax], handles, own=own)
+    add_legend([ax], handles, own=own, marks=marks_in(rows))
     return ax
+
+
+def marks_in(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the marks of a comparison's rows, each once."""
+    cells = [str(row.get("marks") or "") for row in rows]
+    return list(dict.fromkeys(mark for cell in cells for mark in cell.split("; ") if mark))
 
 
 def rows_of(frame: Any, fields: Sequence[str]) -> list[Mapping[str, Any]]:
@@ -160,11 +166,35 @@ def rows_of(frame: Any, fields: Sequence[str]) -> list[Mapping[str, Any]]:
 
 
 def name_axis(
-    ax: Axes, field: str, values: Sequence[Any], at: Sequence[float], numeric: bool
+    ax: Axes,
+    field: str,
+    values: Sequence[Any],
+    at: Sequence[float],
+    numeric: bool,
+    *,
+    log: bool = False,
 ) -> None:
-    """Label the axis of a swept field; its values as ticks, where they are few or text."""
-    if not numeric or len(values) <= 12:
-        ax.set_xticks(at, [value_label(v) for v in values])
+    """Label the axis of a swept field; its values as ticks, where they are few or text.
+
+    Parameters
+    ----------
+    values, at : sequence
+        The values in ascending order, and where they stand.
+    numeric : bool
+        Whether they are numbers.
+    log : bool
+        Whether the axis is logarithmic.
+    """
+    if log:
+        ax.set_xscale("log")
+    if not numeric or len(values) <= _TICKED:
+        figure: Any = ax.figure
+        room = 11.0 * figure.get_figwidth() * ax.get_position().width
+        labels = [value_label(v) for v in values]
+        even = np.log(at) if log else np.asarray(at, dtype=float)
+        kept = apart(even.tolist(), labels, room)
+        ax.set_xticks([at[k] for k in kept], [labels[k] for k in kept])
+        ax.set_xticks([], minor=True)
     ax.set_xlabel(field_label(field), color=INK)
 
 

@@ -1,32 +1,30 @@
-"""What all figures share: colours, markers, axes, labels with units, saving.
+"""What all figures share: colours, markers, axes, titles, legends.
 
 No figure touches matplotlib's global settings or needs a display: figures are made from
-`matplotlib.figure.Figure`, colours and marks are passed with each call. What is not here: the
-figures themselves (``plots``, ``plot_timeline``).
+`matplotlib.figure.Figure`, colours and marks are passed with each call. Words and ticks are in
+``labels``, files in ``saving``.
 """
 
 from __future__ import annotations
 
-import io
+import textwrap
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from kdsim.errors import PlotError
-from kdsim.output_file import suffix_of, write_output
 
 #: Text and proven bounds, secondary text, grid, paper. A report swaps these four in dark mode.
 INK, MUTED, GRID, PAPER = "#1d1d1b", "#62615c", "#e4e3de", "#fefefe"
 
-#: A gap below this share is rounding: the run is as fast as the bound.
-NO_GAP = 1e-9
+#: What is missing, failed or beyond what was measured; dark enough to be read, also in print.
+WARNING = "#a3260b"
 
 #: Comm, Forward, Backward: Tol's high-contrast scheme, three different greys in print.
 STAGE_COLORS = {"comm": "#004488", "forward": "#ddaa33", "backward": "#bb5566"}
@@ -55,17 +53,20 @@ _BUILT_IN = {
     "comp-priority": PolicyStyle("#56b4e9", ">", (0, (2, 2))),
     "greedy": PolicyStyle("#e69f00", "s", "-"),
     "greedy-full": PolicyStyle("#b8450b", "D", (0, (6, 1.5, 1, 1.5))),
+    "state-based": PolicyStyle("#cc79a7", "P", (0, (4, 1))),
     "optimal": PolicyStyle("#0072b2", "*", "-"),
 }
-_OTHER_COLORS = ("#cc79a7", "#332288", "#999933", "#882255", "#44aa99", "#661100", "#aa4499")
-_OTHER_MARKERS = ("P", "X", "^", "v", "d", "p")  # none that a small print turns into a dot
+_OTHER_COLORS = ("#117733", "#332288", "#999933", "#882255", "#44aa99", "#661100", "#aa4499")
+_OTHER_MARKERS = ("h", "X", "^", "v", "d", "p")  # none that a small print turns into a dot
+_LINES = ("-", (0, (4, 1.5)), (0, (4, 1, 1, 1)))
 
 
 def policy_style(name: str, names: Iterable[str] = ()) -> PolicyStyle:
     """Return the colour, marker and line of a policy.
 
-    Built-in policies have their own. Any other takes a place that follows from its name alone;
-    where two names of a figure would share one, the later in the alphabet moves on.
+    Built-in policies have their own. Any other has a preferred look that follows from its name
+    alone; where another policy of the figure has its colour or marker, the later in the alphabet
+    takes the next free one. No two of up to 42 share both, and no two of up to 7 the colour.
 
     Parameters
     ----------
@@ -86,21 +87,27 @@ def policy_style(name: str, names: Iterable[str] = ()) -> PolicyStyle:
     """
     if name in _BUILT_IN:
         return _BUILT_IN[name]
-    # 7 colours and 6 markers are coprime: stepping through both meets all 42 pairs.
-    places = len(_OTHER_COLORS) * len(_OTHER_MARKERS)
-    taken: dict[int, str] = {}
-    place = 0
+    taken: set[tuple[int, int]] = set()
     for other in sorted({name, *names} - set(_BUILT_IN)):
-        place = _first_place(other) % places
-        if len(taken) < places:
-            while place in taken:
-                place = (place + 1) % places
-        taken[place] = other
+        look = _free_look(_first_place(other), taken)
         if other == name:
             break
-    line = ("-", (0, (4, 1.5)), (0, (4, 1, 1, 1)))[place % 3]
+        taken.add(look)
+    color, marker = look
     return PolicyStyle(
-        _OTHER_COLORS[place % len(_OTHER_COLORS)], _OTHER_MARKERS[place % len(_OTHER_MARKERS)], line
+        _OTHER_COLORS[color], _OTHER_MARKERS[marker], _LINES[(color + marker) % len(_LINES)]
+    )
+
+
+def _free_look(place: int, taken: set[tuple[int, int]]) -> tuple[int, int]:
+    """Return indexes of colour and marker from `place` on, as different as can be from `taken`."""
+    colors, markers = len(_OTHER_COLORS), len(_OTHER_MARKERS)
+    # The two numbers are coprime: stepping through both meets all pairs.
+    looks = [((place + k) % colors, (place + k) % markers) for k in range(colors * markers)]
+    used = {color for color, _ in taken}, {marker for _, marker in taken}
+    return min(
+        looks,
+        key=lambda look: (look in taken, look[0] in used[0], look[1] in used[1]),
     )
 
 
@@ -108,6 +115,21 @@ def _first_place(name: str) -> int:
     # Core counts beside one another are compared the most: neighbours differ in both.
     count = name.removeprefix("static:")
     return int(count) if count != name and count.isdecimal() else zlib.crc32(name.encode())
+
+
+#: From light to dark and back: core counts and other ordered things, told apart by lightness.
+_ORDERED_COLORS = ("#e0b43c", "#d0743c", "#a83c64", "#6a2a7c", "#2b4a8c", "#4f8a8b")
+_ORDERED_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def ordered_style(k: int, count: int) -> tuple[str, str]:
+    """Return colour and marker of number `k` of `count` ordered things; all colours differ."""
+    at = k if count <= len(_ORDERED_COLORS) else k * (len(_ORDERED_COLORS) - 1) / (count - 1)
+    below = min(int(at), len(_ORDERED_COLORS) - 2)
+    ends = (np.array(to_rgb(color)) for color in _ORDERED_COLORS[below : below + 2])
+    first, second = ends
+    color = to_hex(first + (at - below) * (second - first))
+    return color, _ORDERED_MARKERS[k % len(_ORDERED_MARKERS)]
 
 
 # --- axes -----------------------------------------------------------------------------------------
@@ -165,14 +187,35 @@ def prepare(ax: Axes) -> None:
     ax.set_axisbelow(True)
 
 
-def title(ax: Axes, text: str, *, size: str = "medium") -> None:
-    """Put a left-aligned title over the Axes; names in it are no formulas."""
-    look: dict[str, Any] = {"fontsize": size, "fontweight": "bold", "color": INK}
-    ax.set_title(text, loc="left", parse_math=False, **look)
+def title(ax: Axes, text: str, setting: str = "") -> None:
+    """Put a left-aligned title over the Axes, and below it the setting; neither is a formula."""
+    look: dict[str, Any] = {"fontsize": "medium", "fontweight": "bold", "color": INK}
+    lines = _wrapped(setting, ax)
+    ax.set_title(text, loc="left", parse_math=False, pad=6.0 + 11.0 * len(lines), **look)
+    if lines:
+        ax.annotate(
+            "\n".join(lines), (0.0, 1.0), (0.0, 5.0), xycoords="axes fraction",
+            textcoords="offset points", ha="left", va="bottom", fontsize="small", color=MUTED,
+            annotation_clip=False, parse_math=False,
+        )  # fmt: skip
 
 
-def add_legend(axes: Sequence[Axes], handles: Sequence[Any], *, own: bool) -> None:
-    """Add one legend: below the panels of an own figure, inside the Axes of a caller's."""
+def _wrapped(text: str, ax: Axes) -> list[str]:
+    """Break a line where the Axes end, as near as its length tells."""
+    figure: Any = ax.figure
+    grid = ax.get_subplotspec()
+    columns = 1 if grid is None else grid.get_gridspec().ncols
+    return textwrap.wrap(text, max(30, int(13.0 * figure.get_figwidth() / columns) - 6))
+
+
+def add_legend(
+    axes: Sequence[Axes], handles: Sequence[Any], *, own: bool, marks: Sequence[str] = ()
+) -> None:
+    """Add one legend: below the panels of an own figure, inside the Axes of a caller's.
+
+    `marks` is what everything drawn must say, e.g. that it is extrapolated.
+    """
+    add_marks(axes, marks, own=own)
     look: dict[str, Any] = {
         "frameon": False,
         "fontsize": "small",
@@ -191,6 +234,24 @@ def add_legend(axes: Sequence[Axes], handles: Sequence[Any], *, own: bool) -> No
         text.set_parse_math(False)
 
 
+def add_marks(axes: Sequence[Axes], marks: Sequence[str], *, own: bool = True) -> None:
+    """Write what everything drawn must say under an own figure, or into the Axes of a caller's."""
+    if not marks:
+        return
+    look: dict[str, Any] = {"fontsize": "small", "color": WARNING, "fontweight": "bold"}
+    figure = axes[0].figure
+    if own and isinstance(figure, Figure):
+        room = int(figure.get_figwidth() * 72.0 / 6.4)
+        lines = [line for mark in marks for line in textwrap.wrap(mark, room)]
+        text = figure.supxlabel("\n".join(lines), x=0.01, ha="left", **look)
+    else:
+        lines = [line for mark in marks for line in textwrap.wrap(mark, 70)]
+        text = axes[0].text(
+            0.01, 0.99, "\n".join(lines), transform=axes[0].transAxes, va="top", **look
+        )
+    text.set_parse_math(False)
+
+
 def _legend_columns(lengths: Sequence[int], room: float) -> int:
     """Return how many columns of entries of those lengths fit into `room` points."""
     for columns in range(len(lengths), 1, -1):
@@ -199,142 +260,3 @@ def _legend_columns(lengths: Sequence[int], room: float) -> int:
             rows = -(-len(lengths) // columns)
             return -(-len(lengths) // rows)
     return 1
-
-
-# --- words ----------------------------------------------------------------------------------------
-
-_FIELD_LABELS = {
-    "device.cores": "cores of the device",
-    "device.reference_cores": "reference cores",
-    "workload.ratio": "Comp : Comm work",
-    "workload.cycles": "cycles N",
-    "workload.comm": "communication work a cycle (data units)",
-    "workload.forward": "Forward work a cycle (compute units)",
-    "workload.backward": "Backward work a cycle (compute units)",
-    "extensions.prefetch": "prefetch (logit batches)",
-    "extensions.noise": "noise (coefficient of variation)",
-    "extensions.link_rate": "link rate (data units/s)",
-    "extensions.release": "release interval (s)",
-    "extensions.reallocation_cost": "reallocation cost (s)",
-    "device.compute.a1": "a1 (s per compute unit)",
-    "device.compute.a2": "a2 (share of speed per core)",
-    "device.communication.b1": "b1 (data units/s per core)",
-    "device.communication.b2": "b2 (data units/s)",
-    "device.communication.b3": "b3 (per core)",
-}
-
-
-def field_label(field: str) -> str:
-    """Name a swept field on an axis, with its unit where it has one."""
-    return _FIELD_LABELS.get(field, field)
-
-
-def value_label(value: Any) -> str:
-    """Write the value of a swept field."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def percent(share: float) -> str:
-    """Write a share in percent, with rounding errors written as none."""
-    return f"{0.0 if abs(share) < NO_GAP else 100.0 * share:.2f} %"
-
-
-def point_label(field: str, value: Any) -> str:
-    """Write field and value, e.g. of a panel: ``8 cores``, ``Comp : Comm work = 2:1``."""
-    if field == "device.cores":
-        return f"{value} core" if value == 1 else f"{value} cores"
-    name, _, unit = field_label(field).partition(" (")
-    unit = f" {unit.rstrip(')')}" if unit in ("s)", "data units/s)") else ""
-    return f"{name} = {value_label(value)}{unit}"
-
-
-def axis_positions(values: Sequence[Any]) -> tuple[list[Any], dict[Any, float], bool]:
-    """Order the distinct values of a swept field along an axis.
-
-    Returns
-    -------
-    ordered : list
-        Numbers by size; with any text among them, all in the order met.
-    positions : dict
-        Value -> position: the number itself, or 0, 1, 2, .. for text.
-    numeric : bool
-    """
-    distinct = list(dict.fromkeys(values))
-    numeric = all(
-        isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in distinct
-    )
-    if numeric:
-        ordered = sorted(distinct)
-        return ordered, {v: float(v) for v in ordered}, True
-    return distinct, {v: float(i) for i, v in enumerate(distinct)}, False
-
-
-# --- saving ---------------------------------------------------------------------------------------
-
-#: Suffix -> metadata that would differ from one run to the next, switched off.
-_FORMATS: dict[str, dict[str, Any]] = {
-    "png": {"Software": None},
-    "svg": {"Date": None, "Creator": None},
-    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
-}
-
-
-def figure_of(drawn: Any) -> Figure:
-    """Return the figure of an Axes, of a sequence of Axes, or a figure itself.
-
-    Raises
-    ------
-    PlotError
-        If it is none of these.
-    """
-    first = drawn
-    if isinstance(drawn, np.ndarray | list | tuple) and len(drawn):
-        first = np.ravel(np.asarray(drawn, object))[0]
-    figure = first if isinstance(first, Figure) else getattr(first, "figure", None)
-    while figure is not None and not isinstance(figure, Figure):
-        figure = getattr(figure, "figure", None)  # a subfigure
-    if figure is None:
-        raise PlotError(f"only a figure or Axes can be saved, got {type(drawn).__name__}")
-    return figure
-
-
-def render(drawn: Any, kind: str, *, dpi: float = 200.0) -> bytes:
-    """Return a figure as the bytes of a ``png``, ``svg`` or ``pdf``, the same for the same input.
-
-    Raises
-    ------
-    PlotError
-        If `kind` is none of the three.
-    """
-    if kind not in _FORMATS:
-        raise PlotError(f"figures are written as png, svg or pdf, got {kind!r}")
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "kdsim", "pdf.fonttype": 42}):
-        figure_of(drawn).savefig(buffer, format=kind, dpi=dpi, metadata=_FORMATS[kind])
-    return buffer.getvalue()
-
-
-def save(drawn: Any, path: str | Path, *, dpi: float = 200.0) -> Path:
-    """Save a figure as png, svg or pdf, by the suffix of `path`.
-
-    Parameters
-    ----------
-    drawn : Figure, Axes or sequence of Axes
-        What a plot function returned.
-    path : str or Path
-        Its folder must exist. The same input gives the same bytes.
-    dpi : float
-        Dots per inch of a png.
-
-    Returns
-    -------
-    Path
-        The path written.
-
-    Raises
-    ------
-    PlotError
-        If the suffix is another one, or the place cannot be written.
-    """
-    kind = suffix_of(path, "figure").lstrip(".")
-    return write_output(path, render(drawn, kind, dpi=dpi))

@@ -13,17 +13,17 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from kdsim.errors import PlotError
+from kdsim.plots.labels import percent
 from kdsim.plots.style import (
     INK,
     MUTED,
-    NO_GAP,
     PAPER,
     STAGE_COLORS,
     add_legend,
     new_axes,
-    percent,
     title,
 )
+from kdsim.results.gaps import NO_GAP
 
 if TYPE_CHECKING:
     from kdsim.results.recording import Interval
@@ -41,20 +41,26 @@ _LOOK: dict[str, tuple[str, str, str, str]] = {
     "comm": ("Comm", STAGE_COLORS["comm"], "", PAPER),
     "forward": ("Forward", STAGE_COLORS["forward"], "", PAPER),
     "backward": ("Backward", STAGE_COLORS["backward"], "", PAPER),
+    "starved": ("Comm waits for data (at the link's pace)", PAPER, "-----", STAGE_COLORS["comm"]),
     "comp waits": ("computation waits", PAPER, "//////", MUTED),
     "comm waits": ("communication waits", PAPER, "\\\\\\\\\\\\", MUTED),
     "idle": ("cores idle", PAPER, "....", MUTED),
     "stall": ("stalled by reallocation", PAPER, "xxxxxx", INK),
 }
 #: Kind of task -> letter of its name, colour on the fill (the same in dark mode).
-_LETTER = {"comm": ("C", "#ffffff"), "forward": ("F", "#111111"), "backward": ("B", "#ffffff")}
+_LETTER = {
+    "comm": ("C", "#ffffff"),
+    "starved": ("C", "#111111"),
+    "forward": ("F", "#111111"),
+    "backward": ("B", "#ffffff"),
+}
 
 
 class Block(NamedTuple):
     """A rectangle of the picture: what happens from `start` to `end` between two heights.
 
-    `kind` is ``comm``, ``forward``, ``backward``, ``idle``, ``stall``, ``comp waits`` or
-    ``comm waits``; `cycle` counts from 1, 0 where no task is meant. Heights are cores; the two
+    `kind` is ``comm``, ``starved``, ``forward``, ``backward``, ``idle``, ``stall``, ``comp waits``
+    or ``comm waits``; `cycle` counts from 1, 0 where no task is meant. Heights are cores; the two
     lanes of waits lie below 0 (communication) and above ``c_total`` (computation).
     """
 
@@ -94,7 +100,8 @@ def blocks(run: Run, begin: float = 0.0, end: float = math.inf) -> Iterator[Bloc
 
 def _on_cores(piece: Interval, a: float, b: float, c_total: int) -> Iterator[Block]:
     c = piece.comm_cores
-    sides = (("comm", piece.comm, 0, c), (piece.stage, piece.comp, c, c_total))
+    receiving = "starved" if piece.starved else "comm"
+    sides = ((receiving, piece.comm, 0, c), (piece.stage, piece.comp, c, c_total))
     for kind, task, low, high in sides:
         if high > low:
             what = "stall" if piece.stalled else kind if task >= 0 else "idle"
@@ -150,7 +157,7 @@ def timeline(
     gap = f"{percent(run.gap)} above {bound}" if run.gap > NO_GAP else f"equal to {bound}"
     title(ax, f"{run.scenario} · {run.policy}: makespan {run.makespan:.5g} s, {gap}{part}")
     handles = [_key(kind) for kind in _LOOK if kind in kinds]
-    add_legend([ax], handles, own=own)
+    add_legend([ax], handles, own=own, marks=run.marks)
     return ax
 
 

@@ -8,13 +8,14 @@ from kdsim._lazy import attach
 
 if TYPE_CHECKING:
     from kdsim.policies.base import Decision, Policy, State
-    from kdsim.policies.builtin import Greedy, Optimal, Random, Static
+    from kdsim.policies.builtin import Greedy, Optimal, Random, StateBased, Static
 
 _HOMES = {
     "State": "base",
     "Decision": "base",
     "Policy": "base",
     "Random": "builtin",
+    "StateBased": "builtin",
     "Static": "builtin",
     "Greedy": "builtin",
     "Optimal": "builtin",

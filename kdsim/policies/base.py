@@ -26,6 +26,8 @@ class State:
         The planned workload and the rates.
     rng_draw : callable
         Returns the next uniform draw on [0, 1) of this replication; the only legal randomness.
+    comm_cores : int
+        Communication cores of the split in force, -1 before the first.
     """
 
     comm_done: int
@@ -36,6 +38,7 @@ class State:
     now: float
     plan: Plan
     rng_draw: Callable[[], float]
+    comm_cores: int = -1
 
     @property
     def total_cores(self) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 #: Names of the built-in policies; `static:c` and `module:Class` are legal beside them.
-POLICY_NAMES = ("random", "comm-priority", "comp-priority", "greedy", "greedy-full", "optimal")
+POLICY_NAMES = (
+    "random", "comm-priority", "comp-priority", "greedy", "greedy-full", "state-based", "optimal",
+)  # fmt: skip
 #: A constant split; the group is its number of communication cores.
 STATIC = re.compile(r"static:(\d{1,9})", re.ASCII)
 _USER_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")

@@ -12,7 +12,7 @@ from typing import Any
 from kdsim.errors import PolicyError, ScenarioError, UnknownPolicyError
 from kdsim.messages import did_you_mean
 from kdsim.policies.base import Policy
-from kdsim.policies.builtin import Greedy, Optimal, Random, Static
+from kdsim.policies.builtin import Greedy, Optimal, Random, StateBased, Static
 from kdsim.policies.names import POLICY_NAMES
 
 _BUILT_IN: dict[str, Callable[[], Policy]] = {
@@ -21,6 +21,7 @@ _BUILT_IN: dict[str, Callable[[], Policy]] = {
     "comp-priority": lambda: Static("comp-priority", 0),
     "greedy": lambda: Greedy("greedy", full=False),
     "greedy-full": lambda: Greedy("greedy-full", full=True),
+    "state-based": StateBased,
     "optimal": Optimal,
 }
 
@@ -44,7 +45,8 @@ def make_policy(policy: str | Policy | type[Policy], *, noisy: bool = False) -> 
         A built-in name, ``"static:c"``, ``"module:Class"``, a class (called without arguments)
         or an instance.
     noisy : bool
-        Whether the run's work departs from the plan, so that `optimal` has to replan.
+        Whether the run's work departs from the plan, so that `state-based` and `optimal` have to
+        look ahead.
 
     Returns
     -------
@@ -59,7 +61,9 @@ def make_policy(policy: str | Policy | type[Policy], *, noisy: bool = False) -> 
     """
     if isinstance(policy, str):
         if policy == "optimal":
-            return Optimal(replan=noisy)
+            return Optimal(noisy=noisy)
+        if policy == "state-based":
+            return StateBased(noisy=noisy)
         if policy in _BUILT_IN:
             return _BUILT_IN[policy]()
         if policy.startswith("static:") and policy[7:].isdecimal():

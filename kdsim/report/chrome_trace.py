@@ -31,6 +31,7 @@ _COLORS = {
     "forward": "rail_animation",
     "backward": "rail_load",
     "stall": "grey",
+    "starved": "rail_idle",
 }
 #: At one instant: counters and slices before the arrows, which attach to slices begun.
 _PHASES = "CXsf"
@@ -41,8 +42,9 @@ _BLOCK = 200
 class Slice(NamedTuple):
     """What one core works on from `start` to `end`, microseconds.
 
-    `kind` is ``comm``, ``forward``, ``backward``, or ``stall`` for cores that hold a task but make
-    no progress during a reallocation; `cycle` counts from 1.
+    `kind` is ``comm``, ``forward``, ``backward``, ``starved`` for communication cores that wait for
+    data from the link (fully or in part), or ``stall`` for cores that hold a task but make no
+    progress during a reallocation; `cycle` counts from 1.
     """
 
     core: int
@@ -55,7 +57,9 @@ class Slice(NamedTuple):
     @property
     def name(self) -> str:
         """The task as the model writes it, e.g. ``Comm_3``."""
-        return f"{'Stall' if self.kind == 'stall' else self.kind.capitalize()}_{self.cycle}"
+        if self.kind == "starved":
+            return f"Comm_{self.cycle} waits for data"
+        return f"{self.kind.capitalize()}_{self.cycle}"
 
 
 def microseconds(seconds: float) -> int:
@@ -119,7 +123,7 @@ def _in_order(finished: Iterable[tuple[int, list[Slice]]]) -> Iterator[Slice]:
 def _at_work(piece: Interval, c_total: int) -> Iterator[Slice]:
     start, end, c = microseconds(piece.start), microseconds(piece.end), piece.comm_cores
     for kind, task, cores in (
-        ("comm", piece.comm, range(c)),
+        ("starved" if piece.starved else "comm", piece.comm, range(c)),
         (piece.stage, piece.comp, range(c, c_total)),
     ):
         if task >= 0:
@@ -147,6 +151,7 @@ def _about(run: Run) -> dict[str, Any]:
         "makespan_s": run.makespan,
         "minimal_makespan_s": run.minimal_makespan,
         "bound": run.bound_kind,
+        **({"marks": list(run.marks)} if run.marks else {}),
         "kdsim": __version__,
     }
 
@@ -235,7 +240,7 @@ def _flows(run: Run) -> tuple[Iterator[dict[str, Any]], Iterator[dict[str, Any]]
     ends = array("q", [-1]) * (run.plan.cycles + 1)
     starts = array("q", [-1]) * (run.plan.cycles + 1)
     for piece in slices(run, (0, last_core)):
-        if piece.kind == "comm" and piece.core == 0:
+        if piece.kind in ("comm", "starved") and piece.core == 0:
             ends[piece.cycle] = piece.end
         elif piece.kind == "backward" and piece.core == last_core and starts[piece.cycle] < 0:
             starts[piece.cycle] = piece.start

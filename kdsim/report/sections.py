@@ -20,10 +20,11 @@ from kdsim._version import __version__
 from kdsim.engines.des import simulate
 from kdsim.errors import PlotError
 from kdsim.output_file import write_output
-from kdsim.plots.style import NO_GAP, field_label, percent, point_label
+from kdsim.plots.labels import field_label, percent, point_label
 from kdsim.policies.names import POLICY_NAMES
 from kdsim.report.page import Column, escape, facts, figure, page, table
 from kdsim.results.comparison import SUMMARY_COLUMNS, Comparison, Sample
+from kdsim.results.gaps import NO_GAP
 from kdsim.scenario.study import Scenario, with_fields
 
 #: Rows of the table; the page has to stay one that a browser sorts at once.
@@ -94,6 +95,7 @@ def report_html(data: ReportData) -> str:
     header = f"<h1>{escape(name)}: how to share the cores</h1>\n" + (
         f"<p>{escape(data.scenario.description)}</p>" if data.scenario.description else ""
     )
+    header += "".join(f'\n<p class="note">{escape(mark)}</p>' for mark in made.marks)
     footer = f"<p>Made by kdsim {escape(__version__)}.</p>"
     return page(f"{name} – kdsim report", header, filter(None, sections), footer)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kdsim._lazy import attach
 
 if TYPE_CHECKING:
-    from kdsim.results.comparison import SUMMARY_COLUMNS, Comparison, Sample
+    from kdsim.results.comparison import SUMMARY_COLUMNS, Comparison, MissingRun, Sample
     from kdsim.results.learning import LearningCurve, LearningCurves
     from kdsim.results.recording import Interval
     from kdsim.results.run import Run, Segment
@@ -18,6 +18,7 @@ _HOMES = {
     "Interval": "recording",
     "Sample": "comparison",
     "Comparison": "comparison",
+    "MissingRun": "comparison",
     "SUMMARY_COLUMNS": "comparison",
     "LearningCurve": "learning",
     "LearningCurves": "learning",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kdsim.errors import UnknownPolicyError
 from kdsim.messages import did_you_mean
 from kdsim.model.curves import FloatArray
+from kdsim.results.gaps import gap_of
 from kdsim.results.intervals import mean_interval, paired_difference, replications_needed
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Sample:
         ``"optimum"`` or ``"lower bound"``.
     varies : bool
         Whether replications differ: the policy draws at random, or the work is noisy.
+    marks : tuple of str
+        What must be said wherever these numbers stand, e.g. that a curve was extrapolated.
     """
 
     point: dict[str, Any]
@@ -45,11 +48,12 @@ class Sample:
     bounds: FloatArray
     bound_kind: str
     varies: bool
+    marks: tuple[str, ...] = ()
 
     @property
     def gaps(self) -> FloatArray:
         """``makespan / bound - 1`` of each replication: the gap, under noise the regret."""
-        return self.makespans / self.bounds - 1.0
+        return gap_of(self.makespans, self.bounds)
 
     def summary(self, *, level: float = 0.95) -> dict[str, Any]:
         """Return the sample as one flat row of a comparison; see `SUMMARY_COLUMNS`."""
@@ -74,14 +78,47 @@ class Sample:
             "gap_max": float(gaps.max()),
             "bound": float(self.bounds.mean()),
             "bound_kind": self.bound_kind,
+            "marks": joined(self.marks),
         }
+
+
+def joined(marks: Iterable[str]) -> str:
+    """Write marks in one cell of a table; each once."""
+    return "; ".join(dict.fromkeys(marks))
+
+
+def marks_of(samples: Iterable[Sample]) -> tuple[str, ...]:
+    """Return the marks of several samples, each once, in the order met."""
+    return tuple(dict.fromkeys(mark for sample in samples for mark in sample.marks))
 
 
 #: Columns of a comparison after the swept fields: seconds, but for n, gaps and names.
 SUMMARY_COLUMNS = (
     "policy", "mean", "ci_low", "ci_high", "ci_method", "sd", "min", "max", "n",
-    "gap_mean", "gap_ci_low", "gap_ci_high", "gap_max", "bound", "bound_kind",
+    "gap_mean", "gap_ci_low", "gap_ci_high", "gap_max", "bound", "bound_kind", "marks",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MissingRun:
+    """A run of the design that has no result: it failed, or its turn has not come.
+
+    Attributes
+    ----------
+    run_id : str
+    point : dict
+        Swept fields and values.
+    policy : str
+    status : {"failed", "pending"}
+    error : str
+        Why it failed; empty for a pending run.
+    """
+
+    run_id: str
+    point: dict[str, Any]
+    policy: str
+    status: Literal["failed", "pending"]
+    error: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +131,36 @@ class Comparison:
         What was asked.
     samples : sequence of Sample
         In the order of points, then of policies.
+    missing : sequence of MissingRun
+        Runs that failed or are pending, in the same order; none in a finished study.
     """
 
     scenario: Scenario
     samples: Sequence[Sample]
+    missing: Sequence[MissingRun] = ()
+
+    @property
+    def policies(self) -> list[str]:
+        """The names of all policies asked for, those without any result at the end."""
+        with_result = (sample.policy for sample in self.samples)
+        return list(dict.fromkeys([*with_result, *(run.policy for run in self.missing)]))
+
+    @property
+    def incomplete(self) -> str:
+        """Say what is missing, e.g. ``58 of 240 runs done, 180 pending, 2 failed``; else empty."""
+        if not self.missing:
+            return ""
+        failed = sum(1 for run in self.missing if run.status == "failed")
+        counts = {"pending": len(self.missing) - failed, "failed": failed}
+        words = "".join(f", {n:,} {what}" for what, n in counts.items() if n)
+        runs = len(self.samples) + len(self.missing)
+        return f"{len(self.samples):,} of {runs:,} runs done{words}"
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What must be said wherever numbers of this comparison stand; each once."""
+        state = (f"Incomplete: {self.incomplete}.",) if self.missing else ()
+        return (*state, *marks_of(self.samples))
 
     @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -164,6 +227,7 @@ class Comparison:
                     "ci_method": interval.method,
                     "n": interval.n,
                     "needed": replications_needed(interval),
+                    "marks": joined([*sample.marks, *other.marks]),
                 }
             )
         return rows
@@ -180,6 +244,7 @@ class Comparison:
             "scenario": self.scenario.name,
             "seed": self.scenario.seed,
             "level": 0.95,
+            "marks": list(self.marks),
             "rows": self.rows,
         }
 

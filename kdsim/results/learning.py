@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +55,25 @@ class LearningCurve:
         return int(found[0]) if found.size else None
 
 
+@dataclass(frozen=True)
+class Traffic:
+    """What a recorded run received, which is simulated, and sent, which is not.
+
+    Attributes
+    ----------
+    profile : str
+        Name.
+    received_mb : float
+        MB (10^6 bytes); in a profile of version 0.1, received or sent.
+    sent_mb : float or None
+        None if the profile does not tell.
+    """
+
+    profile: str
+    received_mb: float
+    sent_mb: float | None
+
+
 @dataclass(frozen=True, eq=False)
 class LearningCurves:
     """Accuracy against simulated time: profiles under policies on one device.
@@ -67,11 +86,19 @@ class LearningCurves:
         Profile by profile, policies in the order asked for.
     bound_kind : str
         ``"optimum"`` or ``"lower bound"``.
+    traffic : list of Traffic
+        What the run of each profile received and sent.
     """
 
     scenario: Scenario
     curves: list[LearningCurve]
     bound_kind: str
+    traffic: list[Traffic]
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What must be said wherever these numbers stand, e.g. that a curve was extrapolated."""
+        return self.scenario.marks()
 
     @property
     def common_accuracy(self) -> float:
@@ -133,6 +160,8 @@ class LearningCurves:
             "scenario": self.scenario.name,
             "seed": self.scenario.seed,
             "bound_kind": self.bound_kind,
+            "traffic": [asdict(traffic) for traffic in self.traffic],
+            "marks": list(self.marks),
             "rows": self.rows,
             "reached": self.reached(target),
         }

@@ -24,6 +24,7 @@ _COLUMNS = {
     "comm": np.int32,
     "comp_task": np.int32,
     "stalled": np.bool_,
+    "starved": np.bool_,
 }
 
 
@@ -31,7 +32,8 @@ class Interval(NamedTuple):
     """A stretch of a run during which nothing changes.
 
     `comm` and `comp` are 0-based task numbers, -1 where that side does not work; `stage` is
-    ``"forward"``, ``"backward"`` or ``""``; `stalled` marks the pause of a reallocation.
+    ``"forward"``, ``"backward"`` or ``""``; `stalled` marks the pause of a reallocation, `starved`
+    that communication has processed all that the link has delivered and goes at its pace.
     """
 
     start: float
@@ -41,6 +43,7 @@ class Interval(NamedTuple):
     comp: int
     stage: str
     stalled: bool
+    starved: bool
 
 
 class Stretches(Sequence[Interval]):
@@ -49,8 +52,9 @@ class Stretches(Sequence[Interval]):
     Attributes
     ----------
     columns : dict of (n,) arrays
-        ``start, end`` (seconds), ``comm_cores, comm, comp_task, stalled``. `comp_task` counts
-        Forward and Backward together from 0 (even: Forward), -1 where computation does not work.
+        ``start, end`` (seconds), ``comm_cores, comm, comp_task, stalled, starved``. `comp_task`
+        counts Forward and Backward together from 0 (even: Forward), -1 where computation does not
+        work.
     """
 
     def __init__(self, columns: dict[str, Any]) -> None:
@@ -96,6 +100,7 @@ def _intervals(columns: dict[str, Any]) -> Iterator[Interval]:
         np.where(tasks < 0, -1, tasks // 2).tolist(),
         stage,
         columns["stalled"].tolist(),
+        columns["starved"].tolist(),
     )
 
 
@@ -103,12 +108,19 @@ class Recording:
     """What the engine notes while a run goes on."""
 
     def __init__(self) -> None:
-        self._fresh: list[tuple[float, float, int, int, int, float]] = []
+        self._fresh: list[tuple[float, float, int, int, int, float, bool]] = []
         self._blocks: list[dict[str, Any]] = []
         self._begin = 0.0
 
     def append(
-        self, end: float, step: float, cores: int, comm: int, comp_task: int, stall: float
+        self,
+        end: float,
+        step: float,
+        cores: int,
+        comm: int,
+        comp_task: int,
+        stall: float,
+        starved: bool,
     ) -> None:
         """Note the stretch that ends now.
 
@@ -124,8 +136,10 @@ class Recording:
             0-based tasks at work, -1 for none.
         stall : float
             Seconds without progress after a change of the core split.
+        starved : bool
+            Whether communication went at the pace of the link.
         """
-        self._fresh.append((end, step, cores, comm, comp_task, stall))
+        self._fresh.append((end, step, cores, comm, comp_task, stall, starved))
         if len(self._fresh) >= _BLOCK:
             self._pack()
 
@@ -142,9 +156,9 @@ class Recording:
         """Turn the fresh tuples into columns; stretches without duration are left out."""
         if not self._fresh:
             return
-        numbers = np.array(self._fresh)  # (n, 6) float; whole numbers below 2**53 stay exact
+        numbers = np.array(self._fresh)  # (n, 7) float; whole numbers below 2**53 stay exact
         self._fresh.clear()
-        end, step, cores, comm, task, stall = numbers.T
+        end, step, cores, comm, task, stall, starved = numbers.T
         begin = np.concatenate([[self._begin], end[:-1]])
         self._begin = float(end[-1])
         middle = np.where(stall > 0, end - step, begin)
@@ -157,6 +171,7 @@ class Recording:
             "comm": np.repeat(comm, 2),
             "comp_task": np.repeat(task, 2),
             "stalled": np.tile([True, False], len(end)),
+            "starved": np.stack([np.zeros_like(starved), starved], axis=1).ravel(),
         }
         self._blocks.append({n: twice[n][kept].astype(t) for n, t in _COLUMNS.items()})
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kdsim.results.gaps import gap_of
 from kdsim.results.recording import Interval
 
 if TYPE_CHECKING:
@@ -34,12 +35,15 @@ class Segment:
         communication had ended.
     comm_cores : float
         Time average of the communication cores.
+    starved : float
+        Seconds in which communication had cores but waited for data, at least in part.
     """
 
     index: int
     duration: float
     scenario: int
     comm_cores: float
+    starved: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +62,13 @@ class Run:
         The proven optimum of the run's realised work, or a lower bound where `bound_kind` says so.
     bound_kind : str
         ``"optimum"`` or ``"lower bound"``.
+    marks : tuple of str
+        What must be said wherever these numbers stand, e.g. that a curve was extrapolated.
     counters : dict
         ``decisions`` (times the policy was asked), ``reallocations`` (changes of the core split),
-        ``wait_s`` (computation waited for logits), ``stall_s`` (lost to reallocation).
+        ``wait_s`` (computation waited for logits), ``stall_s`` (lost to reallocation),
+        ``starved_s`` (communication had processed all that the link had delivered),
+        ``buffer_peak`` (most data units that waited on the device for a core).
     intervals : sequence of Interval
         The whole run in order; see `timeline`.
     """
@@ -78,11 +86,12 @@ class Run:
     forward_ends: Sequence[float] = field(repr=False)
     comm_ends: Sequence[float] = field(repr=False)
     plan: Plan = field(repr=False)
+    marks: tuple[str, ...] = ()
 
     @property
     def gap(self) -> float:
-        """``makespan / minimal_makespan - 1``, zero or more up to rounding."""
-        return self.makespan / self.minimal_makespan - 1.0
+        """``makespan / minimal_makespan - 1``; what is rounding is 0."""
+        return gap_of(self.makespan, self.minimal_makespan)
 
     @functools.cached_property
     def segments(self) -> list[Segment]:
@@ -92,21 +101,21 @@ class Run:
     def iter_segments(self) -> Iterator[Segment]:
         """Yield the segments one by one: those of a long run need not be in memory at once."""
         all_comm, last = self.comm_ends[-1], len(self.backward_starts)
-        cores = _mean_cores(self.intervals, itertools.chain(self.backward_starts, [self.makespan]))
+        ends = itertools.chain(self.backward_starts, [self.makespan])
         begin = 0.0
-        for i, (end, comm_cores) in enumerate(cores):
+        for i, (end, comm_cores, starved) in enumerate(_over_segments(self.intervals, ends)):
             if i == last or begin >= all_comm:
                 label = COMP_ALONE
             elif self.comm_ends[i] > self.forward_ends[i]:
                 label = WAITED
             else:
                 label = PARALLEL
-            yield Segment(i + 1, end - begin, label, comm_cores)
+            yield Segment(i + 1, end - begin, label, comm_cores, starved)
             begin = end
 
     @functools.cached_property
     def timeline(self) -> pd.DataFrame:
-        """One row per stretch: start, end, comm_cores, comp_cores, comm, comp, stage, stalled.
+        """One row per stretch, with the columns of `Interval` and ``comp_cores``.
 
         `comm` and `comp` are cycle numbers from 1, 0 where that side does not work.
         """
@@ -117,10 +126,12 @@ class Run:
 
     def timeline_rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield the column names of `timeline` and then its rows, one by one."""
-        yield "start", "end", "comm_cores", "comp_cores", "comm", "comp", "stage", "stalled"
-        for start, end, cores, comm, comp, stage, stalled in self.intervals:
-            rest = self.plan.c_total - cores
-            yield start, end, cores, rest, comm + 1, comp + 1, stage, stalled
+        start, end, cores, *others = Interval._fields
+        said = ("; ".join(self.marks),) if self.marks else ()
+        yield start, end, cores, "comp_cores", *others, *(("marks",) if said else ())
+        for begin, until, split, comm, comp, *flags in self.intervals:
+            rest = self.plan.c_total - split
+            yield begin, until, split, rest, comm + 1, comp + 1, *flags, *said
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Draw the timeline; see `kdsim.plots.timeline`."""
@@ -130,8 +141,16 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as ``kdsim run --json`` prints it."""
-        segments = [asdict(segment) for segment in self.iter_segments()]
+        segments = list(self.segment_data())
         return {**self.summary(), "segments": segments, "counters": self.counters}
+
+    def segment_data(self) -> Iterator[dict[str, Any]]:
+        """Yield the segments as plain data; `starved` only where there is a link to wait for."""
+        for segment in self.iter_segments():
+            data = asdict(segment)
+            if self.plan.link is None:
+                del data["starved"]
+            yield data
 
     def summary(self) -> dict[str, Any]:
         """Return what `to_dict` returns before the segments."""
@@ -144,24 +163,26 @@ class Run:
             "minimal_makespan": self.minimal_makespan,
             "bound_kind": self.bound_kind,
             "gap": self.gap,
+            "marks": list(self.marks),
         }
 
 
-def _mean_cores(
+def _over_segments(
     intervals: Iterable[Interval], ends: Iterable[float]
-) -> Iterator[tuple[float, float]]:
-    """Yield the end of each of consecutive segments and its mean communication cores."""
+) -> Iterator[tuple[float, float, float]]:
+    """Yield the end of each segment, its mean communication cores and its starved seconds."""
     pieces = iter(intervals)
     piece = next(pieces, None)
     begin = 0.0
     for end in ends:
-        area, at, last = 0.0, begin, 0
+        area, starved, at, last = 0.0, 0.0, begin, 0
         while piece is not None and at < end:
             last = piece.comm_cores
             stop = min(piece.end, end)
             area += (stop - at) * last
+            starved += stop - at if piece.starved else 0.0
             at = stop
             if piece.end <= end:
                 piece = next(pieces, None)
-        yield end, area / (end - begin) if end > begin else float(last)
+        yield end, area / (end - begin) if end > begin else float(last), starved
         begin = end

@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 from kdsim.errors import ScenarioError
 from kdsim.model import curves
 from kdsim.model.curves import FloatArray
+from kdsim.scenario.library import CURVE_FIELDS, library_device
 
 MAX_CORES = 1024
 #: Work a second beyond which a curve says nothing about a device, but breaks the arithmetic.
@@ -88,6 +89,31 @@ class Roofline(Noun):
     sharpness: Number = Field(default=4.0, ge=0.5, le=64, description="how sharp the bend is")
 
 
+class LogOverhead(Noun):
+    """Perfectly parallel work with a synchronisation cost that grows with ln p."""
+
+    model: Literal["log-overhead"]
+    rate1: Number = Field(gt=0, description="work a second on one core")
+    overhead: Number = Field(ge=0, le=1, description="cost of synchronisation, share of the work")
+
+
+class Power(Noun):
+    """A power law in a side's own cores."""
+
+    model: Literal["power"]
+    rate1: Number = Field(gt=0, description="work a second on one core")
+    exponent: Number = Field(ge=0, le=1, description="1 is perfect scaling, 0 none")
+
+
+class DampedPower(Noun):
+    """A power law with a loss that grows exponentially with each further core."""
+
+    model: Literal["damped-power"]
+    rate1: Number = Field(gt=0, description="work a second on one core")
+    exponent: Number = Field(ge=0, le=1, description="1 is perfect scaling, 0 none")
+    damping: Number = Field(ge=0, le=1, description="share lost with each further core")
+
+
 class Table(Noun):
     """A measured table in a side's own cores, interpolated monotonically (PCHIP)."""
 
@@ -122,6 +148,9 @@ _Own = (
     Annotated[Amdahl, Tag("amdahl")]
     | Annotated[Usl, Tag("usl")]
     | Annotated[Roofline, Tag("roofline")]
+    | Annotated[LogOverhead, Tag("log-overhead")]
+    | Annotated[Power, Tag("power")]
+    | Annotated[DampedPower, Tag("damped-power")]
     | Annotated[Table, Tag("table")]
 )
 ComputeCurve = Annotated[Annotated[PaperCompute, Tag("paper")] | _Own, Discriminator(_model_tag)]
@@ -130,10 +159,47 @@ CommunicationCurve = Annotated[
 ]
 
 
+#: Fields of a device that name or describe its curves, and change no result.
+UNCOUNTED = {"curves", "library", "extrapolate", "proxies"}
+
+CoreRange = Annotated[list[Annotated[Count, Field(ge=1)]], Field(min_length=2, max_length=2)]
+
+
+class MeasuredCores(Noun):
+    """The least and the largest number of its own cores that each side was measured on."""
+
+    compute: CoreRange | None = Field(default=None, description="[least, largest] compute cores")
+    communication: CoreRange | None = Field(
+        default=None, description="[least, largest] communication cores"
+    )
+
+
+class Proxies(Noun):
+    """What a side's curve was taken from, where that was not the task itself."""
+
+    compute: str | None = Field(default=None, description="e.g. inference in place of training")
+    communication: str | None = Field(default=None, description="e.g. another machine's receiver")
+
+
 class Device(Noun):
     """An edge device: its cores and how fast each side works on them."""
 
+    library: str | None = Field(
+        default=None,
+        description="device of the library (`kdsim devices`), in place of cores and curves",
+    )
     cores: Count = Field(ge=1, le=MAX_CORES, description="identical CPU cores, c_total")
+    measured_cores: MeasuredCores | None = Field(
+        default=None,
+        description="core counts that the curves were measured on; in files of curves",
+    )
+    proxies: Proxies | None = Field(
+        default=None, description="curves measured on something else; in files of curves"
+    )
+    extrapolate: bool = Field(
+        default=False,
+        description="allow core counts that the curves were not measured on; marks every output",
+    )
     reference_cores: Count | None = Field(
         default=None,
         ge=1,
@@ -149,8 +215,11 @@ class Device(Noun):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_reference(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping) or value.get("reference_cores") is not None:
+    def _complete(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        value = _from_library(value)
+        if value.get("reference_cores") is not None:
             return value
         cores = value.get("cores")
         legal = isinstance(cores, int | np.integer) and 1 <= cores <= MAX_CORES
@@ -161,7 +230,10 @@ class Device(Noun):
     def _check_compute(cls, curve: Any, info: ValidationInfo) -> Any:
         cores, reference = info.data.get("cores"), info.data.get("reference_cores")
         if cores is not None and "reference_cores" in info.data:
-            _check_rates(lambda: _compute_rates(curve, cores, reference or cores), "compute")
+            fitted = _is_measured(info.data.get("measured_cores"))
+            _check_rates(
+                lambda: _compute_rates(curve, cores, reference or cores, fitted=fitted), "compute"
+            )
         return curve
 
     @field_validator("communication")
@@ -172,17 +244,129 @@ class Device(Noun):
             _check_rates(lambda: _communication_rates(curve, cores), "communication")
         return curve
 
+    @model_validator(mode="after")
+    def _check_measured(self) -> Device:
+        for side in self.measured_ranges():
+            try:
+                self._refuse_beyond(side, self.cores)
+            except ScenarioError as error:
+                context = {"reason": error.reason, "field": "cores"}
+                raise PydanticCustomError("curve", "{reason}", context) from None
+        return self
+
+    def _refuse_beyond(self, side: str, c_total: int) -> None:
+        """Refuse core counts that a curve was not measured on, unless the device allows them."""
+        ends = self.measured_ranges().get(side)
+        if self.extrapolate or ends is None or (ends[0] == 1 and c_total <= ends[1]):
+            return
+        raise ScenarioError(
+            f"the {side} curve was measured on {_cores_words(*ends)}, and 1 to {c_total} are "
+            "needed; to go beyond, and have every result say so, add extrapolate: true to the "
+            f"device (--set device.extrapolate=true) (got {c_total})",
+            field="device.cores",
+        )
+
+    def measured_ranges(self) -> dict[str, tuple[int, int]]:
+        """Return the least and largest number of own cores measured, of each side that has them.
+
+        Constants typed into a scenario were not measured; a table ends where its cores end.
+        """
+        found = {}
+        for side in ("compute", "communication"):
+            curve = getattr(self, side)
+            given = getattr(self.measured_cores, side) if self.measured_cores else None
+            if given is not None:
+                found[side] = (given[0], given[1])
+            elif isinstance(curve, Table):
+                found[side] = (curve.cores[0], curve.cores[-1])
+        return found
+
+    def marks(self, c_total: int | None = None) -> tuple[str, ...]:
+        """Return what everything computed from this device must say of it.
+
+        Parameters
+        ----------
+        c_total : int, optional
+            Cores that are used; those of the device by default.
+
+        Returns
+        -------
+        tuple of str
+            Sentences without a full stop or a semicolon: sides whose curve is used beyond what
+            was measured, and curves that were measured on something else.
+        """
+        c_total = c_total or self.cores
+        beyond: dict[tuple[int, int], list[str]] = {}
+        for side, ends in self.measured_ranges().items():
+            if ends[0] > 1 or ends[1] < c_total:
+                beyond.setdefault(ends, []).append(side)
+        marks = [
+            f"extrapolated: {' and '.join(sides)} measured on {_cores_words(*ends)}"
+            for ends, sides in beyond.items()
+        ]
+        if self.proxies is not None:
+            marks += [t for t in (self.proxies.compute, self.proxies.communication) if t]
+        return tuple(marks)
+
     def compute_rates(self, c_total: int) -> FloatArray:
-        """Return q(0..c_total), compute work a second by communication cores."""
-        return _compute_rates(self.compute, c_total, self.reference_cores or c_total)
+        """Return q(0..c_total), compute work a second by communication cores.
+
+        Raises
+        ------
+        ScenarioError
+            If the curve was not measured on 1 to `c_total` cores and the device does not say
+            ``extrapolate``, or is not legal there.
+        """
+        self._refuse_beyond("compute", c_total)
+        fitted = _is_measured(self.measured_cores)
+        return _compute_rates(self.compute, c_total, self.reference_cores or c_total, fitted=fitted)
 
     def communication_rates(self, c_total: int) -> FloatArray:
-        """Return r(0..c_total), data units a second by communication cores."""
+        """Return r(0..c_total), data units a second by communication cores; see `compute_rates`."""
+        self._refuse_beyond("communication", c_total)
         return _communication_rates(self.communication, c_total)
 
 
-def _compute_rates(curve: Any, c_total: int, reference_cores: int) -> FloatArray:
+def _from_library(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Complete a device that names one of the library; one that was completed stays as it is."""
+    name = value.get("library")
+    if not isinstance(name, str) or "compute" in value:
+        return value
+    try:
+        entry = library_device(name)
+    except ScenarioError as error:
+        raise PydanticCustomError(
+            "library", "{reason}", {"reason": error.reason, "field": "library"}
+        ) from None
+    brought = {key: entry[key] for key in CURVE_FIELDS if key in entry}
+    if "communication" in value:  # the user's own measurement replaces the stand-in
+        brought.pop("communication", None)
+        sides = {k: v for k, v in brought.pop("proxies", {}).items() if k != "communication"}
+        brought["proxies"] = sides
+    elif "communication" not in brought:
+        reason = (
+            f"the library has no communication curve of {name}, not even a stand-in: the scenario "
+            "has to give device.communication, e.g. {b1: 50.0, b2: 0.0, b3: 1.0}, data units a "
+            "second gained by each core"
+        )
+        raise PydanticCustomError("library", "{reason}", {"reason": reason, "field": "library"})
+    return {"cores": entry["reference_cores"], **brought, **value}
+
+
+def _is_measured(ranges: MeasuredCores | None) -> bool:
+    return ranges is not None and ranges.compute is not None
+
+
+def _cores_words(least: int, largest: int) -> str:
+    if least == largest:
+        return f"{least} core{'s' if least > 1 else ''} only"
+    return f"{least} to {largest} cores only"
+
+
+def _compute_rates(curve: Any, c_total: int, reference_cores: int, *, fitted: bool) -> FloatArray:
     if isinstance(curve, PaperCompute):
+        if fitted:
+            return curves.fitted_compute_rates(curve.a1, curve.a2, c_total, reference_cores)
         return curves.paper_compute_rates(curve.a1, curve.a2, c_total, reference_cores)
     return _own_rates(curve, c_total, "compute")
 
@@ -193,7 +377,7 @@ def _communication_rates(curve: Any, c_total: int) -> FloatArray:
     return _own_rates(curve, c_total, "communication")
 
 
-def _own_rates(curve: Amdahl | Usl | Roofline | Table, c_total: int, side: str) -> FloatArray:
+def _own_rates(curve: Any, c_total: int, side: str) -> FloatArray:
     if isinstance(curve, Table):
         return curves.table_own_core_rates(curve.cores, curve.rates, c_total, side=side)
     parameters = curve.model_dump(exclude={"model"})

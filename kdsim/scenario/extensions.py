@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, model_validator
 
 from kdsim.scenario.device import Count, Noun, Number
 from kdsim.scenario.workload import MAX_CYCLES
@@ -11,16 +14,19 @@ from kdsim.scenario.workload import MAX_CYCLES
 class Extensions(Noun):
     """Departures from the paper's model; each is off by default."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _forget_former_fields(cls, data: Any) -> Any:
+        # Studies of version 0.1 name this field where they do without it.
+        if isinstance(data, Mapping) and "link_rate" in data and data["link_rate"] is None:
+            return {name: value for name, value in data.items() if name != "link_rate"}
+        return data
+
     prefetch: Count | None = Field(
         default=None, ge=1, le=MAX_CYCLES, description="logit batches that the device can hold, B"
     )
     noise: Number = Field(
         default=0.0, ge=0, le=10, description="coefficient of variation of each task's work"
-    )
-    link_rate: Number | None = Field(
-        default=None,
-        ge=1e-15,
-        description="data units a second that the link carries at most",
     )
     release: Number = Field(
         default=0.0,

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean, shorten
+from kdsim.model.curves import MODELS
 
 Location = tuple[str | int, ...]
 
@@ -65,6 +66,8 @@ class Document:
         The same for the keys of mappings.
     faults : list of Fault
         Faults of form that leave the rest readable, e.g. duplicate keys.
+    files : dict of str to str
+        Other files that completed the data, by the name it gives them: SHA-256 as they were read.
     """
 
     where: str
@@ -72,6 +75,7 @@ class Document:
     positions: dict[Location, tuple[int, int]] = field(default_factory=dict)
     key_positions: dict[Location, tuple[int, int]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
 
     def fault(self, location: Location, reason: str, *, at_key: bool = False) -> Fault:
         """Make the fault of the value at `location`, placed at its nearest known ancestor."""
@@ -120,7 +124,23 @@ _REASONS = {
     "string_pattern_mismatch": "must be a number, or a ratio such as '2:1'",
     "literal_error": "must be one of {expected}",
 }
-_TAGS = frozenset({"paper", "amdahl", "usl", "roofline", "table", "number", "list", "range"})
+_TAGS = frozenset(
+    {"paper", *MODELS, "table", "number", "list", "range"},
+)
+
+
+#: Fields of earlier versions, and what has taken their place.
+_FORMER_FIELDS = {
+    "extensions.link_rate": "is replaced by link.rate, e.g. link: {rate: 0.25}; it capped the rate "
+    "of the cores, where a link only decides when data arrive",
+}
+
+
+def unknown_field(path: str, known: Iterable[str]) -> str:
+    """Say that no field has that dotted path, what has replaced it or which one was meant."""
+    names = list(known)
+    hint = did_you_mean(path, names) or f"; known: {', '.join(names)}"
+    return _FORMER_FIELDS.get(path) or f"no numeric field of a scenario is called that{hint}"
 
 
 def faults_of(error: ValidationError, document: Document, root: type[BaseModel]) -> list[Fault]:
@@ -151,7 +171,7 @@ def faults_of(error: ValidationError, document: Document, root: type[BaseModel])
         if kind == "extra_forbidden":
             known = _known_fields(root, item["loc"][:-1])
             hint = did_you_mean(str(location[-1]), known) or f"; known: {', '.join(known)}"
-            reason = f"unknown field{hint}"
+            reason = _FORMER_FIELDS.get(dotted(location), f"unknown field{hint}")
             faults.append(document.fault(location, reason, at_key=True))
             continue
         if kind == "union_tag_invalid":
@@ -166,7 +186,11 @@ def faults_of(error: ValidationError, document: Document, root: type[BaseModel])
             reason = _REASONS[kind].format(**numbers)
         else:
             reason = item["msg"]
-        if kind != "missing" and "(got" not in reason and kind not in ("policy", "work", "design"):
+        if (
+            kind != "missing"
+            and "(got" not in reason
+            and kind not in ("policy", "work", "design", "library")
+        ):
             reason = f"{reason} (got {shorten(got)})"
         faults.append(document.fault(location, reason))
     return faults

@@ -1,7 +1,8 @@
-"""From files to scenarios: bundled names, paths, and the curves and profiles they name."""
+"""From files to scenarios: bundled names, paths; the curves, profiles and traces they name."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from importlib import resources
 from pathlib import Path
@@ -11,13 +12,14 @@ from pydantic import ValidationError
 
 from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean
+from kdsim.scenario.bandwidth import read_bandwidth
 from kdsim.scenario.device import Device
 from kdsim.scenario.faults import Document, FaultyFileError, faults_of
+from kdsim.scenario.library import BUNDLE, CURVE_FIELDS
 from kdsim.scenario.profile import Profile, read_profile
 from kdsim.scenario.study import Scenario, scenario_from_data
 from kdsim.scenario.yaml_document import read_yaml
 
-BUNDLE = "kdsim_scenarios"
 CURVES_VERSION = 1
 #: Stands in for a device that is not legal.
 _ANY_DEVICE = {
@@ -62,8 +64,10 @@ def load_scenario(source: str | Path | Scenario) -> Scenario:
     document = read_yaml(path, where=where)
     data = document.data
     if isinstance(data, dict):
+        _refuse_beside_library(data, document)
         _insert_curves(data, document, path.parent)
         _insert_profile(data, document, path.parent)
+        _insert_trace(data, document, path.parent)
     return scenario_from_data(data, document)
 
 
@@ -86,6 +90,22 @@ def find_scenario(source: str | Path) -> tuple[Path, str]:
     raise ScenarioError(f"{text}: no such file, and no scenario of that name ships{hint}")
 
 
+def _refuse_beside_library(data: dict[str, Any], document: Document) -> None:
+    """Refuse a second source of what a device of the library brings.
+
+    Its communication may be replaced: of most devices it was not measured.
+    """
+    device = data.get("device")
+    if not isinstance(device, dict) or not isinstance(device.get("library"), str):
+        return
+    both = [key for key in ("compute", "curves", "reference_cores") if key in device]
+    if both:
+        reason = f"cannot stand beside {' and '.join(both)}"
+        document.faults.append(document.fault(("device", "library"), reason))
+        for key in both:
+            del device[key]
+
+
 def _insert_curves(data: dict[str, Any], document: Document, folder: Path) -> None:
     """Put the curves of the file that ``device.curves`` names into the device."""
     device = data.get("device")
@@ -98,12 +118,13 @@ def _insert_curves(data: dict[str, Any], document: Document, folder: Path) -> No
         return
     try:
         fitted = read_curves(folder / device["curves"])
+        document.files[device["curves"]] = _sha256(folder / device["curves"])
     except FaultyFileError as error:
         document.faults.extend(error.faults)
         document.faults.append(document.fault(place, f"cannot be used (got {device['curves']!r})"))
         # Legal stand-ins: one unusable file must not hide the other faults of the scenario.
         fitted = {side: _ANY_DEVICE[side] for side in ("compute", "communication")}
-    for key in ("reference_cores", "compute", "communication"):
+    for key in CURVE_FIELDS:
         if key in fitted:
             device.setdefault(key, fitted[key])
 
@@ -114,7 +135,8 @@ def read_curves(path: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``reference_cores``, ``compute``, ``communication`` and ``provenance``.
+        ``reference_cores``, ``compute``, ``communication``, ``measured_cores`` (of a file that does
+        not say it: 1 to the reference cores), ``proxies`` where there are any, ``provenance``.
 
     Raises
     ------
@@ -133,17 +155,30 @@ def read_curves(path: Path) -> dict[str, Any]:
     if "reference_cores" not in data:
         fault = document.fault(("reference_cores",), "required field is missing")
         raise FaultyFileError([fault])
-    curves = {k: data[k] for k in ("reference_cores", "compute", "communication") if k in data}
+    curves = {key: data[key] for key in CURVE_FIELDS if key in data}
     _check_curves(curves, document)
+    if "measured_cores" not in curves:
+        # Files of kdsim 0.1 have no range; a trace measured every split of its cores.
+        every = [1, curves["reference_cores"]]
+        curves["measured_cores"] = {"compute": every, "communication": every}
     return {**curves, "provenance": data.get("provenance", {})}
 
 
 def _check_curves(curves: dict[str, Any], document: Document) -> None:
+    # A device of the library may lack the communication side, and a range may begin beyond one
+    # core: what that means for a scenario is said where one uses it.
+    stand_in: dict[str, Any] = {"extrapolate": True}
+    if "proxies" in curves:
+        stand_in["communication"] = _ANY_DEVICE["communication"]
     try:
-        Device.model_validate({"cores": curves.get("reference_cores"), **curves})
+        Device.model_validate({**stand_in, "cores": curves.get("reference_cores"), **curves})
     except ValidationError as error:
         faults = faults_of(error, document, Device)
         raise FaultyFileError([f for f in faults if f.field != "cores"] or faults) from None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 # --- cost profiles ------------------------------------------------------------------------------
@@ -161,6 +196,7 @@ def _insert_profile(data: dict[str, Any], document: Document, folder: Path) -> N
         return
     try:
         amounts = _profile_work(read_profile(folder / work["profile"]), data)
+        document.files[work["profile"]] = _sha256(folder / work["profile"])
     except FaultyFileError as error:
         document.faults.extend(error.faults)
         document.faults.append(document.fault(place, f"cannot be used (got {work['profile']!r})"))
@@ -177,3 +213,32 @@ def _profile_work(profile: Profile, data: dict[str, Any]) -> dict[str, Any]:
     except ValueError:
         device, rate, legal = Device.model_validate(_ANY_DEVICE), 1.0, True
     return profile.work(device, rate if legal else None)
+
+
+# --- bandwidth traces ---------------------------------------------------------------------------
+
+
+def _insert_trace(data: dict[str, Any], document: Document, folder: Path) -> None:
+    """Put the stretches of the bandwidth trace that ``link.trace`` names into the link."""
+    link = data.get("link")
+    if not isinstance(link, dict) or not isinstance(link.get("trace"), str):
+        return
+    place = ("link", "trace")
+    beside = [k for k in ("rate", "times", "rates", "period") if link.get(k) is not None]
+    if beside:
+        document.faults.append(document.fault(place, f"cannot stand beside {', '.join(beside)}"))
+        del link["trace"]
+        for name in beside:
+            del link[name]
+        return
+    try:
+        trace = read_bandwidth(folder / link["trace"])
+        document.files[link["trace"]] = _sha256(folder / link["trace"])
+    except FaultyFileError as error:
+        document.faults.extend(error.faults)
+        document.faults.append(document.fault(place, f"cannot be used (got {link['trace']!r})"))
+        del link["trace"]
+        return
+    link.update(times=trace.times, rates=trace.rates)
+    if link.get("repeat", True) is True:
+        link["period"] = trace.period

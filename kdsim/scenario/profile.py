@@ -1,14 +1,18 @@
 """Cost profiles: what each cycle of a real run cost, read as the work of a scenario.
 
-A workload writes one CSV row a training cycle: bytes over the link, seconds of the forward and the
-backward pass, the cores that computed, and at the ends of epochs the accuracy reached. Bytes
-become data units (MB); seconds become compute units by the rate of the host that recorded them.
+A workload writes one CSV row per training cycle: the bytes that the device received and sent, the
+seconds of the forward and the backward pass, the cores that computed, and at the ends of epochs the
+accuracy reached. What was *received* becomes the scenario's communication, in data units (MB): the
+model is about receiving and training on the same cores. What was sent is told, and not simulated.
+Seconds become compute units by the rate of the host that recorded them.
+
+Profiles of version 0.1 have one column, ``comm_bytes``, in which the two are not told apart.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +29,12 @@ from kdsim.scenario.yaml_document import read_text
 
 _MAX_BYTES = 256 * 1024 * 1024
 #: What a cost profile must hold; it may hold more.
-_WANTED = ("comm_bytes", "forward_s", "backward_s", "cores")
+_WANTED = ("downlink_bytes", "forward_s", "backward_s", "cores")
+#: What it may hold; an empty cell means unknown.
+_OPTIONAL = ("uplink_bytes", "frozen_layers")
+_COLUMNS = (*_WANTED, *_OPTIONAL, "accuracy")
+#: How version 0.1 called the first of them, sent bytes included.
+_OLD_NAME = "comm_bytes"
 _MOST = 1e15
 
 
@@ -38,8 +47,9 @@ class Profile:
     path : Path
     header : dict of str to str
         Its comment lines, ``# key: value``.
-    comm_bytes, forward_s, backward_s : (N,) float array
-        Of each cycle: bytes, seconds, seconds.
+    downlink_bytes, forward_s, backward_s : (N,) float array
+        Of each cycle: bytes received (in a profile of version 0.1: received or sent), seconds,
+        seconds.
     cores : (N,) int array
         Compute cores that the seconds were measured on.
     lines : tuple of int
@@ -48,17 +58,23 @@ class Profile:
         Cycles, counted from 1, after which the accuracy is known, increasing.
     accuracies : (E,) float array
         The accuracy after each of them, in [0, 1].
+    uplink_bytes : (N,) float array or None
+        Bytes sent in each cycle; None if the profile does not tell.
+    frozen_layers : (N,) int array or None
+        Layers that did not train in each cycle; None if the profile does not tell.
     """
 
     path: Path
     header: dict[str, str]
-    comm_bytes: FloatArray
+    downlink_bytes: FloatArray
     forward_s: FloatArray
     backward_s: FloatArray
     cores: NDArray[np.int64]
     lines: tuple[int, ...]
     marks: NDArray[np.int64]
     accuracies: FloatArray
+    uplink_bytes: FloatArray | None = None
+    frozen_layers: NDArray[np.int64] | None = None
 
     def work(self, device: Device, rate: float | None = None) -> dict[str, Any]:
         """Return the amounts of a workload: ``cycles``, ``comm``, ``forward``, ``backward``.
@@ -89,7 +105,7 @@ class Profile:
             rates = known[self.cores]
         return {
             "cycles": len(self.lines),
-            "comm": (self.comm_bytes / 1e6).tolist(),
+            "comm": (self.downlink_bytes / 1e6).tolist(),
             "forward": (self.forward_s * rates).tolist(),
             "backward": (self.backward_s * rates).tolist(),
         }
@@ -101,8 +117,9 @@ def read_profile(path: str | Path) -> Profile:
     Parameters
     ----------
     path : str or Path
-        CSV with a comment header and at least the columns ``comm_bytes``, ``forward_s``,
-        ``backward_s`` and ``cores``; ``accuracy`` may be empty.
+        CSV with a comment header and at least the columns ``downlink_bytes`` (or ``comm_bytes``, as
+        version 0.1 wrote), ``forward_s``, ``backward_s`` and ``cores``; ``uplink_bytes``,
+        ``frozen_layers`` and ``accuracy`` may be absent or empty.
 
     Returns
     -------
@@ -119,12 +136,14 @@ def read_profile(path: str | Path) -> Profile:
     numbered = [(i, x) for i, x in enumerate(text, 1) if x.strip() and not x.startswith("#")]
     header = next(csv.reader([numbered[0][1]]), []) if numbered else []
     header = [name.strip() for name in header]
-    missing = [name for name in _WANTED if name not in header]
-    if missing:
+    if _OLD_NAME in header and _WANTED[0] not in header:
+        header[header.index(_OLD_NAME)] = _WANTED[0]
+    wrong = [name for name in _WANTED if name not in header]
+    twice = [name for name in _COLUMNS if header.count(name) > 1]
+    if wrong or twice:
         line = numbered[0][0] if numbered else 1
-        reason = (
-            f"a cost profile needs the columns {', '.join(_WANTED)} (missing: {', '.join(missing)})"
-        )
+        what = f"missing: {', '.join(wrong)}" if wrong else f"twice: {', '.join(twice)}"
+        reason = f"a cost profile needs the columns {', '.join(_WANTED)} ({what})"
         raise FaultyFileError([Fault(where, line, 1, "", reason)])
     lines = tuple(line for line, _ in numbered[1:])
     if not lines:
@@ -133,6 +152,7 @@ def read_profile(path: str | Path) -> Profile:
         reason = f"has {len(lines):,} rows; the limit is {MAX_CYCLES:,} cycles"
         raise FaultyFileError([Fault(where, lines[MAX_CYCLES], 1, "", reason)])
     table, marks = _rows(where, header, numbered[1:])
+    uplink, frozen = (table[:, len(_WANTED) + i] for i in range(len(_OPTIONAL)))
     return Profile(
         path=path,
         header=_comments(text),
@@ -141,6 +161,8 @@ def read_profile(path: str | Path) -> Profile:
         lines=lines,
         marks=np.array([cycle for cycle, _ in marks], dtype=np.int64),
         accuracies=np.array([accuracy for _, accuracy in marks], dtype=float),
+        uplink_bytes=None if np.isnan(uplink).any() else uplink,
+        frozen_layers=None if np.isnan(frozen).any() else frozen.astype(np.int64),
     )
 
 
@@ -152,11 +174,9 @@ def _comments(text: list[str]) -> dict[str, str]:
 def _rows(
     where: str, header: list[str], numbered: list[tuple[int, str]]
 ) -> tuple[FloatArray, list[tuple[int, float]]]:
-    """Return the wanted columns, and (cycle, accuracy) where the accuracy is told."""
-    at = [header.index(name) for name in _WANTED]
-    told = header.index("accuracy") if "accuracy" in header else None
+    """Return the columns (NaN for what is not told), and (cycle, accuracy) where it is told."""
     faults: list[Fault] = []
-    rows: list[list[float | None]] = []
+    rows: list[list[float]] = []
     marks: list[tuple[int, float]] = []
     for cycle, (line, row) in enumerate(numbered, 1):
         cells = row.split(",")
@@ -164,16 +184,12 @@ def _rows(
             reason = f"has {len(cells)} columns, the header has {len(header)}"
             faults.append(Fault(where, line, 1, "", reason))
         else:
-            values = [_number(cells[k]) for k in at]
-            faults += _row_faults(where, line, values, [cells[k] for k in at])
-            rows.append(values)
-            cell = "" if told is None else cells[told].strip()
-            if cell:
-                accuracy = _number(cell, most=1.0)
-                marks.append((cycle, accuracy or 0.0))
-                if accuracy is None:
-                    reason = f"must be empty or a number from 0 to 1 (got {shorten(cell)})"
-                    faults.append(Fault(where, line, 1, "accuracy", reason))
+            values, wrong = _values(dict(zip(header, map(str.strip, cells), strict=True)))
+            faults += [Fault(where, line, 1, name, reason) for name, reason in wrong]
+            *numbers, accuracy = values
+            rows.append(numbers)
+            if not math.isnan(accuracy):
+                marks.append((cycle, accuracy))
         if len(faults) >= 20:
             break
     if faults:
@@ -181,15 +197,22 @@ def _rows(
     return np.array(rows, dtype=float), marks
 
 
-def _row_faults(
-    where: str, line: int, values: list[float | None], cells: list[str]
-) -> Iterator[Fault]:
-    for name, value, cell in zip(_WANTED, values, cells, strict=True):
+def _values(told: dict[str, str]) -> tuple[list[float], list[tuple[str, str]]]:
+    """Return what a row says of each known column, and (column, what is wrong) where it is."""
+    values: list[float] = []
+    wrong: list[tuple[str, str]] = []
+    for name in _COLUMNS:
+        cell, most = told.get(name, ""), 1.0 if name == "accuracy" else _MOST
+        may_lack = "" if name in _WANTED else "empty or "
+        value = math.nan if may_lack and not cell else _number(cell, most=most)
         if value is None:
-            reason = f"must be a number from 0 to {_MOST:g} (got {shorten(cell)})"
-            yield Fault(where, line, 1, name, reason)
+            wrong.append((name, f"must be {may_lack}a number from 0 to {most:g}"))
         elif name == "cores" and (value < 1 or value != int(value)):
-            yield Fault(where, line, 1, name, f"must be a whole number of at least 1 (got {cell})")
+            wrong.append((name, "must be a whole number of at least 1"))
+        elif name in _OPTIONAL and not math.isnan(value) and value != int(value):
+            wrong.append((name, "must be empty or a whole number"))
+        values.append(math.nan if value is None else value)
+    return values, [(name, f"{what} (got {shorten(told[name])})") for name, what in wrong]
 
 
 def _number(text: str, *, most: float = _MOST) -> float | None:

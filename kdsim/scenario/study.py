@@ -16,11 +16,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import (
     AfterValidator,
     Discriminator,
     Field,
+    PrivateAttr,
     Tag,
     ValidationError,
     field_validator,
@@ -32,9 +32,10 @@ from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean, shorten, whole_number
 from kdsim.model.plan import Plan
 from kdsim.policies.names import POLICY_NAMES, STATIC, is_policy_name
-from kdsim.scenario.device import Count, Device, Noun, Number, plain_number
+from kdsim.scenario.device import UNCOUNTED, Count, Device, Noun, Number, plain_number
 from kdsim.scenario.extensions import Extensions
-from kdsim.scenario.faults import Document, FaultyFileError, faults_of
+from kdsim.scenario.faults import Document, FaultyFileError, faults_of, unknown_field
+from kdsim.scenario.link import LinkSettings, without_trace
 from kdsim.scenario.workload import Workload
 
 MAX_POINTS = 1_000_000
@@ -142,6 +143,7 @@ class Scenario(Noun):
         description="runs of each policy that draws at random",
     )
     seed: Count = Field(default=0, ge=0, le=MAX_SEED, description="root of all randomness")
+    link: LinkSettings = Field(default=LinkSettings(), description="how the data reach the device")
     extensions: Extensions = Field(
         default=Extensions(), description="departures from the paper's model"
     )
@@ -149,6 +151,13 @@ class Scenario(Noun):
         default={}, description="dotted field -> values (or a range, in a sampled design)"
     )
     design: Design = Field(default=Design(), description="how the swept fields are combined")
+
+    _files: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """SHA-256 of each file that the scenario's file names, as it was read; by that name."""
+        return self._files
 
     @field_validator("policies")
     @classmethod
@@ -160,34 +169,61 @@ class Scenario(Noun):
                 )
         return names
 
+    @model_validator(mode="after")
+    def _check_arrival(self) -> Scenario:
+        link = self.link.link()
+        if link is not None:
+            try:
+                link.check_reach(float(self.workload.amounts("comm").sum()))
+            except ScenarioError as error:
+                place = "link.rate" if self.link.rate is not None else "link.trace"
+                context = {"reason": error.reason, "field": place}
+                raise PydanticCustomError("link", "{reason}", context) from None
+        return self
+
     @functools.cached_property
     def _plan(self) -> Plan:
         device, work = self.device, self.workload
-        comm_rates = device.communication_rates(device.cores)
-        if self.extensions.link_rate is not None:
-            comm_rates = np.minimum(comm_rates, self.extensions.link_rate)
         return Plan(
             comm=work.amounts("comm"),
             forward=work.amounts("forward"),
             backward=work.amounts("backward"),
-            comm_rates=comm_rates,
+            comm_rates=device.communication_rates(device.cores),
             comp_rates=device.compute_rates(device.cores),
             prefetch=self.extensions.prefetch or 0,
             release=self.extensions.release,
             reallocation_cost=self.extensions.reallocation_cost,
+            link=self.link.link(),
         )
+
+    def marks(self) -> tuple[str, ...]:
+        """Return what every result of this scenario must say of its device; see `Device.marks`."""
+        return self.device.marks()
 
     def plan(self) -> Plan:
         """Return the numbers that engines and policies read."""
         return self._plan
 
-    def digest(self) -> str:
-        """Return a hash of everything that determines a run's result but policy and replication."""
-        facts = self.model_dump(
+    def facts(self) -> dict[str, Any]:
+        """Return everything that determines a run's result, except policy and replication."""
+        return self.model_dump(
             mode="json",
-            include={"device", "workload", "extensions", "seed"},
-            exclude={"device": {"curves"}, "workload": {"profile", "profile_rate"}},
+            include={"device", "workload", "link", "extensions", "seed"},
+            exclude={
+                "device": UNCOUNTED,
+                "workload": {"profile", "profile_rate"},
+                "link": {"trace", "repeat"},
+            },
         )
+
+    def digest(self) -> str:
+        """Return a hash of `facts`."""
+        facts = self.facts()
+        if facts["device"]["measured_cores"] is None:  # as before there were ranges
+            del facts["device"]["measured_cores"]
+        if self.plan().link is None:  # as before there were links
+            del facts["link"]
+            facts["extensions"]["link_rate"] = None
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -220,8 +256,9 @@ def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
     ----------
     scenario : Scenario
     changes : mapping
-        E.g. ``{"device.cores": 6, "workload.ratio": "2:1"}``. ``workload.ratio`` is Comp : Comm
-        and sets forward = backward = x, comm = y.
+        E.g. ``{"device.cores": 6, "workload.ratio": "2:1"}``. A ``workload.ratio`` of "x:y"
+        multiplies computation (forward and backward) by x and communication by y, after all other
+        changes. ``link.rate`` takes the place of a bandwidth trace.
 
     Returns
     -------
@@ -233,30 +270,93 @@ def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
     ScenarioError
         If a path names no field (with "did you mean") or a value is not legal there.
     """
+    if "device.library" in changes:
+        scenario = _on_library_device(scenario, changes)
+        changes = {k: v for k, v in changes.items() if k != "device.library"}
     if not changes:
         return scenario
     # Parts that stay go in as they are: validating a workload of many cycles anew takes long.
     data = {name: getattr(scenario, name) for name in Scenario.model_fields}
     for name in ("sweep", "design"):
         del data[name]
-    known = sweepable_fields(scenario)
+    known = [*sweepable_fields(scenario), *SWITCHES]
     for path, value in changes.items():
         if path not in known:
-            hint = did_you_mean(path, known) or f"; known: {', '.join(known)}"
-            raise ScenarioError(f"no numeric field of a scenario is called that{hint}", field=path)
+            raise ScenarioError(unknown_field(path, known), field=path)
         section = path.partition(".")[0]
         if isinstance(data[section], Noun):
             data[section] = data[section].model_dump()
         if path == "workload.ratio":
-            comp, comm = parse_ratio(value)
-            data["workload"].update(forward=comp, backward=comp, comm=comm)
             continue
+        if path == "link.rate" and value is not None:
+            data["link"] = without_trace(data["link"])
         *parents, leaf = path.split(".")
         target: Any = data
         for parent in parents:
             target = target[parent]
         target[leaf] = _as_count(value) if path in COUNT_FIELDS else plain_number(value)
-    return scenario_from_data(data)
+    if "workload.ratio" in changes:
+        data["workload"] = multiply_work(data["workload"], parse_ratio(changes["workload.ratio"]))
+    return scenario_from_data(data, files=scenario.files)
+
+
+#: Amounts of work, and which number of a ratio "x:y" multiplies each.
+_RATIO_SIDE = {"forward": 0, "backward": 0, "comm": 1}
+
+
+def multiply_work(amounts: Mapping[str, Any], ratio: tuple[float, float]) -> dict[str, Any]:
+    """Return a workload's data with computation and communication multiplied by a ratio's numbers.
+
+    Parameters
+    ----------
+    amounts : mapping
+        Where it has ``forward``, ``backward`` or ``comm``, they are numbers or lists.
+    ratio : (float, float)
+        Comp and Comm; see `parse_ratio`.
+    """
+    return {
+        name: _times(ratio[_RATIO_SIDE[name]], amount) if name in _RATIO_SIDE else amount
+        for name, amount in amounts.items()
+    }
+
+
+def multiply_sweep(sweep: Mapping[str, Any], ratio: tuple[float, float]) -> dict[str, Any]:
+    """Return a sweep with its amounts of work multiplied by a ratio's numbers."""
+    changed = dict(sweep)
+    for name, side in _RATIO_SIDE.items():
+        swept = sweep.get(f"workload.{name}")
+        if isinstance(swept, Range):
+            bounds = {"low": ratio[side] * swept.low, "high": ratio[side] * swept.high}
+            changed[f"workload.{name}"] = swept.model_copy(update=bounds)
+        elif swept is not None:
+            changed[f"workload.{name}"] = _times(ratio[side], swept)
+    return changed
+
+
+def _times(factor: float, amount: Any) -> Any:
+    if isinstance(amount, list | tuple):
+        return [_times(factor, value) for value in amount]
+    return factor * amount if isinstance(amount, int | float) else amount
+
+
+#: Fields whose values are text.
+TEXT_FIELDS = frozenset({"device.library", "link.starved"})
+#: Fields beside the numeric ones that a change may set.
+SWITCHES = (*TEXT_FIELDS, "device.extrapolate")
+
+
+def _on_library_device(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
+    """Put a device of the library in the place of the scenario's, with all its cores.
+
+    Of the scenario's own device only the permission to extrapolate stays.
+    """
+    device = {
+        "library": changes["device.library"],
+        "extrapolate": changes.get("device.extrapolate", scenario.device.extrapolate),
+    }
+    data = {name: getattr(scenario, name) for name in Scenario.model_fields}
+    del data["sweep"], data["design"]
+    return scenario_from_data({**data, "device": device})
 
 
 def with_run_counts(scenario: Scenario, seed: Any, replications: Any) -> Scenario:
@@ -292,13 +392,16 @@ def sweepable_fields(scenario: Scenario) -> list[str]:
             if isinstance(getattr(curve, name), float | int)
         ]
     fields += [f"workload.{name}" for name in ("cycles", "comm", "forward", "backward")]
+    fields.append("link.rate")
     return fields + [f"extensions.{name}" for name in Extensions.model_fields]
 
 
 # --- every fault at once ---------------------------------------------------------------------
 
 
-def scenario_from_data(data: Any, document: Document | None = None) -> Scenario:
+def scenario_from_data(
+    data: Any, document: Document | None = None, *, files: Mapping[str, str] | None = None
+) -> Scenario:
     """Build a scenario from plain data, reporting all its faults at once.
 
     Parameters
@@ -306,7 +409,9 @@ def scenario_from_data(data: Any, document: Document | None = None) -> Scenario:
     data : object
         What a scenario file holds: mappings, lists, numbers and strings.
     document : Document, optional
-        Where the data was read, for positions in messages.
+        Where the data was read, for positions in messages and the files that it names.
+    files : mapping of str to str, optional
+        See `Scenario.files`; the document's by default.
 
     Returns
     -------
@@ -341,6 +446,7 @@ def scenario_from_data(data: Any, document: Document | None = None) -> Scenario:
         ]
     if faults or scenario is None:
         raise FaultyFileError(faults)
+    scenario._files.update(places.files if files is None else files)
     return scenario
 
 
@@ -397,11 +503,11 @@ def _sweep_faults(
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Find what is wrong with a sweep; of a faulty design nothing follows for it."""
     sampled = scenario.design.samples is not None
-    known = sweepable_fields(scenario)
+    known = [*sweepable_fields(scenario), *TEXT_FIELDS]
     for path, swept in scenario.sweep.items():
         place: tuple[str | int, ...] = ("sweep", path)
         if path not in known:
-            yield place, f"no numeric field is called that{did_you_mean(path, known)}"
+            yield place, unknown_field(path, known)
         elif known_design and sampled and not isinstance(swept, Range):
             yield place, f"method {scenario.design.method} needs a range {{low: .., high: ..}}"
         elif isinstance(swept, Range):
@@ -410,10 +516,6 @@ def _sweep_faults(
             yield from _value_faults(scenario, path, {"low": swept.low, "high": swept.high})
         else:
             yield from _value_faults(scenario, path, dict(enumerate(swept)))
-    twice = [f"workload.{name}" for name in ("comm", "forward", "backward")]
-    twice = [name for name in twice if name in scenario.sweep]
-    if "workload.ratio" in scenario.sweep and twice:
-        yield ("sweep", "workload.ratio"), f"sets {', '.join(twice)} as well; sweep one of them"
     if not known_design:
         return
     if sampled and not scenario.sweep:

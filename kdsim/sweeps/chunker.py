@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from kdsim._version import __version__
 from kdsim.engines import batch
+from kdsim.sweeps.policy_source import package_digest
 from kdsim.sweeps.task import Piece, Task
 
 #: Seconds that a task should take.
@@ -71,7 +72,9 @@ class Chunker:
 
     def task(self, *pieces: Piece) -> Task:
         """Make a task of given pieces."""
-        return Task(self._scenario, __version__, pieces, self._threads, self._compiled)
+        return Task(
+            self._scenario, __version__, package_digest(), pieces, self._threads, self._compiled
+        )
 
     def __iter__(self) -> Iterator[Task]:
         return self

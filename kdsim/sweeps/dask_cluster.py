@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsim.errors import SweepError
-from kdsim.sweeps.executors import TookTooLongError, WorkerLostError
+from kdsim.sweeps.executors import RunningClock, TookTooLongError, WorkerLostError
 
 _CONNECT_SECONDS = 20
 #: Between two questions to the scheduler.
@@ -54,6 +54,7 @@ class Cluster:
             ) from None
         self._killed = KilledWorker
         self._address = address
+        self._clock = RunningClock()
         self._patience_s = patience_s
         self._under_way: dict[Future[Any], tuple[Future[Any], float]] = {}
         self._threads = 0
@@ -66,7 +67,7 @@ class Cluster:
         """Send a task."""
         outer: Future[Any] = Future()
         inner = self._executor.submit(function, *arguments)
-        self._under_way[outer] = (inner, time.monotonic())
+        self._under_way[outer] = (inner, self._clock.now())
 
         def forward(done: Future[Any]) -> None:
             if self._under_way.pop(outer, None) is None:
@@ -107,7 +108,7 @@ class Cluster:
 
     def expire(self, limit_s: float) -> None:
         """Give up tasks that have run for longer; their threads cannot be stopped from here."""
-        now = time.monotonic()
+        now = self._clock.now()
         for outer, (inner, begin) in list(self._under_way.items()):
             if now - begin > limit_s and self._under_way.pop(outer, None) is not None:
                 inner.cancel()

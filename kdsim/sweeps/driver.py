@@ -24,7 +24,6 @@ from kdsim.scenario.load import load_scenario
 from kdsim.scenario.study import Scenario, scenario_from_data
 from kdsim.sweeps.chunker import Chunker
 from kdsim.sweeps.executors import Borrowed, InProcess, Team, TookTooLongError, WorkerLostError
-from kdsim.sweeps.runs import enter, retry_failed
 from kdsim.sweeps.store import Store
 from kdsim.sweeps.task import Outcome, Piece, Task, execute
 from kdsim.sweeps.worker_processes import Processes
@@ -78,7 +77,8 @@ def sweep(
     retry : bool
         Also run again what failed before.
     task_timeout_s : float
-        Seconds after which a task in another process is given up, for a policy that hangs.
+        Seconds of running time after which a task in another process is given up, for a policy
+        that hangs; while the sweep itself is stopped (Ctrl-Z) they do not pass.
     progress : callable, optional
         Called with (replications done, replications in all).
 
@@ -106,13 +106,12 @@ def sweep(
     >>> table.loc[0, ["device.cores", "policy", "n", "status"]].astype(str).tolist()
     ['6', 'greedy', '1', 'done']
     """
-    origin = None if isinstance(scenario, Scenario) else scenario
     chosen = _chosen(load_scenario(scenario), policies, replications)
     with _opened(store) as ledger:
-        enter(ledger, chosen, origin)
+        ledger.enter(chosen)
         if retry:
-            retry_failed(ledger)
-        if ledger.status().pending:
+            ledger.retry_failed()
+        if next(ledger.pending(), None) is not None:
             with _assembled(executor, workers, cluster) as team:
                 run_pending(ledger, team, task_timeout_s=task_timeout_s, progress=progress)
         return ledger.frame()
@@ -136,7 +135,9 @@ def _chosen(
     if replications is not None:
         changes["replications"] = replications
     # Validated anew: a misspelt policy or a negative count is refused as in a file.
-    return scenario_from_data({**scenario.model_dump(), **changes}) if changes else scenario
+    if not changes:
+        return scenario
+    return scenario_from_data({**scenario.model_dump(), **changes}, files=scenario.files)
 
 
 @contextmanager
@@ -196,15 +197,14 @@ def run_pending(
     SweepError
         If there is nobody left to work.
     """
-    drive = _Drive(store, team, task_timeout_s, progress)
-    try:
-        drive.run()
-    except BaseException:
-        # Interrupted or broken: keep what is complete before anything else happens.
-        drive.salvage()
-        raise
-    finally:
-        store.commit()
+    with store.session():
+        drive = _Drive(store, team, task_timeout_s, progress)
+        try:
+            drive.run()
+        except BaseException:
+            # Interrupted or broken: keep what is complete before anything else happens.
+            drive.salvage()
+            raise
 
 
 class _Drive:
@@ -217,8 +217,7 @@ class _Drive:
         self._team = team
         self._timeout_s = task_timeout_s
         self._progress = progress
-        status = store.status()
-        self._done, self._total = status.replications_done, status.replications
+        self._done, self._total = store.progress()
         self._recount = False
         self._failed_at: dict[str, int] = {}
         self._flights: dict[Future[list[Outcome]], Task] = {}

@@ -8,6 +8,8 @@ dead worker is, and whether there is anybody left to work.
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any, Protocol
@@ -35,6 +37,28 @@ class TookTooLongError(WorkerLostError):
 
     def __init__(self, limit_s: float) -> None:
         super().__init__(f"took longer than {limit_s:g} s (task timeout)")
+
+
+class RunningClock:
+    """Seconds during which this process ran; while it is stopped (Ctrl-Z) they do not pass.
+
+    The clock is to be looked at more often than every `longest_step_s`: a longer silence counts
+    as that long.
+    """
+
+    def __init__(self, longest_step_s: float = 2.0) -> None:
+        self._longest_step_s = longest_step_s
+        self._mutex = threading.Lock()
+        self._seen = time.monotonic()
+        self._time = 0.0
+
+    def now(self) -> float:
+        """Return the seconds since the clock was made."""
+        with self._mutex:
+            seen = time.monotonic()
+            self._time += min(seen - self._seen, self._longest_step_s)
+            self._seen = seen
+            return self._time
 
 
 class Team(Protocol):

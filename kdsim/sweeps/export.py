@@ -1,14 +1,18 @@
 """What leaves a store: a tidy DataFrame, CSV, Parquet; the same bytes however the sweep went.
 
 Nothing in a table depends on when, where or in which order its runs ran: no wall times, no dates.
+A run without a result is a row too, with its status. Tables are written while the store is read,
+so that their length does not matter for memory.
 """
 
 from __future__ import annotations
 
 import csv
+import importlib
 import io
+import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -16,91 +20,131 @@ import numpy as np
 
 from kdsim.errors import StoreError
 from kdsim.output_file import check_output, suffix_of, whole_file, write_output
-from kdsim.results.comparison import SUMMARY_COLUMNS, Sample
-from kdsim.sweeps.store import Failure, Store
+from kdsim.results.comparison import SUMMARY_COLUMNS, Sample, joined
+from kdsim.sweeps.records import MissingRun
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Run id, number of the first replication, and the replications, or a run that has none.
+Block = tuple[str, int, Sample | MissingRun]
+
 #: Columns of the expanded table after the swept fields.
-EXPANDED_COLUMNS = ("policy", "replication", "makespan", "bound", "gap")
+EXPANDED_COLUMNS = ("policy", "replication", "makespan", "bound", "gap", "marks", "status")
+#: Rows that are in memory at a time.
+BLOCK_ROWS = 2**16
+_TEXT_COLUMNS = ("policy", "ci_method", "bound_kind", "marks", "status", "error", "run_id")
+_WHOLE_COLUMNS = ("n", "replication")
 
 
-def columns(store: Store, *, expand: bool = False) -> list[str]:
-    """Return the columns of a store's table: swept fields, results, status, error, run id."""
-    swept = list(store.scenario().sweep) if store.manifest else []
+def columns(swept: Iterable[str], *, expand: bool = False) -> list[str]:
+    """Return the columns of a table: swept fields, results, status, error, run id."""
     if expand:
         return [*swept, *EXPANDED_COLUMNS]
     return [*swept, *SUMMARY_COLUMNS, "status", "error", "run_id"]
 
 
-def rows(store: Store, *, expand: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield one row a run, done or failed, in the order of the design; expanded, a replication."""
-    for run_id, item in store.iterate():
-        if isinstance(item, Failure):
-            if not expand:
-                # n is 0, not missing: the column stays one of whole numbers.
-                facts = {"policy": item.policy, "n": 0, "status": "failed", "error": item.error}
-                yield {**item.point, **facts, "run_id": run_id}
+def rows(blocks: Iterable[Block], *, expand: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield one row per run; expanded, one per replication and one per run without a result.
+
+    Parameters
+    ----------
+    blocks : iterable of Block
+        In the order of the design; whole runs unless `expand`.
+    expand : bool
+    """
+    for run_id, start, item in blocks:
+        if isinstance(item, MissingRun):
+            facts = {**item.point, "policy": item.policy, "status": item.status}
+            # n is 0, not missing: the column stays one of whole numbers.
+            yield facts if expand else {**facts, "n": 0, "error": item.error, "run_id": run_id}
         elif expand:
-            columns = {name: np.asarray(c).tolist() for name, c in _expanded(item).items()}
+            columns = {name: np.asarray(c).tolist() for name, c in _expanded(item, start).items()}
             for values in zip(*columns.values(), strict=True):
                 yield dict(zip(columns, values, strict=True))
         else:
             yield {**item.summary(), "status": "done", "error": "", "run_id": run_id}
 
 
-def frame(store: Store, *, expand: bool = False) -> pd.DataFrame:
-    """Return a store's table.
+def frame(swept: Iterable[str], blocks: Iterable[Block], *, expand: bool = False) -> pd.DataFrame:
+    """Return a table.
 
     Parameters
     ----------
-    store : Store
+    swept : iterable of str
+        The swept fields.
+    blocks : iterable of Block
+        See `rows`.
     expand : bool
-        One row a replication instead of one a run; failed runs are left out then.
+        One row per replication instead of one per run.
 
     Returns
     -------
     DataFrame
-        The swept fields, `kdsim.results.run.SUMMARY_COLUMNS`, ``status``, ``error`` and ``run_id``;
-        expanded: the swept fields and `EXPANDED_COLUMNS`.
+        The swept fields, `kdsim.results.SUMMARY_COLUMNS`, ``status`` (``done``, ``failed`` or
+        ``pending``), ``error`` and ``run_id``; expanded: the swept fields and `EXPANDED_COLUMNS`.
+        A run without a result is one row whose numbers are missing.
     """
     import pandas as pd
 
-    names = columns(store, expand=expand)
+    names = columns(swept, expand=expand)
     if not expand:
-        return pd.DataFrame(list(rows(store)), columns=names)
-    parts = [
-        pd.DataFrame(_expanded(item), columns=names)
-        for _, item in store.iterate()
-        if isinstance(item, Sample)
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
+        return pd.DataFrame(list(rows(blocks)), columns=names)
+    parts = []
+    for _, start, item in blocks:
+        if isinstance(item, Sample):
+            part = pd.DataFrame(_expanded(item, start), columns=names)
+        else:
+            nothing = dict.fromkeys(("makespan", "bound", "gap"), np.nan)
+            facts = {**item.point, "policy": item.policy, "status": item.status, **nothing}
+            part = pd.DataFrame([{**facts, "replication": -1}], columns=names)
+        parts.append(part)
+    if not parts:
+        return pd.DataFrame(columns=names)
+    table = pd.concat(parts, ignore_index=True)
+    holes = table["status"] != "done"
+    if holes.any():
+        table["replication"] = table["replication"].astype("Int64").mask(holes)
+    return table
 
 
-def _expanded(sample: Sample) -> dict[str, Any]:
+def _expanded(sample: Sample, start: int) -> dict[str, Any]:
     n = sample.makespans.size
     return {
         **{name: [value] * n for name, value in sample.point.items()},
         "policy": [sample.policy] * n,
-        "replication": np.arange(n),
+        "replication": np.arange(start, start + n),
         "makespan": sample.makespans,
         "bound": np.broadcast_to(sample.bounds, (n,)),
         "gap": sample.gaps,
+        "marks": [joined(sample.marks)] * n,
+        "status": ["done"] * n,
     }
 
 
-def export(store: Store, path: str | Path, *, expand: bool = False) -> None:
-    """Write a store's table to a file.
+# --- files ----------------------------------------------------------------------------------------
+
+
+def write_table(
+    path: str | Path,
+    swept: Mapping[str, set[type]],
+    blocks: Iterable[Block],
+    *,
+    expand: bool = False,
+) -> None:
+    """Write a table to a file.
 
     Parameters
     ----------
-    store : Store
     path : str or Path
         Ends in ``.csv`` or, with pyarrow installed, in ``.parquet``. Written beside and moved
         into place, so that a table is there whole or not at all.
+    swept : mapping of str to set of types
+        The swept fields, and the types of their values.
+    blocks : iterable of Block
+        See `rows`.
     expand : bool
-        One row a replication.
+        One row per replication.
 
     Raises
     ------
@@ -112,17 +156,21 @@ def export(store: Store, path: str | Path, *, expand: bool = False) -> None:
     with whole_file(path, failure=StoreError) as scratch:
         if suffix == ".csv":
             with scratch.open("w", newline="", encoding="utf-8") as file:
-                write_csv(store, file, expand=expand)
+                write_csv(file, swept, blocks, expand=expand)
         else:
-            _write_parquet(store, scratch, expand=expand)
+            _write_parquet(scratch, swept, blocks, expand=expand)
 
 
-def write_csv(store: Store, file: TextIO, *, expand: bool = False) -> None:
-    """Write a store's table as CSV to an open text file, a run at a time."""
-    names = columns(store, expand=expand)
+def write_csv(
+    file: TextIO, swept: Iterable[str], blocks: Iterable[Block], *, expand: bool = False
+) -> None:
+    """Write a table as CSV to an open text file."""
+    names = columns(swept, expand=expand)
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows([_text(row.get(name)) for name in names] for row in rows(store, expand=expand))
+    writer.writerows(
+        [_text(row.get(name)) for name in names] for row in rows(blocks, expand=expand)
+    )
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path | None) -> None:
@@ -152,9 +200,40 @@ def _text(value: Any) -> Any:
     return float(value) if isinstance(value, np.floating) else value
 
 
-def _write_parquet(store: Store, path: Path, *, expand: bool) -> None:
-    table = frame(store, expand=expand)
-    for name in table.columns[: table.columns.get_loc("policy")]:
-        if table[name].map(type).nunique() > 1:
-            table[name] = table[name].map(str)  # e.g. ratios given as 1.5 and as "2:1"
-    table.to_parquet(path, index=False)
+def _write_parquet(
+    path: Path, swept: Mapping[str, set[type]], blocks: Iterable[Block], *, expand: bool
+) -> None:
+    arrow: Any = importlib.import_module("pyarrow")
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    kinds = {
+        name: _kind_of_values(swept[name]) if name in swept else _kind_of_column(name)
+        for name in columns(swept, expand=expand)
+    }
+    types = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
+    schema = arrow.schema([(name, types[kind]) for name, kind in kinds.items()])
+    stream = rows(blocks, expand=expand)
+    with parquet.ParquetWriter(path, schema) as writer:
+        while group := list(itertools.islice(stream, BLOCK_ROWS)):
+            data = {
+                name: [_as_kind(row.get(name), kind) for row in group]
+                for name, kind in kinds.items()
+            }
+            writer.write_table(arrow.table(data, schema=schema))
+
+
+def _kind_of_column(name: str) -> type:
+    if name in _TEXT_COLUMNS:
+        return str
+    return int if name in _WHOLE_COLUMNS else float
+
+
+def _kind_of_values(types: set[type]) -> type:
+    types = types - {type(None)}
+    if types <= {int}:
+        return int
+    # Text where types differ, e.g. for ratios given as 1.5 and as "2:1".
+    return float if types <= {int, float} else str
+
+
+def _as_kind(value: Any, kind: type) -> Any:
+    return None if value is None or value != value else kind(value)

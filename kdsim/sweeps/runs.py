@@ -1,6 +1,6 @@
-"""From a scenario to the rows of its ledger: which runs there are, and which are new.
+"""From a scenario to the rows of its store: which runs there are, and what makes them other runs.
 
-A run's identity is the hash of all that determines its makespans. The ledger of one scenario
+A run's identity is the hash of all that determines its makespans. The store of one scenario
 takes more points, policies and replications at any time; another scenario is refused, field by
 field.
 """
@@ -10,29 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kdsim._version import __version__
 from kdsim.engines.batch import bound_kind, varies
-from kdsim.errors import KdsimError, ScenarioError, StoreError, UnknownPolicyError
+from kdsim.errors import KdsimError, StoreError, UnknownPolicyError
 from kdsim.messages import shorten
 from kdsim.policies.resolve import make_policy
-from kdsim.scenario.load import find_scenario
 from kdsim.scenario.points import Point, iterate
-from kdsim.scenario.study import Scenario, with_fields
-from kdsim.scenario.yaml_document import read_yaml
-from kdsim.sweeps.store import Store
-from kdsim.sweeps.task import ENGINE_VERSION, policy_source
-
-#: Rows of an earlier design stand behind those of the present one.
-_BEHIND = 2**40
+from kdsim.scenario.study import Scenario
+from kdsim.sweeps.policy_source import is_source, policy_source
+from kdsim.sweeps.task import ENGINE_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +35,7 @@ class PlannedRun:
     Attributes
     ----------
     cell : str
-        Hash of all that determines its makespans, but for their number.
+        Hash of all that determines its makespans except their number.
     error : str
         Why it cannot run at all; empty if it can.
     """
@@ -61,11 +54,7 @@ class PlannedRun:
     @property
     def run_id(self) -> str:
         """Hash of all that determines the run, 16 hexadecimal digits."""
-        return _run_id(self.cell, self.replications)
-
-
-def _run_id(cell: str, replications: int) -> str:
-    return hashlib.sha256(f"{cell}:{replications}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{self.cell}:{self.replications}".encode()).hexdigest()[:16]
 
 
 def planned_runs(
@@ -77,7 +66,7 @@ def planned_runs(
     ----------
     scenario : Scenario
     sources : mapping
-        Hash of the source file of each policy, empty for a built-in one.
+        Hash of the code of each policy, empty for a built-in one.
     """
     for point in iterate(scenario):
         text = json.dumps(point.values)
@@ -111,8 +100,14 @@ def _planned(
     )
 
 
-def policy_sources(scenario: Scenario) -> dict[str, str]:
-    """Return the hash of each policy's source file, empty for a built-in one.
+def policy_sources(scenario: Scenario, known: Mapping[str, str]) -> dict[str, str]:
+    """Return the hash of each policy's code, empty for a built-in one.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    known : mapping of str to str
+        Hashes that a store has. One that is still right stays, by whatever rule it was made.
 
     Raises
     ------
@@ -121,7 +116,8 @@ def policy_sources(scenario: Scenario) -> dict[str, str]:
     """
     sources = {}
     for policy in scenario.policies:
-        sources[policy] = policy_source(policy)[1]
+        old = known.get(policy, "")
+        sources[policy] = old if old and is_source(policy, old) else policy_source(policy).digest
         try:
             make_policy(policy)
         except UnknownPolicyError:
@@ -131,43 +127,67 @@ def policy_sources(scenario: Scenario) -> dict[str, str]:
     return sources
 
 
-# --- the ledger's side ---------------------------------------------------------------------------
+# --- a scenario and what its store has ------------------------------------------------------------
 
 
-def enter(store: Store, scenario: Scenario, origin: str | Path | None = None) -> Scenario:
-    """Enter a scenario's runs into a store, so that exactly what is missing is pending.
+@dataclass(frozen=True, slots=True)
+class StudyPlan:
+    """What is to be entered into a store.
+
+    Attributes
+    ----------
+    scenario : Scenario
+        With the policies of earlier sweeps in the store before those that are new.
+    requested : Scenario
+        As asked for now.
+    sources : mapping of str to str
+        Hash of the code of each policy requested, empty for a built-in one.
+    entries : mapping of str to object
+        The manifest.
+    is_entered : bool
+        Whether the very same was entered before.
+    """
+
+    scenario: Scenario
+    requested: Scenario
+    sources: Mapping[str, str]
+    entries: Mapping[str, Any]
+    is_entered: bool
+
+    def runs(self) -> Iterator[tuple[str, list[PlannedRun]]]:
+        """Yield the points, each as JSON with the runs requested there."""
+        return planned_runs(self.requested, self.sources)
+
+
+def plan_study(scenario: Scenario, manifest: Mapping[str, Any], path: str) -> StudyPlan:
+    """Decide what a sweep enters into its store.
 
     Parameters
     ----------
-    store : Store
-        Open for writing.
     scenario : Scenario
-    origin : str or Path, optional
-        Where the scenario was loaded from; its curve and profile files are hashed.
-
-    Returns
-    -------
-    Scenario
-        With the policies of earlier sweeps in this store before those that are new.
+    manifest : mapping
+        What the store was made of so far; empty for a new one.
+    path : str
+        The store's, for messages.
 
     Raises
     ------
     StoreError
-        If the store belongs to another scenario, engine or version of a policy's source.
+        If the store belongs to another scenario or engine.
     UnknownPolicyError
         If a policy cannot be found.
     """
-    manifest = store.manifest
-    sources = policy_sources(scenario)
+    known = _known_scenario(manifest, path)
+    if known is not None:
+        _refuse_others(path, manifest, known, scenario)
+    sources = policy_sources(scenario, manifest.get("sources", {}))
     request = [scenario.model_dump_json(), sources, ENGINE_VERSION]
     fingerprint = hashlib.sha256(json.dumps(request).encode()).hexdigest()
-    if manifest:
-        _refuse_others(store, manifest, scenario)
-        if manifest["request"] == fingerprint:
-            return store.scenario()
-    known = store.scenario().policies if manifest else []
+    if known is not None and manifest.get("request") == fingerprint:
+        return StudyPlan(known, scenario, sources, manifest, is_entered=True)
+    earlier = known.policies if known is not None else []
     merged = scenario.model_copy(
-        update={"policies": [*known, *(p for p in scenario.policies if p not in known)]}
+        update={"policies": [*earlier, *(p for p in scenario.policies if p not in earlier)]}
     )
     text = merged.model_dump_json()
     entries = {
@@ -182,137 +202,31 @@ def enter(store: Store, scenario: Scenario, origin: str | Path | None = None) ->
         "seed": scenario.seed,
         "request": fingerprint,
         "sources": {**manifest.get("sources", {}), **{k: v for k, v in sources.items() if v}},
+        "files": {**manifest.get("files", {}), **scenario.files},
     }
-    if origin is not None or "files" not in manifest:
-        entries["files"] = _file_hashes(origin)
-    with store.transaction() as db:
-        if manifest:
-            db.execute("UPDATE runs SET position = position + ?", (_BEHIND,))
-        _enter_runs(db, store.path, merged.policies, planned_runs(scenario, sources))
-        db.executemany(
-            "INSERT OR REPLACE INTO manifest VALUES (?, ?)",
-            [(key, json.dumps(value)) for key, value in entries.items()],
-        )
-    return merged
+    return StudyPlan(merged, scenario, sources, entries, is_entered=False)
 
 
-def _enter_runs(
-    db: sqlite3.Connection,
-    path: str,
-    policies: Sequence[str],
-    planned: Iterable[tuple[str, list[PlannedRun]]],
-) -> None:
-    """Enter runs in the order of points, then policies, those of earlier sweeps among them."""
-    order = {policy: i for i, policy in enumerate(policies)}
-    for index, (point, runs) in enumerate(planned):
-        first = index * len(policies)
-        for run in runs:
-            _enter_run(db, path, first + order[run.policy], run)
-        for policy in order.keys() - {run.policy for run in runs}:
-            db.execute(
-                "UPDATE runs SET position = ? WHERE point = ? AND policy = ? AND position >= ?",
-                (first + order[policy], point, policy, _BEHIND),
-            )
-
-
-def _enter_run(db: sqlite3.Connection, path: str, position: int, run: PlannedRun) -> None:
-    old = db.execute(
-        "SELECT run_id, cell, replications, status, position FROM runs "
-        "WHERE point = ? AND policy = ?",
-        (run.point, run.policy),
-    ).fetchone()
-    if old is not None:
-        run_id, cell, replications, status, old_position = old
-        if old_position < _BEHIND:
-            return  # the design names this point twice
-        if cell == run.cell:
-            db.execute("UPDATE runs SET position = ? WHERE run_id = ?", (position, run_id))
-            if run.replications > replications and not run.error:
-                _extend(db, run_id, run, done=status == "done")
-            return
-        if status == "done":
-            what = f"the file of policy {run.policy}" if run.source else "its scenario or engine"
-            raise StoreError(
-                f"{path}: {what} has changed since run {run_id} was made; the old results stay "
-                "as they are: use another store for the new ones"
-            )
-        db.execute("DELETE FROM chunks WHERE run_id = ?", (run_id,))
-        db.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
-    db.execute(
-        "INSERT OR IGNORE INTO runs (run_id, cell, position, point, policy, source, cycles, "
-        "replications, noisy, varies, bound_kind, status, error) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            run.run_id, run.cell, position, run.point, run.policy, run.source, run.cycles,
-            run.replications, run.noisy, run.varies, run.bound_kind,
-            "failed" if run.error else "pending", run.error,
-        ),
-    )  # fmt: skip
-
-
-def _extend(db: sqlite3.Connection, run_id: str, run: PlannedRun, *, done: bool) -> None:
-    """Ask for more replications of a run; those that it has become its first chunk."""
-    if done:
-        db.execute(
-            "INSERT INTO chunks (run_id, start, stop, makespans, bounds, seconds) "
-            "SELECT run_id, 0, n, makespans, bounds, seconds FROM runs WHERE run_id = ?",
-            (run_id,),
-        )
-    db.execute("UPDATE chunks SET run_id = ? WHERE run_id = ?", (run.run_id, run_id))
-    db.execute(
-        "UPDATE runs SET run_id = ?, replications = ?, status = 'pending', error = '', "
-        "error_at = NULL, n = 0, seconds = 0, makespans = NULL, bounds = NULL WHERE run_id = ?",
-        (run.run_id, run.replications, run_id),
-    )
-
-
-def retry_failed(store: Store) -> int:
-    """Make the failed runs of legal points pending again; return how many there are."""
-    with store.transaction() as db:
-        rows = db.execute("SELECT run_id, point FROM runs WHERE status = 'failed'").fetchall()
-        base = store.scenario()
-        again = [(run_id,) for run_id, point in rows if _is_legal(base, json.loads(point))]
-        db.executemany(
-            "UPDATE runs SET status = 'pending', error = '', error_at = NULL WHERE run_id = ?",
-            again,
-        )
-    return len(again)
-
-
-def _is_legal(scenario: Scenario, point: dict[str, Any]) -> bool:
+def _known_scenario(manifest: Mapping[str, Any], path: str) -> Scenario | None:
+    if not manifest:
+        return None
     try:
-        with_fields(scenario, point)
-    except ScenarioError:
-        return False
-    return True
+        return Scenario.model_validate_json(manifest["scenario"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise StoreError(f"{path}: holds no scenario that this kdsim reads: {error}") from None
 
 
-def _file_hashes(origin: str | Path | None) -> dict[str, str]:
-    """Hash the curve file and the cost profile that a scenario file names."""
-    if origin is None:
-        return {}
-    path, where = find_scenario(origin)
-    data = read_yaml(path, where=where).data
-    hashes = {}
-    for parent, key in (("device", "curves"), ("workload", "profile")):
-        part = data.get(parent) if isinstance(data, dict) else None
-        name = part.get(key) if isinstance(part, dict) else None
-        if isinstance(name, str):
-            hashes[name] = hashlib.sha256((path.parent / name).read_bytes()).hexdigest()
-    return hashes
-
-
-def _refuse_others(store: Store, manifest: Mapping[str, Any], scenario: Scenario) -> None:
-    if manifest["engine"] != ENGINE_VERSION:
+def _refuse_others(path: str, manifest: Mapping[str, Any], there: Scenario, here: Scenario) -> None:
+    if manifest.get("engine") != ENGINE_VERSION:
         raise StoreError(
-            f"{store.path}: its runs were made by version {manifest['engine']} of the engine, "
+            f"{path}: its runs were made by version {manifest.get('engine')} of the engine, "
             f"this kdsim has version {ENGINE_VERSION}; use another store"
         )
-    different = differences(store.scenario(), scenario)
+    different = differences(there, here)
     if different:
         listed = "\n".join(f"  {line}" for line in different[:12])
         raise StoreError(
-            f"{store.path}: belongs to another scenario; use another store. Different are "
+            f"{path}: belongs to another scenario; use another store. Different are "
             f"(there, here):\n{listed}"
         )
 
@@ -326,8 +240,6 @@ def differences(there: Scenario, here: Scenario) -> list[str]:
     lines = []
     if swept != set(there.sweep):
         lines.append(f"swept fields: {sorted(there.sweep)}, {sorted(swept)}")
-    if "workload.ratio" in swept:
-        swept |= {"workload.comm", "workload.forward", "workload.backward"}
     old, new = _flat(there), _flat(here)
     lines += [
         f"{field}: {shorten(old.get(field))}, {shorten(new.get(field))}"
@@ -343,11 +255,6 @@ def differences(there: Scenario, here: Scenario) -> list[str]:
 
 
 def _flat(scenario: Scenario) -> dict[str, Any]:
-    data = scenario.model_dump(
-        mode="json",
-        include={"device", "workload", "extensions", "seed"},
-        exclude={"device": {"curves"}, "workload": {"profile", "profile_rate"}},
-    )
     flat: dict[str, Any] = {}
 
     def visit(prefix: str, value: Any) -> None:
@@ -357,5 +264,5 @@ def _flat(scenario: Scenario) -> dict[str, Any]:
         else:
             flat[prefix] = value
 
-    visit("", data)
+    visit("", scenario.facts())
     return flat

@@ -2,8 +2,9 @@
 
 A run is a point and a policy; its makespans stand in one row as an array, however many there
 are. Results are written as they complete, so that an interrupted sweep continues where it was.
-One writer at a time, readers at any time. What to run is decided in ``sweeps``; tables are made
-in ``exporting``.
+Every row carries a checksum that is compared on each read. One writer at a time, readers at any
+time. The SQL is in ``sqlite_file``, ``reading`` and ``writing`` and nowhere else; which runs
+there are is decided in ``runs``; tables are made in ``export``.
 """
 
 from __future__ import annotations
@@ -11,83 +12,32 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import numpy as np
 
-from kdsim.errors import StoreError
-from kdsim.model.curves import FloatArray
+from kdsim.errors import ScenarioError, StoreError
 from kdsim.results.comparison import Comparison, Sample
-from kdsim.scenario.study import Scenario
-from kdsim.sweeps.sqlite_file import (
-    check_format,
-    check_place,
-    connect,
-    roll_back,
-    take_lock,
-    translated,
-)
+from kdsim.scenario.study import Scenario, with_fields
+from kdsim.sweeps import export as tables
+from kdsim.sweeps import reading, writing
+from kdsim.sweeps.records import MissingRun, Rerun, StudyState, parse_point
+from kdsim.sweeps.runs import plan_study
+from kdsim.sweeps.sqlite_file import StoreFile, damaged, open_file, roll_back, translated, upgrade
 from kdsim.sweeps.task import Outcome, Piece, run_piece, scenario_at
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Results are at most this old when they reach the disk.
+#: Results are at most this old when they reach the disk, and
 COMMIT_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How far a store is.
-
-    Attributes
-    ----------
-    done, failed, pending : int
-        Runs, a run being a point and a policy.
-    replications_done, replications : int
-        Makespans that are stored, and those asked for in runs that did not fail.
-    """
-
-    done: int
-    failed: int
-    pending: int
-    replications_done: int
-    replications: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A run that failed, and why."""
-
-    run_id: str
-    point: dict[str, Any]
-    policy: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rerun:
-    """A run repeated, beside what the store holds of it.
-
-    Attributes
-    ----------
-    makespans, stored : (n,) float array
-        Seconds, now and then; `stored` is empty for a run without a result.
-    identical : bool
-        Whether all bits agree.
-    """
-
-    run_id: str
-    point: dict[str, Any]
-    policy: str
-    makespans: FloatArray
-    stored: FloatArray
-    identical: bool
+#: this old when they leave the log for the store's own file.
+CHECKPOINT_SECONDS = 10.0
 
 
 class Store:
@@ -96,17 +46,17 @@ class Store:
     Examples
     --------
     >>> with Store.open(":memory:", "w") as store:
-    ...     store.status().done
-    0
+    ...     print(store.state())
+    0 of 0 runs done
     """
 
-    def __init__(
-        self, path: str, connection: sqlite3.Connection, lock: sqlite3.Connection | None
-    ) -> None:
-        self._path = path
-        self._db = connection
-        self._lock = lock
+    def __init__(self, file: StoreFile) -> None:
+        self._file = file
+        self._db = file.db
+        self._session: int | None = None
+        self._session_done = 0
         self._uncommitted_since: float | None = None
+        self._checkpointed = time.monotonic()
 
     @classmethod
     def open(cls, path: str | Path, mode: Literal["r", "w"] = "r") -> Store:
@@ -128,24 +78,18 @@ class Store:
         path = str(path)
         if mode not in ("r", "w"):
             raise StoreError(f"{path}: mode must be 'r' or 'w' (got {mode!r})")
-        if path != ":memory:":
-            check_place(Path(path), mode)
-        lock = None
-        if mode == "w" and path != ":memory:":
-            lock = take_lock(path)
+        file = open_file(path, mode)
+        if mode == "r" or file.sealed:
+            return cls(file)
         try:
+            # What is damaged must not get a checksum that says it is sound.
+            for _ in reading.read_runs(file, whole=False):
+                pass
             with translated(path):
-                connection = connect(path, mode)
-                try:
-                    check_format(connection, path, mode)
-                except BaseException:
-                    connection.close()
-                    raise
+                return cls(upgrade(file))
         except BaseException:
-            if lock is not None:
-                lock.close()
+            file.close()
             raise
-        return cls(path, connection, lock)
 
     def __enter__(self) -> Store:
         return self
@@ -163,23 +107,19 @@ class Store:
         try:
             self.commit()
         finally:
-            self._db.close()
-            if self._lock is not None:
-                self._lock.close()
+            self._file.close()
 
     @property
     def path(self) -> str:
         """Where the store is."""
-        return self._path
+        return self._file.path
 
     # -- what is in it -----------------------------------------------------------------------------
 
     @property
     def manifest(self) -> dict[str, Any]:
         """What the runs were made of: scenario, its hash, seed, versions, file hashes, created."""
-        with translated(self._path):
-            rows = self._db.execute("SELECT key, value FROM manifest ORDER BY key").fetchall()
-        return {key: json.loads(value) for key, value in rows}
+        return reading.read_manifest(self._file)
 
     def scenario(self) -> Scenario:
         """Return the scenario that the store belongs to.
@@ -191,72 +131,94 @@ class Store:
         """
         text = self.manifest.get("scenario")
         if text is None:
-            raise StoreError(f"{self._path}: is empty; no sweep was begun in it")
-        return Scenario.model_validate_json(text)
+            raise StoreError(f"{self.path}: is empty; no sweep was begun in it")
+        try:
+            return Scenario.model_validate_json(text)
+        except (ValueError, TypeError) as error:
+            raise damaged(self.path, f"its scenario: {error}") from None
 
-    def status(self) -> Status:
-        """Count the runs by status and their replications."""
-        with translated(self._path):
-            rows = self._db.execute(
-                "SELECT status, count(*), sum(n), sum(replications) FROM runs GROUP BY status"
-            ).fetchall()
-            under_way = self._db.execute("SELECT sum(stop - start) FROM chunks").fetchone()[0] or 0
-        runs = {status: (count, done, wanted) for status, count, done, wanted in rows}
-        done, pending = runs.get("done", (0, 0, 0)), runs.get("pending", (0, 0, 0))
-        return Status(
-            done=done[0],
-            failed=runs.get("failed", (0, 0, 0))[0],
-            pending=pending[0],
-            replications_done=done[1] + under_way,
-            replications=done[2] + pending[2],
+    def state(self) -> StudyState:
+        """Return how far the study is: runs done, pending and failed, why, and how fast."""
+        return reading.read_state(
+            self._file, writing=self._session is not None, checkpoint_s=CHECKPOINT_SECONDS
         )
 
     def progress(self) -> tuple[int, int]:
-        """Return (replications done, replications in all)."""
-        status = self.status()
-        return status.replications_done, status.replications
+        """Return (replications done, replications in all); cheaper than `state`."""
+        return reading.read_progress(self._file)
 
-    def iterate(self) -> Iterator[tuple[str, Sample | Failure]]:
-        """Yield (run_id, sample or failure) in the order of the design; pending runs are left out.
+    def iterate(self) -> Iterator[tuple[str, Sample | MissingRun]]:
+        """Yield (run_id, sample or run without a result) in the order of the design.
 
         One run at a time is in memory.
+
+        Raises
+        ------
+        StoreError
+            If a run is not what was written.
         """
-        with translated(self._path):
-            rows = self._db.execute(
-                "SELECT run_id, point, policy, status, error, makespans, bounds, bound_kind, "
-                "varies FROM runs WHERE status != 'pending' ORDER BY position"
-            )
-            for run_id, point, policy, status, error, makespans, bounds, kind, varies in rows:
-                place = json.loads(point)
-                if status == "failed":
-                    yield run_id, Failure(run_id, place, policy, error)
-                    continue
-                arrays = _array(makespans), _array(bounds)
-                yield run_id, Sample(place, policy, *arrays, kind, bool(varies))
+        for run_id, _, item in self._blocks(expand=False):
+            yield run_id, item
 
     def samples(self) -> list[Sample]:
         """Return the finished runs in the order of the design."""
         return [item for _, item in self.iterate() if isinstance(item, Sample)]
 
-    def failed(self) -> list[Failure]:
+    def missing(self) -> list[MissingRun]:
+        """Return the failed and the pending runs in the order of the design."""
+        return [item for _, item in self.iterate() if isinstance(item, MissingRun)]
+
+    def failed(self) -> list[MissingRun]:
         """Return the failed runs in the order of the design."""
-        return [item for _, item in self.iterate() if isinstance(item, Failure)]
+        return [run for run in self.missing() if run.status == "failed"]
 
     def comparison(self) -> Comparison:
         """Return the finished runs as a comparison, e.g. for paired differences."""
         return Comparison(self.scenario(), self.samples())
 
-    def frame(self, *, expand: bool = False) -> pd.DataFrame:
-        """Return the finished and failed runs as a tidy table; see `kdsim.sweeps.export.frame`."""
-        from kdsim.sweeps import export as exporting
+    # -- tables ------------------------------------------------------------------------------------
 
-        return exporting.frame(self, expand=expand)
+    def frame(self, *, expand: bool = False) -> pd.DataFrame:
+        """Return all runs as a tidy table; see `kdsim.sweeps.export.frame`."""
+        return tables.frame(self._swept(), self._blocks(expand=expand), expand=expand)
+
+    def rows(self, *, expand: bool = False) -> Iterator[dict[str, Any]]:
+        """Yield the table's rows; see `kdsim.sweeps.export.rows`."""
+        return tables.rows(self._blocks(expand=expand), expand=expand)
+
+    def write_csv(self, file: TextIO, *, expand: bool = False) -> None:
+        """Write the table as CSV to an open text file."""
+        tables.write_csv(file, self._swept(), self._blocks(expand=expand), expand=expand)
 
     def export(self, path: str | Path, *, expand: bool = False) -> None:
-        """Write the table to a .csv or .parquet file; see `kdsim.sweeps.export.export`."""
-        from kdsim.sweeps import export as exporting
+        """Write the table to a .csv or .parquet file; see `kdsim.sweeps.export.write_table`."""
+        types: dict[str, set[type]] = {name: set() for name in self._swept()}
+        if Path(path).suffix.lower() == ".parquet":
+            for _, _, item in self._blocks(expand=True):
+                for name, value in item.point.items():
+                    types.setdefault(name, set()).add(type(value))
+        tables.write_table(path, types, self._blocks(expand=expand), expand=expand)
 
-        exporting.export(self, path, expand=expand)
+    def _swept(self) -> list[str]:
+        return list(self.scenario().sweep) if self.manifest else []
+
+    def _blocks(self, *, expand: bool) -> Iterator[tables.Block]:
+        """Yield the runs, long ones in parts if each replication is a row, with their marks."""
+        scenario = self.scenario() if self.manifest else None
+        known: dict[str, tuple[str, ...]] = {}
+        for run_id, start, item in reading.read_runs(self._file, whole=not expand):
+            if isinstance(item, Sample) and scenario is not None:
+                # They follow from the device, which many points share.
+                device = {k: v for k, v in item.point.items() if k.startswith("device.")}
+                key = json.dumps(device)
+                if key not in known:
+                    known[key] = with_fields(scenario, device).marks()
+                item = replace(item, marks=known[key])
+            yield run_id, start, item
+
+    def policy_of(self, run_id: str) -> str:
+        """Return the policy of the run whose id begins with `run_id`; see `rerun`."""
+        return reading.read_run(self._file, run_id)[3].policy
 
     def rerun(self, run_id: str) -> Rerun:
         """Repeat a run and compare it, bit for bit, with what is stored.
@@ -273,88 +235,89 @@ class Store:
         KdsimError
             Whatever the run itself raises.
         """
-        with translated(self._path):
-            rows = self._db.execute(
-                "SELECT run_id, point, policy, replications, makespans FROM runs "
-                "WHERE substr(run_id, 1, ?) = ? LIMIT 3",
-                (len(run_id), run_id),
-            ).fetchall()
-        if len(rows) != 1 or not run_id:
-            what = "no run has" if not rows else "several runs have"
-            raise StoreError(f"{self._path}: {what} an id that begins with {run_id!r}")
-        full_id, point, policy, replications, blob = rows[0]
+        full_id, replications, point, item = reading.read_run(self._file, run_id)
         scenario = scenario_at(self.manifest["scenario"], point)
-        makespans, _ = run_piece(scenario, policy, 0, replications, threads=None)
-        stored = _array(blob) if blob is not None else np.zeros(0)
+        makespans, _ = run_piece(scenario, item.policy, 0, replications, threads=None)
+        stored = item.makespans if isinstance(item, Sample) else np.zeros(0)
         identical = stored.tobytes() == makespans.tobytes()
-        return Rerun(full_id, json.loads(point), policy, makespans, stored, identical)
+        return Rerun(full_id, item.point, item.policy, makespans, stored, identical)
 
     # -- what a sweep writes -----------------------------------------------------------------------
 
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for changes that are made all or not at all."""
-        self.commit()
-        with translated(self._path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                roll_back(self._db)
-                raise
-            self._db.execute("COMMIT")
+    def enter(self, scenario: Scenario) -> Scenario:
+        """Enter a scenario's runs, so that exactly what is missing is pending.
+
+        Parameters
+        ----------
+        scenario : Scenario
+
+        Returns
+        -------
+        Scenario
+            With the policies of earlier sweeps in this store before those that are new.
+
+        Raises
+        ------
+        StoreError
+            If the store belongs to another scenario, engine or version of a policy's code.
+        UnknownPolicyError
+            If a policy cannot be found.
+        """
+        plan = plan_study(scenario, self.manifest, self.path)
+        if plan.is_entered:
+            return plan.scenario
+        with self._transaction() as db:
+            count = writing.enter_runs(db, self.path, plan.scenario.policies, plan.runs())
+            writing.write_manifest(db, {**plan.entries, "runs": count})
+        return plan.scenario
+
+    def retry_failed(self) -> int:
+        """Make the failed runs of legal points pending again; return how many there are."""
+        base = self.scenario()
+        with self._transaction() as db:
+            again = [
+                run_id
+                for run_id, point in writing.failed_points(db)
+                if _is_legal(base, parse_point(point))
+            ]
+            writing.make_pending(db, again)
+        return len(again)
 
     def pending(self) -> Iterator[Piece]:
         """Yield the replications that are missing, in order, without those already in chunks."""
-        last = -1
-        while True:
-            with translated(self._path):
-                # In pages: results are written between two of them.
-                rows = self._db.execute(
-                    "SELECT position, run_id, point, policy, source, cycles, "
-                    "coalesce(error_at, replications) FROM runs "
-                    "WHERE status = 'pending' AND position > ? ORDER BY position LIMIT 1000",
-                    (last,),
-                ).fetchall()
-            if not rows:
-                return
-            last = rows[-1][0]
-            for _, run_id, point, policy, source, cycles, wanted in rows:
-                place = json.loads(point)
-                for start, stop in self._missing(run_id, wanted):
-                    yield Piece(run_id, place, policy, source, start, stop, cycles)
+        return reading.read_pending(self._file)
 
     def pending_units(self) -> dict[str, float]:
         """Return replications x cycles of all that is missing, for each policy."""
-        with translated(self._path):
-            rows = self._db.execute(
-                "SELECT policy, total(1.0 * replications * cycles) FROM runs "
-                "WHERE status = 'pending' GROUP BY policy"
-            ).fetchall()
-        return dict(rows)
+        return reading.read_pending_units(self._file)
 
-    def _missing(self, run_id: str, wanted: int) -> list[tuple[int, int]]:
-        """Return the gaps in replications 0..wanted-1 of a run under way."""
-        with translated(self._path):
-            chunks = self._db.execute(
-                "SELECT start, stop FROM chunks WHERE run_id = ? AND start < ? ORDER BY start",
-                (run_id, wanted),
-            ).fetchall()
-        gaps, at = [], 0
-        for start, stop in [*chunks, (wanted, wanted)]:
-            if start > at:
-                gaps.append((at, start))
-            at = stop
-        return gaps
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Note when a sweep begins and ends, so that its rate and its end are known."""
+        with self._transaction() as db:
+            self._session, self._session_done = writing.begin_session(db), 0
+        self._checkpoint()
+        try:
+            yield
+        finally:
+            number, self._session = self._session, None
+            # Where even this cannot be written, the error under way says why.
+            with suppress(StoreError):
+                with self._transaction() as db:
+                    writing.end_session(db, number)
+                self._checkpoint()
 
     def record(self, outcome: Outcome) -> None:
         """Keep what a piece gave; a run is done when all its replications are there."""
-        with translated(self._path):
+        with translated(self.path):
             if self._uncommitted_since is None:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._uncommitted_since = time.monotonic()
             try:
-                self._keep(outcome)
+                writing.keep(self._db, self.path, outcome)
+                if self._session is not None:
+                    self._session_done += outcome.makespans.size
+                    writing.update_session(self._db, self._session, self._session_done)
             except BaseException:
                 # Costs what was recorded since the last commit, half a second's work.
                 roll_back(self._db)
@@ -368,78 +331,38 @@ class Store:
         if self._uncommitted_since is None:
             return
         self._uncommitted_since = None
-        with translated(self._path):
+        with translated(self.path):
             try:
                 self._db.execute("COMMIT")
             except sqlite3.Error:
                 roll_back(self._db)
                 raise
+        if time.monotonic() - self._checkpointed >= CHECKPOINT_SECONDS:
+            self._checkpoint()
 
-    def _keep(self, outcome: Outcome) -> None:
-        run_id = outcome.run_id
-        row = self._db.execute(
-            "SELECT replications, noisy, error_at FROM runs "
-            "WHERE run_id = ? AND status = 'pending'",
-            (run_id,),
-        ).fetchone()
-        if row is None:
-            return  # another piece of it has failed meanwhile
-        replications, noisy, error_at = row
-        blobs = _blob(outcome.makespans), _blob(outcome.bounds)
-        if outcome.error:
-            if error_at is None or outcome.start < error_at:
-                error_at = outcome.start
-                self._db.execute(
-                    "UPDATE runs SET error = ?, error_at = ? WHERE run_id = ?",
-                    (outcome.error, error_at, run_id),
-                )
-        elif outcome.start == 0 and outcome.stop == replications:
-            self._db.execute(
-                "UPDATE runs SET status = 'done', n = ?, seconds = ?, makespans = ?, bounds = ? "
-                "WHERE run_id = ?",
-                (replications, outcome.seconds, *blobs, run_id),
-            )
-            return
-        else:
-            self._db.execute(
-                "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?)",
-                (run_id, outcome.start, outcome.stop, *blobs, outcome.seconds),
-            )
-        if error_at is None:
-            if not self._missing(run_id, replications):
-                self._merge(run_id, replications, bool(noisy))
-        elif not self._missing(run_id, error_at):
-            # Only now, when all before it went well, is this error the run's first: what a
-            # failed run says must not depend on the order in which its pieces came in.
-            self._db.execute("UPDATE runs SET status = 'failed' WHERE run_id = ?", (run_id,))
-            self._db.execute("DELETE FROM chunks WHERE run_id = ?", (run_id,))
+    def _checkpoint(self) -> None:
+        """Bring what is in the log into the file, as far as readers allow."""
+        with translated(self.path):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self._checkpointed = time.monotonic()
 
-    def _merge(self, run_id: str, n: int, noisy: bool) -> None:
-        """Join the chunks of a complete run, one at a time in memory."""
-        self._db.execute(
-            "UPDATE runs SET status = 'done', n = ?, makespans = zeroblob(?), bounds = zeroblob(?),"
-            " seconds = (SELECT sum(seconds) FROM chunks WHERE run_id = ?) WHERE run_id = ?",
-            (n, 8 * n, 8 * (n if noisy else 1), run_id, run_id),
-        )
-        row = self._db.execute("SELECT rowid FROM runs WHERE run_id = ?", (run_id,)).fetchone()[0]
-        chunks = self._db.execute(
-            "SELECT start, makespans, bounds FROM chunks WHERE run_id = ?", (run_id,)
-        )
-        with (
-            self._db.blobopen("runs", "makespans", row) as all_makespans,
-            self._db.blobopen("runs", "bounds", row) as all_bounds,
-        ):
-            for start, makespans, bounds in chunks:
-                all_makespans.seek(8 * start)
-                all_makespans.write(makespans)
-                all_bounds.seek(8 * start if noisy else 0)
-                all_bounds.write(bounds)
-        self._db.execute("DELETE FROM chunks WHERE run_id = ?", (run_id,))
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Make changes all or not at all."""
+        self.commit()
+        with translated(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                roll_back(self._db)
+                raise
+            self._db.execute("COMMIT")
 
 
-def _blob(values: FloatArray) -> bytes:
-    return np.asarray(values, dtype="<f8").tobytes()
-
-
-def _array(blob: bytes) -> FloatArray:
-    return np.frombuffer(blob, dtype="<f8").astype(np.float64, copy=False)
+def _is_legal(scenario: Scenario, point: Mapping[str, Any]) -> bool:
+    try:
+        with_fields(scenario, point)
+    except ScenarioError:
+        return False
+    return True

@@ -2,20 +2,16 @@
 
 A task is plain data (the scenario as JSON, points, names and ranges), never a live object, so
 that it crosses to another process or machine as it is. A run that fails is an outcome with its
-error; it disturbs nothing else in its task. How tasks are cut is ``chunks``' subject.
+error; it disturbs nothing else in its task. How tasks are cut is ``chunker``'s subject.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.util
 import json
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,8 +19,8 @@ from kdsim._version import __version__
 from kdsim.engines import batch
 from kdsim.errors import KdsimError, SweepError, UnknownPolicyError
 from kdsim.model.curves import FloatArray
-from kdsim.policies.resolve import is_built_in
 from kdsim.scenario.study import Scenario, with_fields
+from kdsim.sweeps.policy_source import PolicySource, is_source, package_digest, policy_source
 
 #: Raised whenever an engine's numbers change; part of every run's identity.
 ENGINE_VERSION = 1
@@ -38,12 +34,12 @@ class Piece:
     ----------
     run_id : str
         Key of the run in the store.
-    point : dict
-        Swept fields and values.
+    point : str
+        Swept fields and values as JSON, parsed where the piece is run.
     policy : str
         Name of the policy.
     source : str
-        Hash of a user's policy file as the driver sees it; empty for a built-in policy.
+        Hash of the code of a user's policy as the driver sees it; empty for a built-in policy.
     start, stop : int
         Replications.
     cycles : int
@@ -51,7 +47,7 @@ class Piece:
     """
 
     run_id: str
-    point: dict[str, Any]
+    point: str
     policy: str
     source: str
     start: int
@@ -67,8 +63,8 @@ class Task:
     ----------
     scenario : str
         The base scenario as JSON; the pieces' points change it.
-    version : str
-        The driver's version of kdsim.
+    version, code : str
+        The driver's version of kdsim, and the hash of its source.
     pieces : tuple of Piece
     threads : int or None
         Threads of the compiled engine in each worker; None for all cores.
@@ -79,6 +75,7 @@ class Task:
 
     scenario: str
     version: str
+    code: str
     pieces: tuple[Piece, ...]
     threads: int | None
     compiled: bool
@@ -114,12 +111,17 @@ def execute(task: Task) -> list[Outcome]:
     Raises
     ------
     SweepError
-        If this worker has another version of kdsim than the driver.
+        If this worker has another kdsim than the driver.
     """
     if task.version != __version__:
         raise SweepError(
             f"a worker runs kdsim {__version__}, the driver {task.version}; "
             "results could differ: install the same version everywhere"
+        )
+    if task.code != package_digest():
+        raise SweepError(
+            f"a worker runs other source of kdsim {__version__} than the driver (from "
+            f"{Path(__file__).parents[1]}); results could differ: install the same code everywhere"
         )
     return [_execute_piece(task, piece) for piece in task.pieces]
 
@@ -129,12 +131,13 @@ def _execute_piece(task: Task, piece: Piece) -> Outcome:
     error = ""
     makespans = bounds = np.zeros(0)
     try:
-        if piece.source and _loaded_source(piece.policy)[1] != piece.source:
+        if piece.source and not _is_loaded(piece.policy, piece.source):
+            files = ", ".join(_loaded_source(piece.policy).files)
             raise UnknownPolicyError(
-                f"policy {piece.policy}: this worker has another version of its file "
-                f"({_loaded_source(piece.policy)[0]}) than the sweep began with"
+                f"policy {piece.policy}: this worker has another version of its code ({files}) "
+                "than the sweep began with; where it was edited, start Python anew"
             )
-        scenario = scenario_at(task.scenario, json.dumps(piece.point))
+        scenario = scenario_at(task.scenario, piece.point)
         if task.compiled and batch.is_compiled(piece.policy):
             batch.load(scenario, piece.policy)
         makespans, bounds = run_piece(
@@ -173,34 +176,13 @@ def scenario_at(base: str, point: str) -> Scenario:
     return with_fields(_base(base), json.loads(point))
 
 
-def policy_source(policy: str) -> tuple[str, str]:
-    """Return (path, SHA-256) of a user policy's source file; empty for a built-in policy.
-
-    Raises
-    ------
-    UnknownPolicyError
-        If its module cannot be found.
-    """
-    if is_built_in(policy):
-        return "", ""
-    module = policy.partition(":")[0]
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)  # as `make_policy` looks for it
-    try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        found = None
-    if found is None:
-        raise UnknownPolicyError(
-            f"policy {policy!r}: no module named {module!r} (looked in {here})"
-        )
-    if not found.has_location or found.origin is None:
-        return module, hashlib.sha256(module.encode()).hexdigest()
-    return found.origin, hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
+@functools.lru_cache(maxsize=64)
+def _loaded_source(policy: str) -> PolicySource:
+    # Once a process: Python does not load a changed module again either.
+    return policy_source(policy)
 
 
 @functools.lru_cache(maxsize=64)
-def _loaded_source(policy: str) -> tuple[str, str]:
-    # Once a process: Python does not load a changed module again either.
-    return policy_source(policy)
+def _is_loaded(policy: str, source: str) -> bool:
+    """Whether the code of a policy in this process is the one that a sweep began with."""
+    return _loaded_source(policy).digest == source or is_source(policy, source)

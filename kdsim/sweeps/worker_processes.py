@@ -19,7 +19,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
 from kdsim.errors import SweepError
-from kdsim.sweeps.executors import TookTooLongError, WorkerLostError
+from kdsim.sweeps.executors import RunningClock, TookTooLongError, WorkerLostError
 
 #: A lane whose process dies this often before it is ready does not come back.
 _MAX_FALSE_STARTS = 3
@@ -45,10 +45,11 @@ class Processes(Executor):
         self._mutex = threading.RLock()
         self._waiting: deque[_Job] = deque()
         self._closed = False
+        self._clock = RunningClock()
         # One thread handles all that happens to the lanes. The pools' own threads only report to
         # it: they hold locks while they do, and whoever acted on them there could wait for ever.
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._lanes = [_Lane(self._free, self._events.put) for _ in range(workers)]
+        self._lanes = [_Lane(self._free, self._events.put, self._clock) for _ in range(workers)]
         for lane in self._lanes:
             lane.start()
         threading.Thread(target=self._serve, name="kdsim-lanes", daemon=True).start()
@@ -80,7 +81,7 @@ class Processes(Executor):
 
     def expire(self, limit_s: float) -> None:
         """Kill the workers whose tasks have run for longer."""
-        now = time.monotonic()
+        now = self._clock.now()
         for lane in self._lanes:
             job = lane.job
             if job is not None and now - job.begin > limit_s:
@@ -146,10 +147,14 @@ class _Lane:
     """One worker process and the task it runs."""
 
     def __init__(
-        self, free: Callable[[_Lane], None], post: Callable[[Callable[[], None]], None]
+        self,
+        free: Callable[[_Lane], None],
+        post: Callable[[Callable[[], None]], None],
+        clock: RunningClock,
     ) -> None:
         self._free = free
         self._post = post
+        self._clock = clock
         self._pool: ProcessPoolExecutor | None = None
         self._stopped = False
         self._false_starts = 0
@@ -175,7 +180,7 @@ class _Lane:
         """Run a job in the process."""
         assert self._pool is not None
         self.job = job
-        job.begin = time.monotonic()
+        job.begin = self._clock.now()
         try:
             inner = self._pool.submit(job.function, *job.arguments)
         except BrokenExecutor as error:  # died while idle: nobody's fault

@@ -86,7 +86,7 @@ def run(command: list[str], folder: Path, *, after: float | None = None) -> int:
 
 def exported(folder: Path) -> bytes:
     with Store.open(folder / "s.sqlite") as store:
-        assert store.status().pending == 0
+        assert store.state().pending == 0
         store.export(folder / "t.csv", expand=True)
         store.export(folder / "s.csv")
     return (folder / "t.csv").read_bytes() + (folder / "s.csv").read_bytes()

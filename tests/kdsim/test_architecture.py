@@ -26,7 +26,7 @@ FLOORS = {
     "calibration": [
         {"trace", "machine", "traces"},
         {"link", "fit", "importing"},
-        {"bench"},
+        {"bench", "devices"},
         {"validation"},
         {"workloads"},
         {"commands"},
@@ -45,7 +45,6 @@ LAZY = {
     ("kdsim.results.comparison", "kdsim.plots"),
     ("kdsim.results.learning", "kdsim.plots"),
     ("kdsim.model.optimum", "kdsim.scenario"),
-    ("kdsim.sweeps.store", "kdsim.sweeps.export"),
 }
 #: The only way from the simulator to the harness: the command line, when a command is called.
 DOORS = {"kdsim.cli.group"}

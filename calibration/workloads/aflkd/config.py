@@ -129,7 +129,9 @@ class StudyConfig:
         for key in ("nets", "methods", "seeds", "teachers", "short_seeds", "short_size"):
             del config[key]
         del config["student"]["method"]
-        return json.loads(json.dumps(config))  # tuples become lists, as they are read back
+        # Tuples become lists, as they are read back.
+        plain: dict[str, Any] = json.loads(json.dumps(config))
+        return plain
 
 
 def _check_names(what: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:

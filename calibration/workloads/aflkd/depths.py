@@ -13,7 +13,7 @@ from torch.nn import functional
 from calibration.workloads.aflkd.freezing import freeze_layers, frozen_prefix, trainable_tail
 from calibration.workloads.records.profile import CycleCost
 from calibration.workloads.training.loops import train_epoch
-from calibration.workloads.training.networks import build_network, layer_count
+from calibration.workloads.training.networks import build_network, layer_count, to_channels_last
 from kdsim.errors import WorkloadError
 
 
@@ -44,8 +44,8 @@ def depth_costs(
     -------
     list of CycleCost
         `steps` cycles for each n, in order of n; ``epoch`` is n + 1. The frozen prefix is
-        computed beforehand, as the training does with fixed data. ``comm_bytes`` is that of one
-        batch: a byte a pixel up, float32 logits and a label byte down.
+        computed beforehand, as the training does with fixed data. The bytes are those of
+        one batch: a byte per pixel up, float32 logits and a label byte down.
 
     Raises
     ------
@@ -56,13 +56,15 @@ def depth_costs(
         raise WorkloadError(
             f"need batch_size of 2 or more and steps of 1 or more, got {batch_size} and {steps}"
         )
-    network = build_network(name, input_shape, classes).to(memory_format=torch.channels_last)
+    network = build_network(name, input_shape, classes)
+    to_channels_last(network)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     images = torch.randn(batch_size, *input_shape, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(batch_size) % classes
     rows = torch.arange(batch_size)
     channels, height, width = input_shape
-    travel = batch_size * (channels * height * width + 4 * classes + 1)
+    sent = batch_size * channels * height * width
+    received = batch_size * (4 * classes + 1)
 
     def objective(logits: Tensor, rows: Tensor, _: Tensor) -> Tensor:
         return functional.cross_entropy(logits, labels[rows])
@@ -82,7 +84,8 @@ def depth_costs(
                     CycleCost(
                         cycle=len(cycles) + 1,
                         epoch=n + 1,
-                        comm_bytes=travel,
+                        downlink_bytes=received,
+                        uplink_bytes=sent,
                         forward_s=measure.forward_s[step],
                         backward_s=measure.backward_s[step],
                         cores=torch.get_num_threads(),

@@ -25,7 +25,8 @@ def frozen_prefix(network: ConvNet, layers: int) -> nn.Sequential:
     WorkloadError
         If the network has fewer layers.
     """
-    return network.features[: _cut(network, layers)]
+    prefix: nn.Sequential = network.features[: _cut(network, layers)]
+    return prefix
 
 
 def trainable_tail(network: ConvNet, layers: int) -> nn.Sequential:

@@ -305,7 +305,6 @@ class _Student:
         measure: EpochMeasure,
         record: EpochRecord,
     ) -> None:
-        travel = lesson.bytes_up + lesson.bytes_down
         # Answers to fixed images travel once; each augmented batch travels anew.
         again = epoch == 0 or (self.config.training.augment and self.switches.distils)
         for step, rows in enumerate(order):
@@ -314,7 +313,8 @@ class _Student:
                 CycleCost(
                     cycle=len(self.run.cycles) + 1,
                     epoch=len(self.run.epochs) + 1,
-                    comm_bytes=int(travel[rows.numpy()].sum()) if again else 0,
+                    downlink_bytes=int(lesson.bytes_down[rows.numpy()].sum()) if again else 0,
+                    uplink_bytes=int(lesson.bytes_up[rows.numpy()].sum()) if again else 0,
                     forward_s=measure.forward_s[step],
                     backward_s=measure.backward_s[step],
                     cores=torch.get_num_threads(),

@@ -184,7 +184,7 @@ def run_study(
         teacher = taught[run.teacher]
         ledger.add(
             run.label,
-            do_run(config, dataset, folder, teacher, run, resumable=True, watcher=watcher),
+            do_run(config, dataset, folder, teacher, run, alone=True, watcher=watcher),
         )
         _checkpoint(folder, run).unlink(missing_ok=True)
     return [ledger.runs[run.label] for run in planned_runs(config)]
@@ -241,15 +241,14 @@ def do_run(
     taught: Taught,
     run: Run,
     *,
-    resumable: bool = False,
+    alone: bool = False,
     watcher: Watcher | None = None,
 ) -> dict[str, Any]:
     """Train one edge network.
 
-    A resumable run keeps its state in the study's folder every half minute, and goes on from it.
-
-    The runs of seed 0 and teacher 0 also leave a cost profile, unless they take place on an
-    accelerator, whose seconds say nothing about an edge device.
+    A run that has the machine to itself (`alone`) keeps its state in the study's folder every half
+    minute and goes on from it; that of seed 0 and teacher 0 also leaves a cost profile, unless it
+    takes place on an accelerator, whose seconds say nothing about an edge device.
 
     Returns
     -------
@@ -259,7 +258,8 @@ def do_run(
         T and n over the epochs.
     """
     watcher = watcher or Watcher()
-    profiled = run.seed == run.teacher == 0 and device_of(taught.teacher).type == "cpu"
+    first = run.seed == run.teacher == 0
+    profiled = alone and first and device_of(taught.teacher).type == "cpu"
     # A profile tells the accuracy after every epoch; nothing but the record depends on it.
     student = replace(config.student, method=run.method, curve=config.student.curve or profiled)
     lessons = _lessons(config, dataset, taught.teacher, student, run)
@@ -270,7 +270,7 @@ def do_run(
         taught.test,
         student,
         seed=run.seed,
-        checkpoint=_checkpoint(folder, run) if resumable else None,
+        checkpoint=_checkpoint(folder, run) if alone else None,
         identity={"study": config.identity(), "teacher": state_digest(taught.teacher)},
         on_epoch=lambda record: watcher.student_epoch(run.label, record),
     )
@@ -393,8 +393,9 @@ def _write_profile(
         method=student.method,
         seed=0,
         notes={
-            "comm_bytes": "raw pixels up, a label byte and float32 logits down, in the cycle in "
-            "which an image travels",
+            "downlink_bytes": "float32 logits, and a label byte for a streamed image, in the cycle "
+            "in which an image travels",
+            "uplink_bytes": "raw pixels",
             "image_bytes": dataset.train_images[0].nbytes,
             "logit_bytes": 4 * dataset.classes,
             "sizes": ",".join(map(str, config.sizes)),

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -143,10 +144,11 @@ class Dataset:
         raw = self._of(part, "labels")
         return torch.from_numpy(raw.copy() if indices is None else raw[np.asarray(indices)])
 
-    def _of(self, part: str, what: str) -> NDArray:
+    def _of(self, part: str, what: str) -> NDArray[Any]:
         if part not in ("train", "test"):
             raise DataError(f"part must be 'train' or 'test', got {part!r}")
-        return getattr(self, f"{part}_{what}")
+        values: NDArray[Any] = getattr(self, f"{part}_{what}")
+        return values
 
 
 def load(name: str, data_dir: str | Path | None = None, *, download: bool = True) -> Dataset:
@@ -219,7 +221,7 @@ def _load_fashion_mnist(folder: Path, download: bool) -> Dataset:
     absent = [stem for stem in stems.values() if _existing(raw, stem) is None]
     if absent and download:
         fetch_fashion_mnist(raw, absent)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for key, stem in stems.items():
         path = _existing(raw, stem)
         if path is None:

@@ -10,8 +10,12 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kdsim.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 _FASHION_MNIST_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 
@@ -132,8 +136,8 @@ class _RichBar:
     def __init__(self, name: str) -> None:
         self.name = name
         self.total: float = 0
-        self._progress = None
-        self._task = None
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
 
     def update(self, size: int) -> None:
         from rich.console import Console
@@ -157,7 +161,8 @@ class _RichBar:
             )
             self._progress.start()
             self._task = self._progress.add_task(self.name, total=self.total or None)
-        self._progress.advance(self._task, size)
+        if self._task is not None:
+            self._progress.advance(self._task, size)
 
     def reset(self) -> None:
         """Pooch resets before it completes the bar: nothing to do, the bar is at its end."""

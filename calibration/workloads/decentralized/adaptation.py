@@ -298,7 +298,7 @@ def _general_networks(
         dataset.images("train", indices), conditions, generator=generator_for(plan.seed, "general")
     )
     labels = dataset.labels("train", indices)
-    networks = []
+    networks: list[nn.Module] = []
     for name, epochs in ((plan.teacher, plan.teacher_epochs), (plan.student, plan.student_epochs)):
         seed = derive_seed(plan.seed, len(networks), name)
         network = build_network(name, dataset.input_shape, dataset.classes, seed=seed)

@@ -205,7 +205,7 @@ def _exchange(
     else:
         judged = dict.fromkeys(questions, client.judge(question)) if questions else {}
     judging_s = time.perf_counter() - start
-    blanks = {j: torch.empty(len(question), client.network.classes) for j in teachers}
+    blanks = {j: torch.empty(len(question), int(client.network.classes)) for j in teachers}
     given = peers.swap(judged, blanks, _ANSWERS)
     answers = [given[j] for j in sorted(given)]
     return answers, judging_s, round_traffic(plan, question, answers)

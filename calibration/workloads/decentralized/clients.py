@@ -27,6 +27,7 @@ from calibration.workloads.training.loops import (
     own_random_state,
     predict,
 )
+from calibration.workloads.training.networks import to_channels_last
 from calibration.workloads.training.residual import build_client_network
 from kdsim.errors import DataError, WorkloadError
 
@@ -173,10 +174,13 @@ class Client:
         self.network.train()
         start = time.perf_counter()
         with self._randomness():
-            on_private = alpha > 0 or question is None
-            logits = self.network(images) if on_private else None  # (batch, classes)
-            terms = [alpha * functional.cross_entropy(logits, labels)] if alpha > 0 else []
-            if distils:
+            terms: list[Tensor] = []
+            logits = None
+            if alpha > 0 or question is None:
+                logits = self.network(images)  # (batch, classes)
+            if alpha > 0 and logits is not None:
+                terms.append(alpha * functional.cross_entropy(logits, labels))
+            if alpha < 1 and distilled is not None:
                 own = logits if question is None else self.network(question)
                 terms.append((1 - alpha) * distilled(own))
         loss = torch.stack(terms).sum()
@@ -273,9 +277,10 @@ def make_client(
             f"client {index} has no samples; use fewer clients, more data or a smaller gamma"
         )
     start = derive_seed(seed, "weights", 0 if common_start else index)
-    model = build_client_network(network, tuple(images.shape[1:]), classes, seed=start)
-    # Channels last: a quarter faster for these convolutions on a CPU.
-    model.to(memory_format=torch.channels_last)
+    channels, height, width = images.shape[1:]
+    shape = (channels, height, width)
+    model = build_client_network(network, shape, classes, seed=start)
+    to_channels_last(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum)
     order = generator_for(seed, "order", index)
     images = images.contiguous(memory_format=torch.channels_last)

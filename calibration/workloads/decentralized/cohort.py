@@ -27,11 +27,30 @@ Progress = Callable[[int], None]
 class Training(Protocol):
     """What every plan says about its clients' models and their SGD."""
 
-    network: str
-    batch: int
-    learning_rate: float
-    momentum: float
-    seed: int
+    @property
+    def network(self) -> str:
+        """Name of the architecture."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Samples in a step."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """Where the cosine starts."""
+        ...
+
+    @property
+    def momentum(self) -> float:
+        """Of the descent."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of the whole run."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -318,7 +318,8 @@ class _OneHead(nn.Module):
         self.network, self.head = network, head
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(images)[1][self.head]
+        answer: Tensor = self.network(images)[1][self.head]
+        return answer
 
 
 def _accuracy(client: Client, head: int, material: Material) -> ClientAccuracy:

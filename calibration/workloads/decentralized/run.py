@@ -128,13 +128,13 @@ class Plan:
             "evaluate_every": (self.evaluate_every, 0, math.inf),
             "momentum": (self.momentum, 0.0, 1.0),
         }
-        for name, (value, low, high) in ranges.items():
-            if not low <= value <= high:
-                raise WorkloadError(f"{name} must lie in [{low}, {high}], got {value!r}")
+        for name, (number, low, high) in ranges.items():
+            if not low <= number <= high:
+                raise WorkloadError(f"{name} must lie in [{low}, {high}], got {number!r}")
         for name in ("temperature", "learning_rate"):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise WorkloadError(f"{name} must be positive and finite, got {value!r}")
+            number = getattr(self, name)
+            if not (number > 0 and math.isfinite(number)):
+                raise WorkloadError(f"{name} must be positive and finite, got {number!r}")
 
 
 def run_decentralized(
@@ -172,9 +172,9 @@ def run_decentralized(
     pools = {k: StaleTeachers(graph, k, plan, client.network) for k, client in present.items()}
     traffic, departures = Traffic(), []
     for turn in range(plan.rounds):
-        for client, when in plan.departures:
-            if when == turn and present.pop(client, None) is not None:
-                departures.append(Departure(client, turn, "left"))
+        for leaver, when in plan.departures:
+            if when == turn and present.pop(leaver, None) is not None:
+                departures.append(Departure(leaver, turn, "left"))
         if not present:
             raise WorkloadError(f"every client had departed by round {turn}; nobody is left")
         traffic += _round(present, graph, plan, material.public, turn, ledgers, pools)

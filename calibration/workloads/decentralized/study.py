@@ -146,12 +146,12 @@ def run_study(
                 progress(before + rounds, total)
 
         plan = plan_of(study, unit)
-        kept = profiles is not None and profiled(study, unit)
-        if kept:  # accuracies at the ends of the first client's epochs
+        kept = profiles if profiled(study, unit) else None
+        if kept is not None:  # accuracies at the ends of the first client's epochs
             plan = replace(plan, evaluate_every=_epoch_rounds(len(data[1].shares[0][1]), study))
         result = run_unit(data[1], plan, processes=processes, progress=on_round)
-        if kept:
-            save_profile(profiles, study, unit, result)
+        if kept is not None:
+            save_profile(kept, study, unit, result)
         ledger.add(unit.name, row_of(unit, result, study.rounds))
         done += study.rounds
     if progress is not None:
@@ -174,9 +174,9 @@ def row_of(unit: Unit, result: Result, rounds: int) -> dict[str, Any]:
     private = [a.private for a in result.accuracies]
     return {
         **asdict(unit),
-        "shared": _rounded(np.mean(shared)),
+        "shared": _rounded(float(np.mean(shared))),
         "shared_sd": _rounded(_spread(shared)),
-        "private": _rounded(np.mean(private)),
+        "private": _rounded(float(np.mean(private))),
         "private_sd": _rounded(_spread(private)),
         "bytes_per_round": result.traffic.total / rounds,
         "clients": [
@@ -230,7 +230,8 @@ def save_profile(folder: Path, study: Study, unit: Unit, result: Result) -> Path
         CycleCost(
             cycle=i + 1,
             epoch=i // share + 1,
-            comm_bytes=costs.comm_bytes[i],
+            downlink_bytes=costs.comm_bytes[i],
+            uplink_bytes=None,  # as much as the others receive; not counted apart
             forward_s=costs.forward_s[i],
             backward_s=costs.backward_s[i],
             cores=costs.cores,

@@ -126,7 +126,9 @@ def serve_study(config: EdgeConfig, folder: Path) -> Select:
 
     def select(wish: dict[str, Any]) -> tuple[Source, dict[str, Any]]:
         method, seed, study = (wish.get(key) for key in ("method", "seed", "edge-kd"))
-        if not (isinstance(study, dict) and isinstance(seed, int) and seed >= 0):
+        if not (isinstance(study, dict) and isinstance(seed, int) and isinstance(method, str)):
+            raise WorkloadError("it serves edge-KD studies; what is asked for is none")
+        if seed < 0:
             raise WorkloadError("it serves edge-KD studies; what is asked for is none")
         check_methods([method])
         ours = wish_of(config, method, seed, dataset.digest)["edge-kd"]

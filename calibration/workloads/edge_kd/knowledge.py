@@ -77,7 +77,8 @@ def feature_loss(
     """
     projected = student_features if projection is None else projection(student_features)
     if projected.dim() == 4 and teacher_features.dim() == 4:
-        teacher_features = functional.adaptive_avg_pool2d(teacher_features, projected.shape[-2:])
+        rows, columns = projected.shape[-2:]
+        teacher_features = functional.adaptive_avg_pool2d(teacher_features, (rows, columns))
     if projected.shape != teacher_features.shape:
         raise WorkloadError(
             f"features of shape {tuple(projected.shape)} cannot be compared with the teacher's "

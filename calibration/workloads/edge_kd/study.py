@@ -166,7 +166,8 @@ def save_profile(run: EdgeRun, config: EdgeConfig, method: str, seed: int, path:
         CycleCost(
             cycle=i + 1,
             epoch=i // config.cycles_per_epoch + 1,
-            comm_bytes=run.comm_bytes,
+            downlink_bytes=run.comm_bytes,
+            uplink_bytes=None,  # requests alone
             forward_s=report["forward_s"],
             backward_s=report["backward_s"],
             cores=1,

@@ -16,7 +16,7 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -204,7 +204,8 @@ def compare_pairs(
     found = []
     for group, runs in table.items():
         for first, second in pairs:
-            units = sorted({u for t, u in runs if t == first} & {u for t, u in runs if t == second})
+            both = {u for t, u in runs if t == first} & {u for t, u in runs if t == second}
+            units: list[Any] = sorted(cast("set[Any]", both))
             if units:
                 difference = paired_difference(
                     [runs[first, u] for u in units], [runs[second, u] for u in units]

@@ -184,7 +184,7 @@ class Job:
         ) -> None:
             count = len(self.graph.layers) if self.is_whole else len(self.programs[rank].steps)
             marks = np.zeros((repeats, count, 2), dtype=np.int64)
-            recv_exactly(channel.sock, memoryview(marks).cast("B"), deadline)
+            recv_exactly(channel.sock, marks.data.cast("B"), deadline)
             steps[rank] = marks
             self._read_sinks(rank, sinks, channel, deadline)
 

@@ -58,9 +58,14 @@ IN_PLACE: dict[str, Callable[..., Tensor]] = {
 PADDING_VALUE = {"max_pool": float("-inf")}
 
 
+def _weight_and_bias(layer: Layer, weights: Weights) -> tuple[Tensor, Tensor | None]:
+    kernel, bias = layer.weights
+    return weights[kernel], weights[bias] if bias else None
+
+
 def _conv(layer: Layer, weights: Weights, rows: Rows) -> Kernel:
     o = layer.options
-    weight, bias = (weights[k] if k else None for k in layer.weights)
+    weight, bias = _weight_and_bias(layer, weights)
     left, right = o["padding_w"]
     stride, dilation, groups = list(o["stride"]), list(o["dilation"]), o["groups"]
     if left == right:
@@ -115,8 +120,10 @@ def _counts_differ(layer: Layer, rows: Rows) -> bool:
 def _window_count(layer: Layer, out: int, axis: int) -> int:
     """Return how many positions torch divides by along one axis, for output index `out`."""
     o = layer.options
-    size, pad, kernel = o["size"][axis], o["padding"][axis], o["kernel"][axis]
-    start = out * o["stride"][axis] - pad
+    size: int = o["size"][axis]
+    pad: int = o["padding"][axis]
+    kernel: int = o["kernel"][axis]
+    start = out * int(o["stride"][axis]) - pad
     end = min(start + kernel, size + pad)
     if o["count_include_pad"]:
         return end - start
@@ -233,10 +240,11 @@ def whole_layer(layer: Layer, maps: Sequence[Tensor], weights: Weights) -> Tenso
     """
     o, x = layer.options, maps[0]
     if layer.kind == "conv":
-        weight, bias = (weights[k] if k else None for k in layer.weights)
+        weight, bias = _weight_and_bias(layer, weights)
         stride, dilation, groups = tuple(o["stride"]), tuple(o["dilation"]), o["groups"]
-        padding = "same" if o["same"] else tuple(o["padding"])
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+        if o["same"]:
+            return F.conv2d(x, weight, bias, stride, "same", dilation, groups)
+        return F.conv2d(x, weight, bias, stride, tuple(o["padding"]), dilation, groups)
     if layer.kind == "max_pool":
         return F.max_pool2d(
             x, o["kernel"], o["stride"], o["padding"], o["dilation"], ceil_mode=o["ceil_mode"]

@@ -22,7 +22,7 @@ class Rows(NamedTuple):
     hi: int
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]  # rows, not tuple.count
         """Number of rows, 0 when the range is empty."""
         return max(0, self.hi - self.lo)
 

@@ -137,7 +137,8 @@ def balanced_cuts(
                     row[i], back[i] = slowest, j
         best.append(row)
         origin.append(back)
-    cuts, i = [], n
+    cuts: list[int] = []
+    i = n
     for k in range(stages, 1, -1):
         i = origin[k][i]
         cuts.insert(0, i)

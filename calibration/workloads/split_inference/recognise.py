@@ -78,9 +78,9 @@ def recognise(node: fx.Node, module: nn.Module | None) -> Found | None:
 
 def _from_module(x: fx.Node, module: nn.Module) -> Found | None:
     kind = type(module)
-    if kind is nn.Conv2d:
+    if kind is nn.Conv2d and isinstance(module, nn.Conv2d):
         return _conv(x, module)
-    if kind is nn.BatchNorm2d:
+    if kind is nn.BatchNorm2d and isinstance(module, nn.BatchNorm2d):
         if module.running_mean is None or module.running_var is None:
             return None  # would normalise by the statistics of the rows at hand
         tensors = (module.running_mean, module.running_var, module.weight, module.bias)
@@ -120,7 +120,8 @@ def _conv(x: fx.Node, conv: nn.Conv2d) -> Found | None:
         totals = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
         top, (left, right) = totals[0] // 2, (totals[1] // 2, totals[1] - totals[1] // 2)
     else:
-        top, left = (0, 0) if conv.padding == "valid" else conv.padding
+        padding = (0, 0) if isinstance(conv.padding, str) else conv.padding
+        top, left = padding[0], padding[1]
         right = left
     options = {
         "stride": list(conv.stride),

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import kdsim
 from calibration.workloads.split_inference.cost import CostModel
 from calibration.workloads.split_inference.planner import Plan
 from calibration.workloads.split_inference.program import compile_part
+from kdsim.engines.des import simulate
 from kdsim.scenario.study import scenario_from_data
 
 
@@ -84,5 +84,5 @@ def simulated_latency(split: Plan, costs: CostModel, *, itemsize: int = 4) -> fl
     makespans = []
     for part in range(split.parts):
         scenario = scenario_from_data(scenario_data(split, part, costs, itemsize=itemsize))
-        makespans.append(kdsim.simulate(scenario, policy="comm-priority").makespan)
+        makespans.append(simulate(scenario, policy="comm-priority").makespan)
     return max(makespans)

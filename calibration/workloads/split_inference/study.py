@@ -65,7 +65,8 @@ class Method:
     @property
     def layer_totals_s(self) -> NDArray[np.float64]:
         """Seconds of each layer: the slowest part's, with its waits and sends."""
-        return self.layers_s.sum(axis=2).max(axis=0)
+        totals: NDArray[np.float64] = self.layers_s.sum(axis=2).max(axis=0)
+        return totals
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +205,8 @@ def _rounds(
     rng: np.random.Generator,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, list[Timing]]:
-    names, samples = list(jobs), {name: [] for name in jobs}
+    names = list(jobs)
+    samples: dict[str, list[Timing]] = {name: [] for name in jobs}
     for job in jobs.values():
         job.run(x, repeats=2)
     for done in range(rounds):
@@ -230,7 +232,7 @@ def _method(name: str, job: Job, timings: list[Timing]) -> Method:
     )
 
 
-def _by_layer(job: Job, part: int, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+def _by_layer(job: Job, part: int, steps: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Return (layers, 3) median seconds of computing, waiting and sending."""
     program = job.programs[part]
     seconds = np.median(steps[:, :, 1] - steps[:, :, 0], axis=0)
@@ -255,4 +257,4 @@ def _halo_us(pool: WorkerPool, transport: str, count: int = 400) -> NDArray[np.f
     first, *_ = pool.ask("ping", [meta, meta])
     if first is None:
         return np.empty(0)
-    return np.frombuffer(first.payload, dtype=np.int64)[count // 4 :] * 0.5e-3
+    return np.asarray(np.frombuffer(first.payload, np.int64)[count // 4 :] * 0.5e-3, np.float64)

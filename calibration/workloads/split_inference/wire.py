@@ -189,7 +189,7 @@ def listen(host: str, port: int, backlog: int) -> socket.socket:
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
     """Return the memory of a contiguous tensor as bytes, without a copy."""
-    return memoryview(tensor.numpy()).cast("B") if tensor.numel() else memoryview(b"")
+    return tensor.numpy().data.cast("B") if tensor.numel() else memoryview(b"")
 
 
 def pack_tensors(tensors: dict[str, Tensor]) -> tuple[dict[str, Any], list[memoryview]]:

@@ -179,7 +179,8 @@ class Worker:
 
     def _ping(self, meta: dict[str, Any], size: int) -> None:
         """Bounce one message to and fro with the peer; rank 0 reports the times of round trips."""
-        from calibration.workloads.split_inference.planner import Message, Rows
+        from calibration.workloads.split_inference.layers import Rows
+        from calibration.workloads.split_inference.planner import Message
 
         peer, count, exchange = 1 - self.rank, meta["count"], self.exchanges[meta["transport"]]
         rows = torch.zeros(meta["values"])
@@ -197,7 +198,7 @@ class Worker:
                 exchange.send(0, there, rows)
             exchange.end()
             times[i] = time.perf_counter_ns() - start
-        self._answer("done", {}, [memoryview(times).cast("B")])
+        self._answer("done", {}, [times.data.cast("B")])
 
     def _run(self, meta: dict[str, Any], size: int) -> None:
         job, batch = self.jobs[meta["job"]], meta["batch"]

@@ -116,7 +116,8 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
             f"checkpoint {path} belongs to another run: {where} was {got!r}, now {wanted!r}; "
             "delete it or name another folder"
         )
-    return content["state"]
+    state: dict[str, Any] = content["state"]
+    return state
 
 
 def restore(path: Path, network: nn.Module, weights: Mapping[str, Tensor]) -> None:

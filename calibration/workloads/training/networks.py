@@ -61,6 +61,8 @@ class ConvNet(nn.Module):
         self.name = name
         self.input_shape = input_shape
         self.classes = classes
+        self.features: nn.Sequential
+        self.head: nn.Sequential
         self.features, shape = _features(_BLOCKS[name], input_shape)
         self.head = _head(*_HEADS[name], shape[0] * shape[1] * shape[2], classes)
 
@@ -76,7 +78,8 @@ class ConvNet(nn.Module):
         -------
         (batch, classes) float tensor
         """
-        return self.head(self.features(images))  # (batch, classes)
+        logits: Tensor = self.head(self.features(images))
+        return logits  # (batch, classes)
 
 
 def build_network(
@@ -128,7 +131,14 @@ def build_network(
     # torch's layers draw their weights from the global generator: lend it a seeded state.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ConvNet(name, tuple(input_shape), classes)
+        channels, height, width = input_shape
+        return ConvNet(name, (channels, height, width), classes)
+
+
+def to_channels_last(network: nn.Module) -> None:
+    """Lay the weights out with the channels last: a quarter faster for convolutions on a CPU."""
+    # torch's stubs lack this overload of Module.to.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def layer_ends(features: nn.Sequential) -> list[int]:

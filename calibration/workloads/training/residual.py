@@ -70,7 +70,8 @@ class ResNet18(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (batch, classes)."""
-        return self.head(self.features(images))
+        logits: Tensor = self.head(self.features(images))
+        return logits
 
 
 def build_client_network(

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from calibration.bench.bench import Bench, BenchSettings, Event
-from calibration.bench.replay import replay
+from calibration.bench.lending import Lender, lends
+from calibration.bench.replay import replay, schedule_of
 from calibration.bench.start import TeacherProcess
 from calibration.machine.cores import take_cores
 from calibration.validation import validate
 from kdsim import Decision, Policy, simulate
-from kdsim.errors import PolicyError
+from kdsim.errors import PolicyError, WorkloadError
+from kdsim.model.link import Link
 from kdsim.model.plan import Plan
+from kdsim.scenario.study import Scenario
 
 TINY = {"batch": 8, "channels": [2, 4], "classes": 100}
 
@@ -97,18 +102,10 @@ def plan_of(total):
     return Plan(comm, forward, backward, c**0.8, (total - c) ** 0.9)
 
 
-@pytest.mark.parametrize("total", [2, 4, 7])
-@pytest.mark.parametrize(
-    "policy",
-    ["random", "comm-priority", "comp-priority", "greedy", "greedy-full", "static:1", "optimal"],
-)
-def test_on_an_ideal_device_the_live_loop_is_the_simulation(monkeypatch, policy, total):
-    """The controller follows the model: same work, same rates, same draws, same makespan."""
-    plan = plan_of(total)
+def scenario_like(plan, extensions=None):
+    total = plan.c_total
     own = list(range(1, total + 1))
-    from kdsim.scenario.study import Scenario
-
-    scenario = Scenario.model_validate(
+    return Scenario.model_validate(
         {
             "name": "ideal",
             "device": {
@@ -120,8 +117,20 @@ def test_on_an_ideal_device_the_live_loop_is_the_simulation(monkeypatch, policy,
             },
             "workload": {"cycles": plan.cycles, "comm": plan.comm.tolist(),
                          "forward": plan.forward.tolist(), "backward": plan.backward.tolist()},
+            "extensions": extensions or {},
         }
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("total", [2, 4, 7])
+@pytest.mark.parametrize(
+    "policy",
+    ["random", "comm-priority", "comp-priority", "greedy", "greedy-full", "static:1", "optimal"],
+)
+def test_on_an_ideal_device_the_live_loop_is_the_simulation(monkeypatch, policy, total):
+    """The controller follows the model: same work, same rates, same draws, same makespan."""
+    plan = plan_of(total)
+    scenario = scenario_like(plan)
     run = simulate(scenario, policy, seed=3, replication=2)
     live = ideal_replay(monkeypatch, plan, policy, seed=3, replication=2)
     assert live.makespan == pytest.approx(run.makespan, rel=1e-9)
@@ -151,6 +160,84 @@ def test_prefetch_holds_communication_back(monkeypatch):
     by = {(t.kind, t.cycle): t for t in live.tasks}
     for i in range(1, len(WORK)):
         assert by["comm", i].start >= by["backward", i - 1].end - 1e-12
+
+
+def test_a_teacher_that_releases_one_by_one_holds_communication_back(monkeypatch):
+    plan = replace(plan_of(4), release=2.5)
+    live = ideal_replay(monkeypatch, plan, "comm-priority")
+    starts = [t.start for t in live.tasks if t.kind == "comm"]
+    assert all(start >= 2.5 * (i + 1) - 1e-12 for i, start in enumerate(starts))
+    assert starts[0] == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("policy", ["comm-priority", "comp-priority", "greedy", "static:1"])
+@pytest.mark.parametrize("release", [0.3, 1.7])
+def test_releases_in_the_live_loop_are_those_of_the_simulation(monkeypatch, policy, release):
+    plan = plan_of(4)
+    scenario = scenario_like(plan, {"release": release, "prefetch": 2})
+    run = simulate(scenario, policy)
+    live = ideal_replay(monkeypatch, replace(plan, release=release, prefetch=2), policy)
+    assert live.makespan == pytest.approx(run.makespan, rel=1e-9)
+    assert live.task_ends("comm") == pytest.approx(list(run.comm_ends), rel=1e-9)
+
+
+def test_a_link_needs_a_teacher_that_plays_it(monkeypatch):
+    linked = replace(plan_of(2), link=Link.constant(1.0))
+    with pytest.raises(WorkloadError, match="a teacher that can be paced"):
+        ideal_replay(monkeypatch, linked, "greedy")
+
+
+def test_data_arrive_chunk_by_chunk_when_the_link_has_carried_them():
+    plan = replace(plan_of(2), link=Link(np.array([0.0, 1.0]), np.array([2.0, 0.5]), np.inf))
+    bench = SimpleNamespace(
+        comms_begun=3, teacher=SimpleNamespace(chunk_mb=0.5), chunks=lambda mb: round(mb / 0.5)
+    )
+    schedule = schedule_of(plan.with_work(np.array([1.0, 0.0, 2.0]), *[np.ones(3)] * 2), bench, 7.0)
+    assert schedule.first_batch == 3
+    assert schedule.starts == (0, 2)  # nothing is received in the second cycle
+    # 2 MB in the first second, then half a MB per second
+    assert schedule.arrivals_s == pytest.approx((0.25, 0.5, 0.75, 1.0, 2.0, 3.0))
+    assert schedule.arrival(3, 1) == pytest.approx(7.5)
+    assert schedule.arrival(4, 3) == pytest.approx(10.0)
+    assert schedule.arrival(2, 0) is None
+    assert schedule.arrival(5, 0) is None
+
+
+def test_starving_cores_are_lent_where_that_pays():
+    plan = replace(plan_of(4), link=Link.constant(0.1, "shared"))
+    bench = SimpleNamespace(teacher=SimpleNamespace(chunk_mb=0.01))
+    lender = Lender(plan, bench)
+    assert lends(plan)
+    assert lender.pays(1, received_mb=0.1, now_s=1.0)  # nothing waits, a tenth of a core is needed
+    assert not lender.pays(1, received_mb=0.1, now_s=60.0)  # much has arrived
+    assert not lender.pays(0, received_mb=0.1, now_s=1.0)
+    fast = replace(plan, link=Link.constant(0.95, "shared"))
+    assert not Lender(fast, bench).pays(1, received_mb=0.95, now_s=1.0)  # the core is busy
+    assert not lends(replace(plan, link=Link.constant(0.1, "idle")))
+    assert not lends(plan_of(4))
+
+
+@pytest.mark.slow
+def test_over_a_paced_link_nothing_is_received_before_it_has_arrived():
+    cores = take_cores(None)
+    total, n = len(cores), 3
+    c = np.arange(total + 1.0)
+    teaching = TeacherProcess(spec={"chunks": 2, "chunk_rows": 64})
+    with teaching as teacher:
+        mb = 8 * teacher.chunk_mb
+        link = Link.constant(mb / 0.2, "shared")  # a batch every 0.2 s
+        plan = Plan(
+            np.full(n, mb), np.full(n, 0.1), np.full(n, 0.1), 400 * c, 100 * (total - c), link=link
+        )
+        settings = BenchSettings(cores=cores, student_spec=TINY, timeout_s=30, yielding=True)
+        with Bench(settings, teacher) as bench:
+            bench.set_split(total)
+            bench.start_comm(mb)  # before the run, and not held back
+            bench.next_event()
+            live = replay(bench, plan, [2] * n, "greedy", pace=teaching.pace)
+        assert len(teaching.pace(None)) > 0  # chunks were held back
+    for i, end in enumerate(live.task_ends("comm")):
+        assert end >= link.arrival_time(mb * (i + 1)) - 1e-6
 
 
 def test_training_without_a_teacher_receives_nothing(monkeypatch):

@@ -16,9 +16,10 @@ from calibration.fit.diagnostics import extras, verdicts
 from calibration.fit.estimate import TABLE, Samples, fit_model, side_samples
 from calibration.fit.models import COMMUNICATION, COMPUTE, side_models
 from calibration.fit.plots import fit_figure
+from calibration.fit.selection import leave_one_out
 from calibration.trace import Trace, write_trace
 from kdsim import load_scenario
-from kdsim.errors import FitError, PlotError
+from kdsim.errors import FitError, PlotError, ScenarioError
 from kdsim.model import curves
 from kdsim.scenario.load import read_curves
 
@@ -244,7 +245,7 @@ def test_when_the_paper_s_form_is_wrong_another_is_chosen_and_said():
 def test_models_are_ranked_by_aicc_and_by_held_out_core_counts():
     fit = fit_trace(synthetic(noise=0.01, trials=10, seed=1), bootstrap=0)
     table = fit.model_table.set_index(["side", "model"])
-    assert set(fit.model_table["model"]) == {"paper", "amdahl", "usl", "roofline", "table"}
+    assert set(fit.model_table["model"]) == {"paper", *curves.MODELS, "table"}
     assert table.loc[("compute", "paper"), "held_out_error"] < 0.02
     assert (
         table.loc[("compute", "paper"), "delta_aicc"]
@@ -400,3 +401,54 @@ def test_windows_of_unequal_size_are_no_sign_of_nonlinear_time():
     assert any("not quite linear" in said for said in verdicts(Trace(rows, {})))
     windowed = Trace(rows, {"settings": {"virtual_cores": 4}})
     assert not any("not quite linear" in said for said in verdicts(windowed))
+
+
+def test_the_curve_file_carries_the_cores_that_were_measured(tmp_path):
+    trace = synthetic(noise=0.02)
+    # The split with 7 of 8 cores to communication was not measured: computation has 2 or more.
+    rows = trace.rows[~((trace.rows["task"] == "compute") & (trace.rows["comm_cores"] == 7))]
+    write_trace(tmp_path / "t.csv", rows, {})
+    write_curves(fit_trace(tmp_path / "t.csv", bootstrap=0), tmp_path / "c.yaml")
+    found = read_curves(tmp_path / "c.yaml")["measured_cores"]
+    assert found == {"compute": [2, 8], "communication": [1, 8]}
+    text = "name: s\ndevice: {cores: 8, curves: c.yaml%s}\n" + (
+        "workload: {cycles: 2, comm: 1.0, forward: 1.0, backward: 1.0}\n"
+    )
+    (tmp_path / "s.yaml").write_text(text % "")
+    with pytest.raises(ScenarioError, match="compute curve was measured on 2 to 8 cores only"):
+        load_scenario(tmp_path / "s.yaml")
+    (tmp_path / "s.yaml").write_text(text % ", extrapolate: true")
+    marks = load_scenario(tmp_path / "s.yaml").marks()
+    assert marks == ("extrapolated: compute measured on 2 to 8 cores only",)
+
+
+def test_a_form_that_falls_is_fitted_to_the_times_as_they_are():
+    # Surplus cores stay idle in the simulator; a fit that did the same would see a plateau.
+    model = side_models("compute", 8)["usl"]
+    true = {"rate1": 10.0, "sigma": 0.05, "kappa": 0.05}
+    rates = model.rates(true, 8)
+    assert rates[0] < rates[3]  # eight compute cores are slower than five
+    counts = np.repeat(np.arange(8), 5)
+    samples = Samples(
+        "compute", counts, -np.log(rates[counts]), np.full(counts.size, "alone"), (1.0, 1.0)
+    )
+    found, again = fit_model(samples, model, 8)
+    assert found == pytest.approx(true, rel=1e-3)
+    np.testing.assert_allclose(again[:8], rates[:8], rtol=1e-4)
+
+
+def test_each_core_count_is_predicted_from_the_others():
+    model = side_models("compute", 8)["amdahl"]
+    rates = model.rates({"rate1": 10.0, "serial": 0.1}, 8)
+    counts = np.repeat(np.arange(8), 3)
+    samples = Samples(
+        "compute", counts, -np.log(rates[counts]), np.full(counts.size, "alone"), (1.0, 1.0)
+    )
+    errors = leave_one_out(samples, model, 8)
+    assert sorted(errors) == list(range(8))
+    assert max(map(abs, errors.values())) < 1e-3
+    paper = leave_one_out(samples, side_models("compute", 8)["paper"], 8)
+    assert paper[0] < -0.1  # affine in the cores: far too fast on all eight
+    table = leave_one_out(samples, None, 8)
+    assert np.isnan([table[0], table[7]]).all()  # a table ends where its points end
+    assert max(abs(table[c]) for c in range(1, 7)) < 0.1

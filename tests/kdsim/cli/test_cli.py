@@ -276,6 +276,19 @@ def test_a_sweep_whose_runs_all_fail_says_why_though_a_figure_was_asked_for(smal
 # --- changes --------------------------------------------------------------------------------------
 
 
+def test_a_ratio_multiplies_the_swept_amounts_too(tmp_path):
+    text = BASE + "sweep: {workload.comm: [3.0, 5.0]}\n"
+    (tmp_path / "a.yaml").write_text(text.replace("forward: 1.0", "forward: 4.0"))
+    (tmp_path / "b.yaml").write_text(
+        text.replace("[3.0, 5.0]", "[6.0, 10.0]")
+        .replace("forward: 1.0", "forward: 12.0")
+        .replace("backward: 1.0", "backward: 3.0")
+    )
+    set_ratio = ("--set", "workload.ratio=3:2")
+    by_ratio = call("compare", tmp_path / "a.yaml", "-p", "greedy", "--json", *set_ratio).out
+    assert by_ratio == call("compare", tmp_path / "b.yaml", "-p", "greedy", "--json").out
+
+
 def test_set_changes_fields_and_takes_them_out_of_the_sweep():
     found = json.loads(call("compare", "paper-1to1", "-p", "greedy", "--json").out)
     assert [row["device.cores"] for row in found["rows"]] == [6, 8, 10, 12]
@@ -291,8 +304,10 @@ def test_an_amount_that_is_set_is_not_undone_by_a_swept_ratio(small, tmp_path):
     )
     for change in ("workload.comm=50", "workload.forward=50", "workload.backward=50"):
         arguments = ("-p", "greedy", "--json", "--set", change)
-        (row,) = json.loads(call("compare", "ratios.yaml", *arguments).out)["rows"]
-        assert row == json.loads(call("compare", small, *arguments).out)["rows"][0]
+        rows = json.loads(call("compare", "ratios.yaml", *arguments).out)["rows"]
+        (alone,) = json.loads(call("compare", small, *arguments).out)["rows"]
+        assert rows[0] == {"workload.ratio": "1:1", **alone}
+        assert rows[1]["mean"] > alone["mean"]
 
 
 def test_set_takes_null_ratios_and_exponents(small):
@@ -314,7 +329,7 @@ def test_the_timeline_is_written_as_csv(small, tmp_path):
     assert answer.code == 0
     assert "timeline written to t.csv" in answer.err
     header, *rows = (tmp_path / "t.csv").read_text().splitlines()
-    assert header == "start,end,comm_cores,comp_cores,comm,comp,stage,stalled"
+    assert header == "start,end,comm_cores,comp_cores,comm,comp,stage,stalled,starved"
     assert rows
 
 

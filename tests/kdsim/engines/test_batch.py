@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 import kdsim
 from kdsim.engines import batch
 from kdsim.policies.base import Decision, Policy
+from kdsim.policies.names import POLICY_NAMES
 
-POLICIES = ["random", "comm-priority", "comp-priority", "greedy", "greedy-full", "optimal"]
+POLICIES = list(POLICY_NAMES)
 
 
 @st.composite
@@ -38,7 +39,6 @@ def scenarios(draw):
         extensions={
             "prefetch": draw(st.sampled_from([None, None, 1, 2, 4])),
             "noise": draw(st.sampled_from([0.0, 0.0, 0.2, 1.0])),
-            "link_rate": draw(st.sampled_from([None, 0.3])),
             "release": draw(st.sampled_from([0.0, 0.0, 0.7])),
             "reallocation_cost": draw(st.sampled_from([0.0, 0.0, 0.05])),
         },

@@ -17,7 +17,7 @@ from kdsim.scenario.load import load_scenario
 from kdsim.scenario.profile import read_profile
 from kdsim.scenario.study import scenario_from_data, with_fields
 
-HEADER = "cycle,epoch,comm_bytes,forward_s,backward_s,cores,frozen_layers,accuracy\n"
+HEADER = "cycle,epoch,downlink_bytes,forward_s,backward_s,cores,frozen_layers,accuracy\n"
 
 
 def write(path, rows, **header):
@@ -243,3 +243,15 @@ def test_each_profile_has_its_panel_with_the_same_axes(tmp_path):
     np.testing.assert_allclose(drawn.get_ydata(), [64.0, 70.0])
     with pytest.raises(kdsim.KdsimError, match="2 panels"):
         found.plot(ax=axes[0])
+
+
+def test_what_was_sent_is_stated_and_not_simulated(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    columns = "downlink_bytes,uplink_bytes,forward_s,backward_s,cores,accuracy\n"
+    (tmp_path / "sent.csv").write_text(columns + "2000000,500000,0.5,1,1,\n0,250000,0.5,1,1,0.9\n")
+    old = columns.replace("downlink_bytes,uplink_bytes", "comm_bytes")
+    (tmp_path / "old.csv").write_text(old + "2000000,0.5,1,1,\n0,0.5,1,1,0.9\n")
+    found = learning_curves("measured", ["sent.csv", "old.csv"], ["greedy"])
+    assert [(t.received_mb, t.sent_mb) for t in found.traffic] == [(2.0, 0.75), (2.0, None)]
+    times = [curve.seconds.tolist() for curve in found.curves]
+    assert times[0] == times[1]

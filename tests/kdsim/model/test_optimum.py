@@ -156,12 +156,12 @@ def test_a_prefetch_of_one_has_a_closed_form(plan):
 def test_the_compiled_string_bends_where_the_interpreted_one_does(plan):
     gates = optimum.corridor(plan)
     interpreted = optimum.taut_string(gates)
-    threshold = optimum._COMPILE_FROM
+    threshold = optimum.COMPILE_FROM
     try:
-        optimum._COMPILE_FROM = 0
+        optimum.COMPILE_FROM = 0
         compiled = optimum.taut_string(gates)
     finally:
-        optimum._COMPILE_FROM = threshold
+        optimum.COMPILE_FROM = threshold
     assert np.array_equal(interpreted, compiled)
 
 

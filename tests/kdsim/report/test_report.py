@@ -186,13 +186,6 @@ def test_a_long_table_is_cut_and_says_so(grid, monkeypatch):
     assert "The first 5 of 12 rows." in page
 
 
-def test_a_figure_that_does_not_fit_is_replaced_by_the_reason():
-    points = [{"device.cores": c, "extensions.release": k / 100} for c in (6, 8) for k in range(13)]
-    many = compared(small(**{"workload.cycles": 1}), points, replications=2)
-    page = report.report_html(report.ReportData(many.scenario, many.samples))
-    assert "the sweep needs 13 panels, more than 12" in page
-
-
 def test_what_cannot_be_given_is_a_dash_and_long_lists_are_summed_up():
     scenario = small()
     data = scenario.model_dump()

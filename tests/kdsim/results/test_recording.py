@@ -15,15 +15,15 @@ from kdsim.results.recording import Interval, Recording, chunked
 def written_out(log):
     """Return the stretches of a log, one after the other: what `Recording` does in columns."""
     begin, found = 0.0, []
-    for end, step, cores, comm, task, stall in log:
+    for end, step, cores, comm, task, stall, starved in log:
         comp = task // 2 if task >= 0 else -1
         stage = "" if task < 0 else "backward" if task % 2 else "forward"
         if stall > 0:
             middle = end - step
-            found.append(Interval(begin, middle, cores, comm, comp, stage, True))
+            found.append(Interval(begin, middle, cores, comm, comp, stage, True, False))
             begin = middle
         if end > begin:
-            found.append(Interval(begin, end, cores, comm, comp, stage, False))
+            found.append(Interval(begin, end, cores, comm, comp, stage, False, starved))
         begin = end
     return found
 
@@ -35,6 +35,7 @@ entries = st.lists(
         st.integers(-1, 9),
         st.integers(-1, 9),
         st.sampled_from([0.0, 0.0, 0.25]),
+        st.booleans(),
     ),
     max_size=20,
 )
@@ -42,9 +43,9 @@ entries = st.lists(
 
 def log_of(entries):
     now, log = 0.0, []
-    for step, cores, comm, task, stall in entries:
+    for step, cores, comm, task, stall, starved in entries:
         now += stall + step
-        log.append((now, step, cores, comm, task, stall))
+        log.append((now, step, cores, comm, task, stall, starved))
     return log
 
 

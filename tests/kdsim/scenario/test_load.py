@@ -28,7 +28,7 @@ workload: {cycles: 2, comm: 1.0, forward: 1.0, backward: 1.0}
 """
 PROFILE = """\
 # workload: edge-kd
-cycle,epoch,comm_bytes,forward_s,backward_s,cores,frozen_layers,accuracy
+cycle,epoch,downlink_bytes,forward_s,backward_s,cores,frozen_layers,accuracy
 1,1,2000000,0.5,1.0,1,0,
 2,1,1000000,0.25,0.5,2,0,0.9
 """
@@ -103,8 +103,8 @@ def test_curves_come_from_a_file_beside_the_scenario(folder, tmp_path_factory):
     (elsewhere / "a.yaml").write_text(WITH_CURVES)
     device = load_scenario(elsewhere / "a.yaml").device
     assert device.reference_cores == 4
-    # Scaled from 4 to 2 cores: a1 * 2, a2 * 2.
-    np.testing.assert_allclose(device.compute_rates(2), [1 / 4, 0.6 / 4, 0.0])
+    # What was fitted is the rate on 2 and on 1 compute cores (c = 2 and 3 of 4): it stays.
+    np.testing.assert_allclose(device.compute_rates(2), [0.6 / 2, 0.4 / 2, 0.0])
     np.testing.assert_allclose(device.communication_rates(2)[1], 3.0)
 
 
@@ -176,14 +176,15 @@ def test_an_illegal_profile_rate_is_one_fault(rate, folder):
         (PROFILE, "", 1, "needs the columns"),
         (PROFILE, "# only a comment\n", 1, "needs the columns"),
         ("forward_s", "fwd_s", 2, "missing: forward_s"),
-        ("comm_bytes,forward_s", "a,b", 2, "missing: comm_bytes, forward_s"),
+        ("downlink_bytes,forward_s", "a,b", 2, "missing: downlink_bytes, forward_s"),
+        ("cycle,epoch", "cores,epoch", 2, "twice: cores"),
         (PROFILE[PROFILE.index("1,1,2000000") :], "", 2, "has no rows"),
         ("0.25", "quick", 4, "forward_s: must be a number from 0 to 1e+15 (got 'quick')"),
         ("0.25", "", 4, "forward_s: must be a number"),
         ("0.25", "nan", 4, "forward_s: must be a number"),
         ("0.25", "inf", 4, "forward_s: must be a number"),
         ("0.25", "-1", 4, "forward_s: must be a number"),
-        ("0.5,1.0,1,", "0.5,1.0,0,", 3, "cores: must be a whole number of at least 1 (got 0)"),
+        ("0.5,1.0,1,", "0.5,1.0,0,", 3, "cores: must be a whole number of at least 1 (got '0')"),
         ("0.5,1.0,1,", "0.5,1.0,1.5,", 3, "cores: must be a whole number"),
         ("0.5,1.0,1,", "0.5,1.0,3,", 3, "recorded on 3 compute cores, the curves know 2"),
         ("2,1,1000000", "2,1000000", 4, "has 7 columns, the header has 8"),

@@ -16,6 +16,7 @@ from kdsim.policies.names import is_policy_name
 from kdsim.scenario.faults import FaultyFileError
 from kdsim.scenario.json_schema import scenario_schema
 from kdsim.scenario.load import bundled_scenarios, load_scenario
+from kdsim.scenario.points import points
 from kdsim.scenario.study import (
     Scenario,
     parse_ratio,
@@ -63,11 +64,29 @@ def test_a_changed_scenario_has_no_sweep():
     assert with_fields(scenario, {"seed": 7}).sweep == {}
 
 
-def test_a_ratio_sets_the_three_amounts():
+def test_a_ratio_multiplies_the_work_of_the_scenario():
     work = with_fields(plain(), {"workload.ratio": "2:0.5"}).workload
-    assert (work.forward, work.backward, work.comm) == (2.0, 2.0, 0.5)
+    assert (work.forward, work.backward, work.comm) == (2.0, 1.0, [0.5, 1.0, 1.5])
     work = with_fields(plain(), {"workload.ratio": 3}).workload
-    assert (work.forward, work.backward, work.comm) == (3.0, 3.0, 1.0)
+    assert (work.forward, work.backward, work.comm) == (3.0, 1.5, [1.0, 2.0, 3.0])
+
+
+def test_one_to_one_is_the_scenario_as_it_stands():
+    work = {"cycles": 5, "comm": 12.0, "forward": 3.0, "backward": 3.0}
+    scenario = plain(workload=work)
+    assert with_fields(scenario, {"workload.ratio": "1:1"}).digest() == scenario.digest()
+
+
+def test_a_ratio_multiplies_amounts_that_are_changed_beside_it_in_either_order():
+    changes = {"workload.ratio": "1:2", "workload.comm": 5.0}
+    for order in (changes, dict(reversed(changes.items()))):
+        assert with_fields(plain(), order).workload.comm == 10.0
+
+
+def test_a_ratio_may_be_swept_beside_an_amount():
+    scenario = plain(sweep={"workload.ratio": ["1:1", "1:2"], "workload.comm": [3.0, 5.0]})
+    amounts = [point.legal().workload.comm for point in points(scenario)]
+    assert amounts == [3.0, 5.0, 6.0, 10.0]
 
 
 @pytest.mark.parametrize(
@@ -141,10 +160,10 @@ def test_a_scenario_cannot_be_changed_in_place():
 
 
 def test_the_plan_holds_the_numbers():
-    plan = plain(extensions={"link_rate": 1.5, "prefetch": 2}).plan()
+    plan = plain(link={"rate": 1.5}, extensions={"prefetch": 2}).plan()
     np.testing.assert_array_equal(plan.comm, [1.0, 2.0, 3.0])
     np.testing.assert_array_equal(plan.backward, [0.5, 0.5, 0.5])
-    assert plan.comm_rates.max() == 1.5
+    assert plan.link.rates.tolist() == [1.5]
     assert plan.comm_rates[0] == 0.0
     assert plan.comp_rates[-1] == 0.0
     assert plan.prefetch == 2
@@ -239,7 +258,7 @@ def test_a_digest_is_sensitive_to_what_determines_a_run():
         "seed": 1, "device.cores": 3, "device.reference_cores": 5, "device.compute.a1": 1.1,
         "device.compute.a2": 0.1, "device.communication.kappa": 0.01, "workload.comm": 1.0,
         "workload.forward": 1.0000000001, "workload.backward": 0.0, "extensions.prefetch": 1,
-        "extensions.noise": 0.1, "extensions.link_rate": 1.0, "extensions.release": 0.1,
+        "extensions.noise": 0.1, "link.rate": 1.0, "extensions.release": 0.1,
         "extensions.reallocation_cost": 0.1,
     }  # fmt: skip
     digests = [scenario.digest()]

@@ -20,7 +20,6 @@ from kdsim.scenario.study import Scenario, scenario_from_data
 from kdsim.sweeps import driver as sweeps
 from kdsim.sweeps.driver import run_pending, sweep
 from kdsim.sweeps.executors import InProcess, TookTooLongError, WorkerLostError
-from kdsim.sweeps.runs import enter
 from kdsim.sweeps.store import Store
 from kdsim.sweeps.worker_processes import Processes
 
@@ -127,7 +126,7 @@ def test_an_ordinary_error_is_handed_on():
 def test_workers_that_cannot_start_end_the_sweep(monkeypatch):
     monkeypatch.setattr("kdsim.sweeps.worker_processes._begin_worker", os._exit)
     with Store.open(":memory:", "w") as store:
-        enter(store, small())
+        store.enter(small())
         team = Processes(1)
         try:
             with pytest.raises(SweepError, match="no worker process can be started"):
@@ -218,7 +217,7 @@ def test_workers_killed_in_mid_sweep_cost_nothing(monkeypatch, own_policies, rep
     study = small(replications=30, policies=["random", "greedy", poison, "optimal"])
     kills: list[int] = []
     with Store.open(":memory:", "w") as store:
-        enter(store, study)
+        store.enter(study)
         team = Processes(2)
 
         def kill_one(done: int, total: int) -> None:
@@ -253,7 +252,7 @@ def test_a_suspect_runs_alone_where_workers_are_shared():
 
         def check(self) -> None:
             assert self.flights, "nothing is in flight, and yet the sweep waits"
-            bad = any(p.point == {"seed": 3} for _, task in self.flights for p in task.pieces)
+            bad = any(p.point == '{"seed": 3}' for _, task in self.flights for p in task.pieces)
             for future, task in self.flights:
                 if bad:
                     future.set_exception(WorkerLostError("its worker died"))
@@ -269,7 +268,7 @@ def test_a_suspect_runs_alone_where_workers_are_shared():
 
     study = small(sweep={"seed": [1, 2, 3, 4, 5]}, policies=["random"])
     with Store.open(":memory:", "w") as store:
-        enter(store, study)
+        store.enter(study)
         run_pending(store, Shared())
         table = store.frame()
     assert table["status"].tolist() == ["done", "done", "failed", "done", "done"]
@@ -333,7 +332,7 @@ def test_a_cluster_gives_the_same_table_and_survives_poison_and_loss(own_policie
         for worker in workers:
             worker.wait(timeout=30)
         with Store.open(":memory:", "w") as store:
-            enter(store, small())
+            store.enter(small())
             team = Cluster(address, patience_s=2.0)
             try:
                 with pytest.raises(SweepError, match="has had no worker for"):

@@ -14,9 +14,10 @@ from front_door import call
 
 from kdsim.errors import StoreError
 from kdsim.scenario.study import Scenario, scenario_from_data
+from kdsim.sweeps import sqlite_file
 from kdsim.sweeps import store as store_module
 from kdsim.sweeps.driver import sweep
-from kdsim.sweeps.runs import differences, enter
+from kdsim.sweeps.runs import differences
 from kdsim.sweeps.store import Store
 from kdsim.sweeps.task import Outcome
 
@@ -54,7 +55,7 @@ def first_run(store: Store) -> str:
 
 def test_chunks_become_one_array_in_whatever_order_they_come(tmp_path):
     with Store.open(tmp_path / "s.sqlite", "w") as store:
-        enter(store, small())
+        store.enter(small())
         run_id = first_run(store)
         for start, stop in ((4, 6), (0, 1), (1, 4)):
             store.record(outcome(run_id, start, stop))
@@ -68,19 +69,19 @@ def test_chunks_become_one_array_in_whatever_order_they_come(tmp_path):
 
 def test_only_the_replications_that_are_missing_are_pending(tmp_path):
     with Store.open(tmp_path / "s.sqlite", "w") as store:
-        enter(store, small())
+        store.enter(small())
         run_id = first_run(store)
         store.record(outcome(run_id, 2, 4))
         gaps = [(p.start, p.stop) for p in store.pending() if p.run_id == run_id]
         assert gaps == [(0, 2), (4, 6)]
-        assert store.status().replications_done == 2
+        assert store.state().replications_done == 2
 
 
 def test_the_error_of_a_failed_run_is_that_of_its_first_failing_replication(tmp_path):
     errors = []
     for order in ((0, 2, 4), (4, 2, 0), (2, 4, 0)):
         with Store.open(":memory:", "w") as store:
-            enter(store, small())
+            store.enter(small())
             run_id = first_run(store)
             for start in order:
                 error = f"at {start}" if start >= 2 else ""
@@ -93,10 +94,10 @@ def test_what_is_recorded_is_on_disk_after_half_a_second(tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "COMMIT_SECONDS", 0.0)
     path = tmp_path / "s.sqlite"
     with Store.open(path, "w") as store:
-        enter(store, small())
+        store.enter(small())
         store.record(outcome(first_run(store), 0, 6))
         with Store.open(path) as reader:
-            assert reader.status().done == 1
+            assert reader.state().done == 1
 
 
 def test_the_manifest_says_what_the_runs_were_made_of(tmp_path):
@@ -134,14 +135,14 @@ def test_rerun_reproduces_a_run_bit_for_bit(tmp_path):
             assert again.makespans.size == 6
 
 
-def test_rerun_tells_when_the_stored_numbers_are_others(tmp_path):
-    path = tmp_path / "s.sqlite"
-    run_id = sweep(small(), path)["run_id"][0]
-    with sqlite3.connect(path) as db:
-        db.execute("UPDATE runs SET makespans = zeroblob(48) WHERE run_id = ?", (run_id,))
-    db.close()
-    with Store.open(path) as store:
-        assert not store.rerun(run_id).identical
+def test_rerun_says_when_the_stored_numbers_are_others(tmp_path):
+    with Store.open(tmp_path / "s.sqlite", "w") as store:
+        store.enter(small())
+        run_id = first_run(store)
+        store.record(outcome(run_id, 0, 6))
+        again = store.rerun(run_id)
+    assert not again.identical
+    assert again.stored.tolist() == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("wrong", ["", "zzz"])
@@ -204,7 +205,10 @@ def test_a_sweep_that_could_not_write_its_parquet_table_does_not_begin(tmp_path,
 
 def test_a_table_of_another_kind_is_refused(tmp_path):
     sweep(small(), tmp_path / "s.sqlite")
-    with Store.open(tmp_path / "s.sqlite") as store, pytest.raises(StoreError, match=r"\.csv or"):
+    with (
+        Store.open(tmp_path / "s.sqlite") as store,
+        pytest.raises(StoreError, match=r"\.csv, \.parquet"),
+    ):
         store.export(tmp_path / "t.xlsx")
 
 
@@ -244,11 +248,11 @@ def test_a_hypercube_of_another_size_is_another_study_but_a_sobol_sequence_goes_
 def test_two_writers_at_once_are_refused_but_readers_are_not(tmp_path):
     path = tmp_path / "s.sqlite"
     with Store.open(path, "w") as store:
-        enter(store, small())
+        store.enter(small())
         with pytest.raises(StoreError, match="another sweep is writing"):
             Store.open(path, "w")
         with Store.open(path) as reader:
-            assert reader.status().pending == 9
+            assert reader.state().pending == 9
     Store.open(path, "w").close()
 
 
@@ -319,7 +323,7 @@ def test_a_full_disk_costs_nothing_that_was_written_before(tmp_path, monkeypatch
     monkeypatch.setattr(store_module, "COMMIT_SECONDS", 0.0)
     path = tmp_path / "s.sqlite"
     scenario = small(replications=4000, sweep={"seed": [0, 1, 2, 3]}, policies=["random"])
-    connect = store_module.connect
+    connect = sqlite_file.connect
 
     def small_disk(name: str, mode: str) -> sqlite3.Connection:
         connection = connect(name, mode)
@@ -327,11 +331,11 @@ def test_a_full_disk_costs_nothing_that_was_written_before(tmp_path, monkeypatch
         return connection
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "connect", small_disk)
+        patch.setattr(sqlite_file, "connect", small_disk)
         with pytest.raises(StoreError, match="disk is full"):
             sweep(scenario, path)
     with Store.open(path) as store:
-        status = store.status()
+        status = store.state()
     assert 0 < status.done < 4
     table = sweep(scenario, path)
     assert table.equals(sweep(scenario))
@@ -349,7 +353,7 @@ def test_a_read_only_folder_is_refused_for_writing_and_read(tmp_path):
         with pytest.raises(StoreError, match="cannot be"):
             sweep(small(replications=7), folder / "s.sqlite")
         with Store.open(folder / "s.sqlite") as store:
-            assert store.status().done == 9
+            assert store.state().done == 9
     finally:
         folder.chmod(0o755)
 
@@ -357,7 +361,7 @@ def test_a_read_only_folder_is_refused_for_writing_and_read(tmp_path):
 def test_a_read_only_database_says_so(tmp_path, monkeypatch):
     path = Path(tmp_path / "s.sqlite")
     sweep(small(), path)
-    connect = store_module.connect
-    monkeypatch.setattr(store_module, "connect", lambda name, mode: connect(name, "r"))
+    connect = sqlite_file.connect
+    monkeypatch.setattr(sqlite_file, "connect", lambda name, mode: connect(name, "r"))
     with pytest.raises(StoreError, match="read-only"):
         sweep(small(replications=7), path)

@@ -9,7 +9,8 @@ def test_every_depth_is_timed_with_the_bytes_of_one_batch():
     state = torch.random.get_rng_state()
     cycles = depth_costs("edge-2", (1, 8, 8), 10, batch_size=4, steps=2)
     assert [c.frozen_layers for c in cycles] == [n for n in range(6) for _ in range(2)]
-    assert {c.comm_bytes for c in cycles} == {4 * (64 + 40 + 1)}
+    assert {c.downlink_bytes for c in cycles} == {4 * (40 + 1)}
+    assert {c.uplink_bytes for c in cycles} == {4 * 64}
     assert min(c.backward_s for c in cycles) > 0
     assert torch.equal(state, torch.random.get_rng_state())
 

@@ -1,4 +1,5 @@
 import time
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -166,7 +167,10 @@ def test_resume_gives_the_run_that_was_never_interrupted(teacher, tmp_path, meth
     assert state_digest(resumed.network) == state_digest(whole.network)
     assert resumed.epochs == whole.epochs
     assert resumed.weights == whole.weights
-    assert [c.comm_bytes for c in resumed.cycles] == [c.comm_bytes for c in whole.cycles]
+    for which in ("downlink_bytes", "uplink_bytes"):
+        assert [getattr(c, which) for c in resumed.cycles] == [
+            getattr(c, which) for c in whole.cycles
+        ]
 
 
 def test_a_checkpoint_of_another_method_is_refused(teacher, tmp_path):
@@ -206,14 +210,16 @@ def test_a_cumulative_update_sends_only_what_is_new(teacher):
 def test_cycles_carry_the_bytes_in_the_epoch_in_which_images_travel(teacher):
     given_ = lessons(teacher)
     run = student(teacher, given=given_, epochs=2)
-    by_epoch = {}
+    received, sent = Counter(), Counter()
     for cycle in run.cycles:
-        by_epoch[cycle.epoch] = by_epoch.get(cycle.epoch, 0) + cycle.comm_bytes
-    sums = [int((x.bytes_up + x.bytes_down).sum()) for x in given_]
-    assert by_epoch == {1: sums[0], 2: 0, 3: sums[1], 4: 0}
+        received[cycle.epoch] += cycle.downlink_bytes
+        sent[cycle.epoch] += cycle.uplink_bytes
+    down = [int(x.bytes_down.sum()) for x in given_]
+    assert received == {1: down[0], 2: 0, 3: down[1], 4: 0}
+    assert sent == {1: 24 * 64, 2: 0, 3: 16 * 64, 4: 0}
     assert [c.cycle for c in run.cycles] == list(range(1, len(run.cycles) + 1))
     augmented = student(teacher, given=given_, epochs=2, run={"training": {"augment": True}})
-    assert sum(c.comm_bytes for c in augmented.cycles) == 2 * sum(sums)
+    assert sum(c.downlink_bytes for c in augmented.cycles) == 2 * sum(down)
 
 
 def test_cycles_hold_the_seconds_of_the_frozen_prefix(teacher, monkeypatch):

@@ -20,9 +20,9 @@ from calibration.workloads.aflkd.study import (
     run_study,
     teacher_accuracies,
 )
-from calibration.workloads.records.profile import read_profile
 from calibration.workloads.training.loops import TrainingConfig
 from kdsim.errors import DataError, WorkloadError
+from kdsim.scenario.profile import read_profile
 
 DATA = stripes()
 SHORT = TrainingConfig(epochs=2, batch_size=16)
@@ -107,10 +107,11 @@ def test_sizes_beyond_the_pool_are_refused_before_anything_is_trained(tmp_path):
 def test_profiles_of_the_first_seed_are_written_for_the_simulator(finished):
     profile = read_profile(finished[0] / "profiles" / "edge-1-aflkd-reverse.csv")
     assert profile.header["method"] == "aflkd-reverse"
-    assert len(profile.cycles) == 2 * 2 + 2 * 1
-    assert profile.cycles[0].comm_bytes == 16 * (64 + 12)
+    assert len(profile.lines) == 2 * 2 + 2 * 1
+    # Pixels that are sent are not received.
+    assert (profile.downlink_bytes[0], profile.uplink_bytes[0]) == (16 * 12, 16 * 64)
     # After every epoch: two of two cycles, two of one.
-    assert [c.accuracy is not None for c in profile.cycles] == [False, True] * 2 + [True, True]
+    assert profile.marks.tolist() == [2, 4, 5, 6]
 
 
 # --- results -------------------------------------------------------------------------------------
@@ -196,8 +197,8 @@ def test_the_command_writes_tables_figures_json_and_profiles(tmp_path):
     assert torch.get_num_threads() == threads
     for name in ("results.json", "tables.md", "accuracy.png", "temperature.png", "teacher-0.pt"):
         assert (out / name).stat().st_size > 0
-    depths = read_profile(out / "profiles" / "edge-1-depths.csv").cycles
-    assert sorted({c.frozen_layers for c in depths}) == [0, 1, 2, 3]
+    depths = read_profile(out / "profiles" / "edge-1-depths.csv")
+    assert sorted(set(depths.frozen_layers.tolist())) == [0, 1, 2, 3]
     again = CliRunner().invoke(command, [*QUICK, "-o", str(out), "--json"], catch_exceptions=False)
     assert json.loads(again.stdout) == json.loads((out / "results.json").read_text())
 

@@ -17,9 +17,9 @@ from calibration.workloads.decentralized.figures import plot_accuracy, plot_stud
 from calibration.workloads.decentralized.report import summary, verdicts
 from calibration.workloads.decentralized.study import material, run_study
 from calibration.workloads.losses import MEASURES
-from calibration.workloads.records.profile import read_profile
 from calibration.workloads.records.results import ResultError, RunLedger
 from kdsim.errors import DataError, WorkloadError
+from kdsim.scenario.profile import read_profile
 
 STUDY = Study(
     measures=("kl", "td"),
@@ -219,9 +219,9 @@ def test_the_command_writes_results_figure_and_profiles_the_simulator_reads(tmp_
     assert len(printed["rows"]) == 8
     assert (tmp_path / "accuracy.png").stat().st_size > 10_000
     profile = read_profile(tmp_path / "profile-skew-average-js.csv")
-    assert len(profile.cycles) == 2
-    assert profile.cycles[0].comm_bytes == 2 * 32 * 10 * 4
-    assert profile.cycles[-1].accuracy is not None
+    assert profile.downlink_bytes[0] == 2 * 32 * 10 * 4
+    assert profile.uplink_bytes is None
+    assert profile.marks.tolist()[-1] == len(profile.lines) == 2
 
     again = invoke(*QUICK, "--out", tmp_path)
     assert again.exit_code == 0

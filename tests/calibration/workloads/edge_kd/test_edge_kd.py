@@ -25,10 +25,10 @@ from calibration.workloads.edge_kd.cloud import build_source
 from calibration.workloads.edge_kd.config import EdgeConfig, spec_of
 from calibration.workloads.edge_kd.student import EdgeStudent
 from calibration.workloads.edge_kd.study import EdgeRun, run_once, run_study, save_profile
-from calibration.workloads.records.profile import read_profile
 from calibration.workloads.training.loops import derive_seed, predict
 from calibration.workloads.training.networks import build_network
 from kdsim.errors import TransportError, UnknownPolicyError, WorkloadError
+from kdsim.scenario.profile import read_profile
 
 CONFIG = EdgeConfig(
     teacher_images=200, private_images=40, public_images=64, teacher_epochs=1, epochs=2, batch=16
@@ -276,9 +276,9 @@ def test_a_profile_holds_computing_and_no_waiting(tmp_path):
     reports = tuple({"loss": 1.0, "forward_s": 0.1 + i, "backward_s": 0.2} for i in range(8))
     live = LiveRun("comm-priority", 0, 0, 9.0, tasks, (), 0, reports)
     save_profile(EdgeRun(0.5, live, 672), CONFIG, "response", 0, tmp_path / "p.csv")
-    cycles = read_profile(tmp_path / "p.csv").cycles
-    assert [c.forward_s for c in cycles] == pytest.approx([0.1 + i for i in range(8)])
-    assert {c.backward_s for c in cycles} == {0.2}
+    profile = read_profile(tmp_path / "p.csv")
+    assert profile.forward_s == pytest.approx([0.1 + i for i in range(8)])
+    assert set(profile.backward_s) == {0.2}
 
 
 def test_the_student_tells_the_seconds_of_its_steps(folder):
@@ -306,14 +306,14 @@ def test_the_real_loop_gives_the_same_weights_whatever_the_policy(folder, tmp_pa
     path = tmp_path / "profile.csv"
     save_profile(first, CONFIG, "response", 0, path)
     profile = read_profile(path)
-    assert len(profile.cycles) == CONFIG.cycles
-    assert profile.cycles[-1].accuracy == pytest.approx(first.accuracy, rel=1e-5)
-    ends = [c.cycle for c in profile.cycles if c.accuracy is not None]
+    assert len(profile.lines) == CONFIG.cycles
+    assert profile.accuracies[-1] == pytest.approx(first.accuracy, rel=1e-5)
     each = CONFIG.cycles_per_epoch
-    assert ends == list(range(each, CONFIG.cycles + 1, each))
+    assert profile.marks.tolist() == list(range(each, CONFIG.cycles + 1, each))
     assert first.accuracies == second.accuracies
     assert first.accuracies[CONFIG.cycles] == first.accuracy
-    assert all(cycle.forward_s > 0 and cycle.backward_s > 0 for cycle in profile.cycles)
+    assert profile.forward_s.min() > 0
+    assert profile.backward_s.min() > 0
 
 
 @pytest.mark.slow

@@ -1,0 +1,162 @@
+"""What the rules that plan ahead read of a plan: the optimal heights, the corridor's corners.
+
+Prepared once per run and shared by the engines: the SimPy engine reads views of plain numbers, the
+compiled engine arrays. What is not here: the rules themselves (``rules``, ``state_rule``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kdsim.model.jit import compiled
+from kdsim.model.optimum import COMPILE_FROM, Corridor, corridor, path_heights, taut_string
+from kdsim.model.plan import Plan
+from kdsim.model.string_tree import link_corners, times_left
+
+
+class Heights(NamedTuple):
+    """What `optimal` follows.
+
+    Attributes
+    ----------
+    heights : (N,)
+        Compute work done when Comm_i ends on the planned optimum.
+    done : (2N + 1,)
+        Compute work of the first k tasks, Forward and Backward in turn.
+    cores, vr, vq : (m,)
+        Core counts at the rate region's vertices and the rates there.
+    """
+
+    heights: Any
+    done: Any
+    cores: Any
+    vr: Any
+    vq: Any
+
+
+class Planned(NamedTuple):
+    """What the state-based rule reads, in the order in which its functions take it.
+
+    Attributes
+    ----------
+    cost : float
+        Seconds without progress at each change of the split.
+    prefetch : int
+        Logit batches that the device can hold, 0 for no limit; else the floor counts.
+    splits : (4 * (c_total + 1),)
+        r(c), q(c), g(1, c) and f(1, c) of each number c of communication cores in turn.
+    tasks : (3N,)
+        Planned work of Comm, Forward and Backward of each cycle in turn.
+    cores : (m,) of int
+        Core counts at the rate region's vertices.
+    normals : (2 * (m + 1),)
+        The region's facets: the two components of each normal in turn.
+    shortfall : ((m + 1) * (c_total + 1),)
+        Per facet and core count the share of the time that the count wastes in the directions
+        which that facet measures.
+    gates : (3n,)
+        V, upper and lower of each gate of the corridor in turn.
+    gate_of : (N,) of int
+        The gate at which each Comm task ends.
+    following : (2n,) of int
+        Per corner the next one on the taut string; see ``string_tree``.
+    left : (2n,)
+        Per corner the seconds to the end.
+    done : (2N + 1,)
+        Compute work of the first k tasks, Forward and Backward in turn.
+    """
+
+    cost: float
+    prefetch: int
+    splits: Any
+    tasks: Any
+    cores: Any
+    normals: Any
+    shortfall: Any
+    gates: Any
+    gate_of: Any
+    following: Any
+    left: Any
+    done: Any
+
+
+def heights_of(plan: Plan) -> Heights:
+    """Prepare a plan for `optimal`."""
+    gates, vertices = corridor(plan), plan.region.vertices
+    return Heights(
+        heights=path_heights(taut_string(gates), gates.Q),
+        done=_done(plan),
+        cores=vertices,
+        vr=plan.comm_rates[vertices],
+        vq=plan.comp_rates[vertices],
+    )
+
+
+def planned_of(plan: Plan) -> Planned:
+    """Prepare a plan for the state-based rule."""
+    gates, region = corridor(plan), plan.region
+    rates = np.stack([plan.comm_rates, plan.comp_rates])
+    following, left = _linked(gates, plan.prefetch > 0, region.facets)
+    return Planned(
+        cost=plan.reallocation_cost,
+        prefetch=plan.prefetch,
+        splits=np.stack([*rates, plan.comm_unit_times, plan.comp_unit_times], axis=1).ravel(),
+        tasks=np.stack([plan.comm, plan.forward, plan.backward], axis=1).ravel(),
+        cores=region.vertices,
+        normals=region.facets.ravel(),
+        shortfall=np.maximum(1.0 - region.facets @ rates, 0.0).ravel(),
+        gates=np.stack([gates.V, gates.upper, gates.lower], axis=1).ravel(),
+        gate_of=np.searchsorted(gates.V, gates.Q),
+        following=following,
+        left=left,
+        done=_done(plan),
+    )
+
+
+def _done(plan: Plan) -> Any:
+    tasks = np.column_stack([plan.forward, plan.backward]).ravel()
+    return np.concatenate([[0.0], np.cumsum(tasks)])
+
+
+def as_views(fields: tuple[Any, ...]) -> list[Any]:
+    """Return the fields with views for arrays: their entries are plain numbers, faster one by one.
+
+    Not lists, which take five times as much memory.
+    """
+    # mypy does not know that an array is a buffer.
+    return [memoryview(x) if isinstance(x, np.ndarray) else x for x in fields]  # type: ignore[arg-type]
+
+
+def _linked(gates: Corridor, bounded: bool, facets: Any) -> tuple[Any, Any]:
+    """Link the corners of a corridor, see ``string_tree``: lists for few gates, arrays for many."""
+    n, total = gates.V.size, float(gates.total)
+    following, left = np.zeros(2 * n, np.int64), np.zeros(2 * n)
+    if n == 0:
+        return following, left
+    V, upper, lower = walls = gates.V, gates.upper, gates.lower
+    if n >= COMPILE_FROM:
+        up, lo = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        compiled(link_corners)(*walls, bounded, up, lo, following)
+        compiled(times_left)(*walls, total, *facets.T.copy(), following, left)
+        return following, left
+    V, upper, lower = V.tolist(), upper.tolist(), lower.tolist()
+    links, seconds = [0] * (2 * n), [0.0] * (2 * n)
+    link_corners(V, upper, lower, bounded, [0] * n, [0] * n, links)
+    facet_v, facet_w = facets.T.tolist()
+    times_left(V, upper, lower, total, facet_v, facet_w, links, seconds)
+    return np.array(links, dtype=np.int64), np.array(seconds)
+
+
+def _nothing(kind: Any, whole: tuple[str, ...]) -> Any:
+    numbers = {"cost": 0.0, "prefetch": 0}
+    return kind._make(
+        numbers.get(name, np.zeros(0, np.int64 if name in whole else float))
+        for name in kind._fields
+    )
+
+
+#: For the rules that look at the present tasks alone.
+NO_HEIGHTS: Heights = _nothing(Heights, ("cores",))
+NOT_PLANNED: Planned = _nothing(Planned, ("cores", "gate_of", "following"))

@@ -1,0 +1,225 @@
+"""Figures that decisions are read from: scales, what a core saves, maps, what is missing."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+import kdsim
+from kdsim import plots
+from kdsim.errors import PlotError
+from kdsim.plots.labels import apart, is_log, setting
+from kdsim.plots.marginal import savings
+from kdsim.plots.panels import panels_of
+from kdsim.plots.style import ordered_style, policy_style
+from kdsim.results.comparison import Comparison, MissingRun, Sample
+from kdsim.scenario.study import Range, with_fields
+
+
+@pytest.fixture(scope="module")
+def scenario():
+    return with_fields(kdsim.load_scenario("paper-1to1"), {"device.cores": 4, "workload.cycles": 6})
+
+
+def sample(point, policy, makespans, bound=9.0):
+    values = np.atleast_1d(np.asarray(makespans, dtype=float))
+    return Sample(point, policy, values, np.array([bound]), "optimum", values.size > 1)
+
+
+def texts_of(ax):
+    return " ".join(text.get_text() for text in ax.texts)
+
+
+def marks_of(ax, label):
+    return [line for line in ax.get_lines() if line.get_label() == label]
+
+
+# --- looks ----------------------------------------------------------------------------------------
+
+names = st.lists(
+    st.integers(0, 40).map("static:{}".format) | st.text(min_size=1, max_size=4), unique=True
+)
+
+
+@given(names.map(lambda some: some[:42]))
+def test_no_two_policies_of_a_figure_share_colour_and_marker(some):
+    looks = [(s.color, s.marker) for s in (policy_style(name, some) for name in some)]
+    assert len(set(looks)) == len(looks)
+
+
+@given(names.map(lambda some: some[:7]))
+def test_no_two_of_a_few_policies_share_a_colour(some):
+    others = [name for name in some if name not in ("random", "greedy", "optimal")]
+    colors = [policy_style(name, others).color for name in others]
+    assert len(set(colors)) == len(colors)
+
+
+@pytest.mark.parametrize("count", [1, 4, 7, 12, 30])
+def test_no_two_core_counts_share_a_colour(count):
+    colors = [ordered_style(k, count)[0] for k in range(count)]
+    assert len(set(colors)) == count
+
+
+# --- axes -----------------------------------------------------------------------------------------
+
+
+def test_the_design_decides_about_logarithms():
+    assert is_log([1.0, 1.1, 1.2], Range(low=1.0, high=2.0, scale="log"))
+    assert not is_log([0.1, 1.0, 10.0, 100.0], Range(low=0.1, high=100.0))
+    assert not is_log(["1:1", "2:1"])
+    assert not is_log([0, 1, 10, 100])
+
+
+@given(st.floats(0.01, 10.0), st.floats(1.6, 5.0), st.integers(6, 12))
+def test_listed_values_in_geometric_steps_get_a_logarithmic_axis(low, factor, count):
+    assert is_log([low * factor**k for k in range(count)])
+    assert not is_log([low + 2.0 * factor * k for k in range(1, count)])
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=2, max_size=12, unique=True).map(sorted))
+def test_ticks_that_are_kept_do_not_touch(values):
+    labels = [str(v) for v in values]
+    kept = apart([float(v) for v in values], labels, room=50.0)
+    span = values[-1] - values[0]
+    for a, b in itertools.pairwise(kept):
+        room = (values[b] - values[a]) / span * 50.0
+        assert room >= (len(labels[a]) + len(labels[b])) / 2
+    assert kept[0] == 0
+
+
+def test_a_logarithmic_sweep_is_drawn_on_a_logarithmic_axis(scenario):
+    rates = [0.1 * 2**k for k in range(15)]
+    samples = [sample({"extensions.link_rate": r}, "greedy", 9.0 + 1 / r) for r in rates]
+    ax = plots.comparison(Comparison(scenario, samples))
+    assert ax.get_xscale() == "log"
+    few = plots.comparison(Comparison(scenario, samples[:5]), lines=True)
+    assert few.get_xscale() == "log"
+    assert [t.get_text() for t in few.get_xticklabels()] == ["0.1", "0.2", "0.4", "0.8", "1.6"]
+
+
+def test_a_title_names_what_is_fixed_and_not_what_varies(scenario):
+    noisy = with_fields(scenario, {"extensions.noise": 0.2})
+    assert setting(noisy) == (
+        "4 cores · N = 6 · comm 1 · forward 1 · backward 1 · noise = 0.2"
+    )  # fmt: skip
+    assert setting(noisy, ["device.cores", "workload.ratio"]) == "N = 6 · noise = 0.2"
+    ax = plots.comparison(Comparison(noisy, [sample({}, "greedy", 10.0)]))
+    assert "4 cores · N = 6" in texts_of(ax).replace("\n", " ")
+
+
+# --- what one more core saves ---------------------------------------------------------------------
+
+
+def cores(values):
+    """One policy whose makespans at each core count are given."""
+    return [
+        s
+        for count, times in values.items()
+        for s in (
+            sample({"device.cores": count}, "greedy", times, bound=100.0 / count),
+            sample({"device.cores": count}, "optimal", 100.0 / count, bound=100.0 / count),
+        )
+    ]
+
+
+def test_savings_are_seconds_per_extra_core_paired_over_replications(scenario):
+    runs = {2: [60.0, 62.0, 67.0], 4: [50.0, 51.0, 55.0], 8: [46.0, 51.0, 54.0]}
+    (panel,) = panels_of(Comparison(scenario, cores(runs)))
+    found = {(s.policy, s.high): s for s in savings(panel)}
+    assert found["greedy", 4.0].saved.mean == pytest.approx((10 + 11 + 12) / 3 / 2)
+    assert found["greedy", 8.0].saved.mean == pytest.approx((4 + 0 + 1) / 3 / 4)
+    interval = found["greedy", 8.0].saved
+    expected = stats.ttest_1samp([4 / 4, 0.0, 1 / 4], 0.0).confidence_interval()
+    assert (interval.low, interval.high) == pytest.approx(tuple(expected))
+    assert found["optimal", 4.0].saved.mean == pytest.approx(25.0 / 2)
+    assert found["bound", 8.0].saved.mean == pytest.approx(12.5 / 4)
+
+
+def test_the_figure_of_savings_has_a_mark_per_step(scenario):
+    ax = plots.marginal(Comparison(scenario, cores({2: [60.0], 4: [50.0], 8: [46.0]})))
+    (line,) = marks_of(ax, "greedy")
+    assert list(line.get_xdata()) == [4.0, 8.0]
+    assert list(line.get_ydata()) == pytest.approx([5.0, 1.0])
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["2 to 4", "4 to 8"]
+    assert ax.get_ylabel() == "seconds saved per extra core"
+
+
+def test_without_a_numeric_sweep_there_is_nothing_to_save(scenario):
+    ratios = [sample({"workload.ratio": r}, "greedy", 9.0) for r in ("1:1", "2:1")]
+    for samples in ([sample({}, "greedy", 9.0)], ratios):
+        with pytest.raises(PlotError, match="need a field swept over several numbers"):
+            plots.marginal(Comparison(scenario, samples))
+
+
+# --- maps -----------------------------------------------------------------------------------------
+
+
+def test_two_fields_give_a_map_per_policy_on_one_scale(scenario):
+    samples = [
+        sample({"device.cores": c, "workload.ratio": r}, policy, makespan)
+        for c, r in itertools.product((4, 8), ("1:1", "2:1"))
+        for policy, makespan in (("greedy", 9.9), ("optimal", 9.0))
+    ]
+    axes = plots.gap_maps(Comparison(scenario, samples))
+    assert [ax.get_title(loc="left") for ax in axes] == ["greedy", "optimal"]
+    (limits,) = {c.get_clim() for ax in axes for c in ax.collections if c.get_array() is not None}
+    assert limits == pytest.approx((0.0, 10.0))
+
+
+def test_a_third_field_gives_a_map_per_value_and_one_field_a_row_per_policy(scenario):
+    samples = [
+        sample({"device.cores": c, "workload.ratio": r, "extensions.noise": n}, "greedy", 9.9)
+        for c, r, n in itertools.product((4, 8), ("1:1", "2:1"), (0.0, 0.5))
+    ]
+    axes = plots.gap_maps(Comparison(scenario, samples))
+    assert [ax.get_title(loc="left") for ax in axes] == ["greedy, noise = 0", "greedy, noise = 0.5"]
+    single = [
+        sample({"device.cores": c}, p, 9.9) for c in (4, 8) for p in ("greedy", "comm-priority")
+    ]
+    (ax,) = plots.gap_maps(Comparison(scenario, single))
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["greedy", "comm-priority"]
+    (ax,) = plots.gap_maps(Comparison(scenario, [sample({}, "greedy", 9.9)]))
+    assert "10.00" in texts_of(ax)
+
+
+def test_a_sampled_design_is_a_mark_per_point_in_the_colour_of_its_gap(scenario):
+    generator = np.random.default_rng(5)
+    samples = [
+        sample({"extensions.noise": a, "workload.comm": b}, "greedy", 9.0 + a)
+        for a, b in generator.uniform(0.1, 1.0, (30, 2))
+    ]
+    (ax,) = plots.gap_maps(Comparison(scenario, samples))
+    (marks,) = [c for c in ax.collections if len(c.get_offsets()) == 30]
+    assert list(marks.get_array()) == pytest.approx(
+        [100 * (s.makespans[0] / 9.0 - 1) for s in samples]
+    )
+
+
+# --- what is missing ------------------------------------------------------------------------------
+
+
+def test_runs_without_a_result_are_marked_and_counted(scenario):
+    samples = [sample({"device.cores": c}, "greedy", 9.9) for c in (4, 6)]
+    missing = [
+        MissingRun("1", {"device.cores": 4}, "mine:Crash", "failed", "ValueError: no"),
+        MissingRun("2", {"device.cores": 6}, "mine:Crash", "failed", "ValueError: no"),
+        MissingRun("3", {"device.cores": 8}, "greedy", "pending", ""),
+    ]
+    partial = Comparison(scenario, samples, missing)
+    for lines in (False, True):
+        ax = plots.comparison(partial, lines=lines)
+        assert len(marks_of(ax, "mine:Crash failed")) == 2
+        assert len(marks_of(ax, "greedy pending")) == 1
+        (legend,) = ax.figure.legends
+        words = [text.get_text() for text in legend.get_texts()]
+        assert {"mine:Crash", "failed", "pending"} <= set(words)
+        assert (
+            ax.figure._supxlabel.get_text() == "Incomplete: 2 of 5 runs done, 1 pending, 2 failed."
+        )
+    for axes in (plots.gap_maps(partial), [plots.marginal(partial)]):
+        assert "2 of 5 runs done" in axes[0].figure._supxlabel.get_text()
+    whole = plots.comparison(Comparison(scenario, samples))
+    assert whole.figure._supxlabel is None
