@@ -217,11 +217,12 @@ class _Controller:
         i, j, k = self._done["comm"], self._done["forward"], self._done["backward"]
         self._release = None
         if i < n and "comm" not in self._started and not (prefetch and i >= prefetch + k):
-            ready = self._plan.release * (i + 1)
-            if now >= ready:
+            ready = self._zero + self._plan.release * (i + 1)
+            # Compared as it is waited for: a difference may round to just before the instant.
+            if time.perf_counter() >= ready:
                 self._start("comm", now)
             else:
-                self._release = self._zero + ready
+                self._release = ready
         if "comp" not in self._started:
             if j == k and j < n:
                 self._start("forward", now)
