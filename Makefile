@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUNNER ?= python -m
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test wheel endurance fuzz lint types coverage clean
+.PHONY: demo test wheel docs endurance fuzz lint types coverage clean
 
 # The core without torch, then the main job on a really measured device.
 demo: $(VENV)/.core
@@ -35,6 +35,11 @@ endurance: $(VENV)/.dev
 # The generators of attacks (damaged stores, killed sweeps, ...) with their large budgets.
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m pytest -m fuzz tests/fuzz
+
+# The site, in out/site; every warning is an error.
+docs: $(VENV)/.dev
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs out/site
+	@echo "The site is out/site/index.html"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -38,6 +38,8 @@ _SSLF = replace(
     teacher=replace(_CIFAR.teacher, epochs=21, horizon=45),
     student=replace(_CIFAR.student, training=replace(_CIFAR.student.training, epochs=10)),
 )
+#: The same for SSLF alone with a weaker teacher, for a machine without an accelerator.
+_SMALL_SSLF = replace(_SSLF, methods=("sslf",), seeds=3, teacher=replace(_CIFAR.teacher, epochs=5))
 _TWENTY_EPOCHS = replace(_SSLF.student, training=replace(_SSLF.student.training, epochs=20))
 
 STUDIES: dict[str, StudyConfig] = {
@@ -84,6 +86,10 @@ STUDIES: dict[str, StudyConfig] = {
         teacher=_CIFAR.teacher,
         teacher_sees="everything",
     ),
+    "small-sslf-base": _SMALL_SSLF,
+    "small-sslf-labels": replace(_SMALL_SSLF, stream_labels="true"),
+    "small-sslf-cumulative": replace(_SMALL_SSLF, update="cumulative"),
+    "small-sslf-epochs": replace(_SMALL_SSLF, student=_TWENTY_EPOCHS),
     # The paper's table 2, with the methods that its claims are about.
     "cifar10-jpeg": replace(
         _CIFAR,
@@ -113,6 +119,7 @@ def main() -> int:
     parser.add_argument("--studies", default=",".join(STUDIES), help="names, or how they begin")
     parser.add_argument("--nets", help="only these, e.g. edge-1,edge-2")
     parser.add_argument("--methods", help="only these")
+    parser.add_argument("--seeds", type=int, help="only so many of them")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--budget", type=float, default=None, metavar="SECONDS")
@@ -160,6 +167,9 @@ def _part(config: StudyConfig, arguments: argparse.Namespace) -> StudyConfig:
         config = replace(config, nets=tuple(arguments.nets.split(",")))
     if arguments.methods:
         config = replace(config, methods=tuple(arguments.methods.split(",")))
+    if arguments.seeds:
+        short = max(config.short_seeds - (config.seeds - arguments.seeds), 0)
+        config = replace(config, seeds=arguments.seeds, short_seeds=short)
     return _tiny(config) if arguments.tiny else config
 
 

@@ -18,7 +18,7 @@ Kind = Literal["figure", "page", "table"]
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "figure": (".png", ".svg", ".pdf"),
     "page": (".html",),
-    "table": (".csv", ".parquet"),
+    "table": (".csv", ".parquet", ".tex", ".md"),
 }
 
 

@@ -121,13 +121,13 @@ def command(**options: Any) -> None:
 
 
 def _run(options: dict[str, Any]) -> None:
+    from calibration.workloads.aflkd.profiles import write_depth_profiles
     from calibration.workloads.aflkd.report import build_result, tables, write_report
     from calibration.workloads.aflkd.study import (
         finished_runs,
         planned_runs,
         run_study,
         teacher_accuracies,
-        write_depth_profiles,
     )
     from calibration.workloads.data.datasets import load
     from calibration.workloads.training.loops import choose_device

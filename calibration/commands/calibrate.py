@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from calibration.commands.importing import export_command, import_command, template_command
 from calibration.commands.teachers import (
     access_options,
     credentials,
@@ -262,3 +263,7 @@ def serve(bind: str, port: int, **access: str | None) -> None:
     source, greeting = logit_bank({})
     with KnowledgeServer(source, greeting, host=bind, port=port, tls=tls, token=token) as server:
         serve_until_interrupted(server)
+
+
+for _command in (import_command, export_command, template_command):
+    command.add_command(_command)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ COMMUNICATION_PROXY = (
 #: Of the raw files; they travel with what is made of them.
 LICENCES = {"LICENSE-ncnn.txt": "ncnn/LICENSE.txt", "LICENSE-sbc-bench.txt": "sbc-bench/LICENSE"}
 _DIGITS = 5
+#: Draws of each side's parameters that a file keeps, of the resamples behind the intervals.
+DRAWS = 100
 
 
 def make_library(
@@ -98,6 +100,7 @@ def device_document(
     counts = device.counts
     proxies, communication = {"compute": COMPUTE_PROXY}, {}
     receiving: dict[str, Any] = {}
+    draws: dict[str, Any] = {"count": DRAWS, "compute": _compute_draws(curve)}
     if counts[0] == 1:
         ratio = float(curve.measured[0]) / yardstick_pace
         middle, low, high = receiver.rates(ratio, counts[-1])
@@ -108,6 +111,9 @@ def device_document(
                 "rate1": receiver.rate1 * ratio,
                 "serial": receiver.serial,
             }
+        }
+        draws["communication"] = {
+            name: _text(values) for name, values in receiver.draws(ratio, DRAWS).items()
         }
         receiving = {
             "communication_proxy": {
@@ -124,6 +130,7 @@ def device_document(
         "compute": _side(curve),
         **communication,
         "proxies": proxies,
+        "draws": draws,
         "provenance": {
             "device": device.heading,
             "cores": device.entry.cores,
@@ -145,6 +152,15 @@ def device_document(
             **receiving,
         },
     }  # fmt: skip
+
+
+def _compute_draws(curve: ScalingCurve) -> dict[str, Any]:
+    columns = {name: _text(values[:DRAWS]) for name, values in curve.draws.parameters.items()}
+    return {"rates": list(columns.values())} if curve.model == TABLE else columns
+
+
+def _text(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.7g}" for value in values)
 
 
 def _unit(sizes: Mapping[str, float]) -> str:

@@ -61,6 +61,8 @@ class Curve:
         Smallest and largest amount of work measured at once.
     draws : (n, total_cores + 1) float array
         Rates of the bootstrap's refits.
+    parameter_draws : dict
+        Their parameters by name, each an (n,) float array; entry k of all is refit k.
     """
 
     side: str
@@ -73,6 +75,7 @@ class Curve:
     measured: tuple[int, ...]
     work_range: tuple[float, float]
     draws: FloatArray
+    parameter_draws: dict[str, FloatArray] = field(default_factory=dict)
 
     def time(self, work: ArrayLike, comm_cores: ArrayLike) -> FloatArray:
         """Predict how long work takes.
@@ -301,6 +304,7 @@ def _fit_side(
     curve = Curve(
         samples.side, name, parameters, total, rates, low, high,
         tuple(samples.counts.tolist()), samples.work_range, drawn_rates,
+        drawn.parameters,
     )  # fmt: skip
     dropped = len(samples.cores) - len(clean.cores)
     if dropped:

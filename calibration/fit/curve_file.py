@@ -14,8 +14,17 @@ from typing import Any
 
 from calibration.fit import Curve, Fit
 from calibration.machine.cores import package_versions
+from kdsim.errors import FitError
 from kdsim.output_file import write_output
-from kdsim.scenario.load import CURVES_VERSION
+from kdsim.scenario.curve_draws import drawn_text
+from kdsim.scenario.faults import FaultyFileError
+from kdsim.scenario.load import CURVES_VERSION, curves_of
+from kdsim.scenario.yaml_document import parse_yaml
+
+#: Draws that the file keeps: enough for intervals of what is computed from them.
+_MOST_DRAWS = 200
+#: Numbers per side: a table of 64 cores keeps 156 draws, in some 80 kB.
+_MOST_NUMBERS = 10_000
 
 
 def curve_document(fit: Fit) -> dict[str, Any]:
@@ -65,8 +74,24 @@ def curve_document(fit: Fit) -> dict[str, Any]:
         },
         "compute": _plain(_side(fit.compute)),
         "communication": _plain(_side(fit.communication)),
+        **_draws(fit),
         "provenance": _plain(provenance),
     }
+
+
+def _draws(fit: Fit) -> dict[str, Any]:
+    """Return the first of the bootstrap's draws, as many as stay small beside the rest."""
+    sides = (fit.compute, fit.communication)
+    widest = max(max(len(curve.parameter_draws), 1) for curve in sides)
+    count = min(*(len(curve.draws) for curve in sides), _MOST_DRAWS, _MOST_NUMBERS // widest)
+    if not count:
+        return {}
+    return {"draws": {"count": count, **{curve.side: _columns(curve, count) for curve in sides}}}
+
+
+def _columns(curve: Curve, count: int) -> dict[str, Any]:
+    texts = {name: drawn_text(v[:count]) for name, v in curve.parameter_draws.items()}
+    return {"rates": list(texts.values())} if curve.model == "table" else texts
 
 
 def _own_range(curve: Curve, total: int) -> list[int]:
@@ -89,6 +114,8 @@ def write_curves(fit: Fit, path: str | Path) -> None:
 
     Raises
     ------
+    FitError
+        If no scenario could read the file (rates of extreme size).
     PlotError
         If the file cannot be written.
     """
@@ -100,7 +127,16 @@ def write_curves(fit: Fit, path: str | Path) -> None:
     text = StringIO()
     text.write("# Curves fitted to a device trace; see provenance. Read by device: {curves: ..}.\n")
     yaml.dump(curve_document(fit), text)
+    _check(text.getvalue(), path)
     write_output(path, text.getvalue().encode())
+
+
+def _check(text: str, path: str | Path) -> None:
+    """Refuse a fit whose file no scenario could read, by the reader's own rules."""
+    try:
+        curves_of(parse_yaml(text, str(path)))
+    except FaultyFileError as error:
+        raise FitError(f"the fitted curves are not legal in a scenario:\n{error}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from scipy.special import ndtr
 
 from calibration.fit.models import COMMUNICATION, COMPUTE, FloatArray, SideModel
 from calibration.trace import Trace, trial_times
+from calibration.trace.trials import OUTLIER_SD
 from kdsim.errors import FitError
 from kdsim.model import curves
 from kdsim.results.intervals import student_t_quantile
@@ -26,9 +27,6 @@ from kdsim.results.intervals import student_t_quantile
 TABLE = "table"
 #: Residuals in log time beyond about this count linearly, not squared.
 _SOFT_SCALE = 0.05
-#: Trials further than this many robust standard deviations from their core count's median are
-#: disturbed measurements, not noise (one honest trial in 15,000).
-OUTLIER_SD = 4.0
 _MIN_OUTLIER_TRIALS = 4
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from calibration.fit.estimate import TABLE, Draws, Samples, fit_model
+from calibration.fit.estimate import TABLE, Draws, Samples, expanded_tail, fit_model
 from calibration.fit.models import FloatArray, SideModel, side_models
 from kdsim.errors import FitError
 
@@ -123,8 +123,9 @@ def _contradictions(samples: Samples, draws: Draws, level: float, paper: pd.Seri
     model = side_models(samples.side, total)["paper"]
     _, rates = fit_model(samples.without_outliers(), model, total)
     # Simultaneous over the core counts: one of twelve honest intervals misses half the time.
-    tail = (1 - level) / 2 / len(samples.counts)
     counts = samples.counts
+    trials = min(int(np.sum(samples.cores == c)) for c in counts)
+    tail = expanded_tail(1 - (1 - level) / len(counts), trials, trials - 1)
     if not len(draws.rates):
         return []
     low, high = np.quantile(draws.rates[:, counts], [tail, 1 - tail], axis=0)

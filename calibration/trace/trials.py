@@ -12,6 +12,10 @@ import pandas as pd
 HALVES = ("forward", "backward")
 #: What the two rows of a step have in common.
 STEP = ["condition", "task", "comm_cores", "trial", "repeat", "work", "status"]
+#: Measurements and trials further than this many robust standard deviations from the median of
+#: their point are disturbed, not noise (one honest one in 15,000).
+OUTLIER_SD = 4.0
+_PAIR = 2
 POINT = ["condition", "task", "comm_cores"]
 
 
@@ -52,9 +56,26 @@ def trial_times(rows: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         ``condition, task, comm_cores, trial, seconds_per_work``.
     """
-    each = measurements(rows)
+    each = _without_wild_ones(measurements(rows))
     each["seconds_per_work"] = each["seconds"] / each["work"]
     return each.groupby([*POINT, "trial"], sort=True)["seconds_per_work"].median().reset_index()
+
+
+def _without_wild_ones(each: pd.DataFrame) -> pd.DataFrame:
+    """Drop measurements far from their point's median where a trial has only two.
+
+    A median of two is their mean: one disturbed measurement would move the whole trial. The
+    median of more holds against it by itself, and a trial of one is judged as a trial.
+    """
+    sizes = each.groupby([*POINT, "trial"])["work"].transform("size")
+    if sizes.empty or sizes.median() != _PAIR:
+        return each
+    log_time = np.log(each["seconds"] / each["work"])
+    points = [each[name] for name in POINT]
+    residual = (log_time - log_time.groupby(points).transform("median")).abs()
+    own = residual.groupby(points).transform("median")
+    limit = OUTLIER_SD * 1.4826 * np.maximum(own, residual.median())
+    return each[residual <= np.maximum(limit, 1e-9)].copy()
 
 
 def noisy_points(rows: pd.DataFrame, limit: float) -> set[tuple[str, str, int]]:

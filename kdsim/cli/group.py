@@ -22,14 +22,16 @@ from kdsim.errors import KdsimError
 #: Command -> (module:attribute, one line of help). The help stands here so that listing the
 #: commands loads none of them.
 _COMMANDS = {
+    "init": ("kdsim.cli.start:init", "Write a commented scenario, or a policy, to start from."),
+    "list": ("kdsim.cli.start:list_all", "What ships: scenarios, policies, models, devices."),
     "compare": ("kdsim.cli.runs:compare", "Compare policies: the main job; table and plot."),
     "run": ("kdsim.cli.runs:run", "Simulate one run; segments, timeline, trace."),
     "optimum": ("kdsim.cli.runs:optimum", "The proven minimal makespan and its schedule."),
     "check": ("kdsim.cli.check:check", "Validate scenarios and policies only."),
     "curves": ("kdsim.cli.runs:curves", "Draw f and g over the allocations."),
     "sweep": ("kdsim.cli.sweep:sweep", "Run a whole design into a store, resumable."),
-    "plot": ("kdsim.cli.sweep:plot", "Draw the figures of a store."),
-    "report": ("kdsim.cli.sweep:report", "Write a store as one self-contained HTML page."),
+    "plot": ("kdsim.cli.figures:plot", "Draw the figures of a store."),
+    "report": ("kdsim.cli.figures:report", "Write a store as one self-contained HTML page."),
     "status": ("kdsim.cli.store:status", "How far a store is: done, pending, failed."),
     "export": ("kdsim.cli.store:export", "Export a store as CSV or Parquet."),
     "rerun": ("kdsim.cli.store:rerun", "Reproduce one row of a store bit for bit."),

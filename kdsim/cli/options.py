@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from kdsim.errors import KdsimError, ScenarioError, UnknownPolicyError
-from kdsim.output_file import check_output
+from kdsim.output_file import SUFFIXES, check_output
 from kdsim.policies.names import POLICY_NAMES
 from kdsim.policies.resolve import is_built_in, policy_file
 from kdsim.scenario.load import bundled_scenarios, load_scenario
@@ -25,6 +25,7 @@ from kdsim.scenario.study import (
     sweepable_fields,
     with_fields,
 )
+from kdsim.scenario.swept_values import with_sweep
 
 _Function = Callable[..., Any]
 
@@ -110,6 +111,19 @@ def scenario_argument(function: _Function) -> _Function:
     return click.argument("scenario", type=str, shell_complete=complete_scenarios)(function)
 
 
+def sweep_option(function: _Function) -> _Function:
+    """Add --sweep, which varies fields of the scenario."""
+    return click.option(
+        "--sweep",
+        "swept",
+        multiple=True,
+        metavar="FIELD=VALUES",
+        shell_complete=complete_fields,
+        help="Vary a field: 2,4,8 or ratios 1:1,2:1, or lin:LOW:HIGH:COUNT, log:LOW:HIGH:COUNT "
+        "(repeatable; all combinations).",
+    )(function)
+
+
 def policies_option(words: str) -> Callable[[_Function], _Function]:
     """Make -p, which names policies, and --allow-policies, which allows those of the file."""
 
@@ -147,13 +161,14 @@ output_option = click.option(
 
 def outputs_option(what: str) -> Callable[[_Function], _Function]:
     """Make -o for several outputs of several kinds."""
+    kinds = "; ".join(f"{kind}: {', '.join(suffixes)}" for kind, suffixes in SUFFIXES.items())
     return click.option(
         "-o",
         "--output",
         "outputs",
         multiple=True,
         type=click.Path(path_type=Path, dir_okay=False),
-        help=f"{what} (repeatable).",
+        help=f"{what} by its suffix ({kinds}; repeatable).",
     )
 
 
@@ -196,13 +211,21 @@ def check_allowed(
 # --- scenarios ------------------------------------------------------------------------------------
 
 
-def load(source: str, changes: tuple[str, ...], *, keep_sweep: bool) -> Scenario:
-    """Load a scenario and apply --set to it.
+def load(
+    source: str, changes: tuple[str, ...], *, keep_sweep: bool, swept: tuple[str, ...] = ()
+) -> Scenario:
+    """Load a scenario and apply --set and --sweep to it.
 
     A changed field leaves the sweep; a ratio multiplies swept amounts too. Without `keep_sweep` the
     scenario's own values count alone.
     """
-    scenario = load_scenario(source)
+    both = {text.partition("=")[0] for text in changes} & {text.partition("=")[0] for text in swept}
+    if both:
+        raise ScenarioError("is given to --set and to --sweep; use one of them", field=min(both))
+    return with_sweep(_changed(load_scenario(source), changes, keep_sweep=keep_sweep), swept)
+
+
+def _changed(scenario: Scenario, changes: tuple[str, ...], *, keep_sweep: bool) -> Scenario:
     parsed = dict(_parse_change(change) for change in changes)
     changed = with_fields(scenario, parsed)
     if not keep_sweep:
@@ -225,6 +248,8 @@ def _parse_change(text: str) -> tuple[str, Any]:
         return name, value
     if value.lower() in ("true", "false"):
         return name, value.lower() == "true"
+    if name in SWITCHES:
+        raise ScenarioError(f"must be true or false (got {value!r})", field=name)
     if value.lower() in ("null", "none", ""):
         return name, None
     try:

@@ -14,37 +14,45 @@ from kdsim.cli.options import (
     json_option,
     load,
     output_option,
+    outputs_option,
     policies_option,
     print_json,
     save_figure,
     scenario_argument,
     seed_option,
+    sweep_option,
 )
 from kdsim.errors import KdsimError, UnknownPolicyError
 from kdsim.messages import did_you_mean
+from kdsim.output_file import SUFFIXES, check_output, whole_file, write_output
+from kdsim.results.comparison import Comparison
 
 # --- compare ------------------------------------------------------------------------------------
 
 
 @click.command()
 @scenario_argument
+@sweep_option
 @policies_option("Policy to compare")
 @click.option(
     "-n", "--replications", type=click.IntRange(1), help="Runs of a random policy [the scenario's]."
 )
 @seed_option
 @click.option("--against", metavar="NAME", help="Also give paired differences to this policy.")
-@output_option
+@outputs_option(
+    "Write a figure (.png, .svg, .pdf), table (.csv, .parquet, .tex, .md) or page (.html)"
+)
 @json_option
 def compare(
     scenario: str,
     changes: tuple[str, ...],
+    swept: tuple[str, ...],
     policies: tuple[str, ...],
     allow_policies: bool,
     replications: int | None,
     seed: int | None,
     against: str | None,
-    output: Path | None,
+    outputs: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     r"""Compare policies on SCENARIO (a file, or the name of one that ships).
@@ -56,15 +64,19 @@ def compare(
     Examples:
       kdsim compare measured
       kdsim compare paper-1to1 -p greedy -p optimal -p mine:MyPolicy -o fig.png
+      kdsim compare paper-1to1 -o table.tex -o table.md -o page.html
       kdsim compare my.yaml --set device.cores=4 --against greedy --json
+      kdsim compare my.yaml --sweep device.cores=2,4,8 --sweep workload.comm=log:0.1:10:5
     """
     from kdsim.cli.progress import ProgressBar
     from kdsim.engines import batch
     from kdsim.engines.compare import compare as compare_policies
     from kdsim.policies.resolve import make_policy
+    from kdsim.results.stakes import stakes_lines
 
-    check_outputs(output)
-    loaded = load(scenario, changes, keep_sweep=True)
+    for output in outputs:
+        check_output(output, "figure", "page", "table")
+    loaded = load(scenario, changes, keep_sweep=True, swept=swept)
     chosen = list(dict.fromkeys(policies or loaded.policies))
     check_allowed(chosen, policies, scenario, allow=allow_policies)
     for name in chosen:
@@ -94,8 +106,33 @@ def compare(
         if against:
             scale = max(row["mean"] for row in result.rows)
             out.print(tables.difference_table(differences, against, scale=scale))
-    if output:
+        for line in stakes_lines(result.stakes):
+            out.print(line)
+    for output in outputs:
+        _write(result, output)
+
+
+def _write(result: Comparison, output: Path) -> None:
+    suffix = output.suffix.lower()
+    if suffix in SUFFIXES["figure"]:
         save_figure(result.plot(), output)
+        return
+    if suffix in SUFFIXES["page"]:
+        from kdsim.report.sections import write_report
+
+        write_report(result, output)
+        click.echo(f"page written to {output}", err=True)
+        return
+    if suffix in (".tex", ".md"):
+        text = result.to_latex() if suffix == ".tex" else result.to_markdown()
+        write_output(output, text.encode(), failure=KdsimError)
+    else:
+        with whole_file(output, failure=KdsimError) as scratch:
+            if suffix == ".parquet":
+                result.frame.to_parquet(scratch, index=False)
+            else:
+                result.frame.to_csv(scratch, index=False, lineterminator="\n")
+    click.echo(f"table written to {output}", err=True)
 
 
 # --- run ----------------------------------------------------------------------------------------
@@ -194,7 +231,7 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     Example:
       kdsim optimum paper-1to1 --set device.cores=12
     """
-    from kdsim.model.optimum import minimal_makespan
+    from kdsim.model.optimum import BOUND_NOTE, minimal_makespan
 
     loaded = load(scenario, changes, keep_sweep=False)
     result = minimal_makespan(loaded)
@@ -214,7 +251,7 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     for mark in loaded.marks():
         out.print(mark)
     if not result.exact:
-        out.print("A lower bound: release or reallocation_cost may keep any schedule above it.")
+        out.print(BOUND_NOTE)
 
 
 # --- curves ---------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def _duration(seconds: float) -> str:
 @store_argument
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False),
-    help="Where to: .csv or .parquet [CSV on standard output].",
+    help="Where to: .csv, .parquet, .tex or .md [CSV on standard output].",
 )  # fmt: skip
 @click.option("--expand", is_flag=True, help="One row per replication.")
 @click.option("--against", metavar="NAME", help="Paired differences to this policy instead.")
@@ -109,6 +109,7 @@ def export(
     Examples:
       kdsim export my.sqlite -o my.csv
       kdsim export my.sqlite --expand -o makespans.parquet
+      kdsim export my.sqlite -o table.tex
       kdsim export my.sqlite --against greedy
     """
     from kdsim.sweeps.export import write_rows

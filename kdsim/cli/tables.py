@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from kdsim.model.optimum import Optimum
+from kdsim.model.optimum import BOUND_NOTE, Optimum
 from kdsim.results.comparison import SUMMARY_COLUMNS, Comparison
 from kdsim.results.learning import LearningCurves, Traffic
 from kdsim.results.run import WAITED, Run
@@ -156,12 +156,9 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 def _how(kinds: Sequence[str], *, noisy: bool, marks: Sequence[str]) -> str:
     text = "CI: Student t over replications; exact: all runs equal. "
-    if noisy:
-        text += "Regret = makespan / bound - 1; the bound knows the noise, no policy does."
-    else:
-        text += "Gap = makespan / bound - 1."
+    text += f"{'Regret' if noisy else 'Gap'} = makespan / bound - 1."
     if "lower bound" in kinds:
-        text += " The bound is a lower bound under release or reallocation_cost, not the optimum."
+        text += f" {BOUND_NOTE}"
     return "\n".join([text, *marks])
 
 

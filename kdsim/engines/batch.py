@@ -17,12 +17,14 @@ from typing import Any, cast
 import numpy as np
 
 from kdsim.engines.des import realised, run_processes
+from kdsim.model import optimum
 from kdsim.model.curves import FloatArray
 from kdsim.model.guide import NO_HEIGHTS, NOT_PLANNED, Heights, Planned, heights_of, planned_of
 from kdsim.model.jit import announced
-from kdsim.model.optimum import corridor, is_exact, link_bound, minimal_makespan, release_bound
+from kdsim.model.optimum import corridor, is_timed, minimal_makespan
 from kdsim.model.plan import Plan
 from kdsim.model.random_streams import POLICY_STREAM, Draws, noise_factors, stream_keys
+from kdsim.model.timed_optimum import arrivals_of, timed_makespan
 from kdsim.policies.base import Policy
 from kdsim.policies.builtin import Static, looks_ahead
 from kdsim.policies.resolve import is_built_in, is_random, make_policy
@@ -226,7 +228,7 @@ def _by_kernel(
     kernels.many_runs(
         kind, fixed, keys, comm, forward, backward, plan.comm, plan.forward, plan.backward,
         plan.comm_rates, plan.comp_rates, plan.comm_unit_times, plan.comp_unit_times,
-        plan.prefetch, plan.release, plan.reallocation_cost, *_link_arguments(plan, comm),
+        plan.prefetch, plan.release, plan.reallocation_cost, _link_argument(plan, comm),
         heights, planned, times,
     )  # fmt: skip
     if noise == 0:
@@ -234,10 +236,10 @@ def _by_kernel(
     return times, _bounds(plan.with_work(comm, forward, backward), plan)
 
 
-def _link_arguments(plan: Plan, comm: FloatArray) -> tuple[Any, ...]:
+def _link_argument(plan: Plan, comm: FloatArray) -> tuple[Any, ...] | None:
     """Translate the link for the loop: stretches in which every replication's data arrive."""
     if plan.link is None:
-        return None, np.zeros(0), np.zeros(len(comm), np.int64), False
+        return None
     return *plan.link.stretches(comm.sum(axis=-1)), plan.link.starved == "shared"
 
 
@@ -245,21 +247,21 @@ def _bounds(real: Plan, plan: Plan) -> FloatArray:
     """Bound each replication of realised work; see `minimal_makespan`."""
     from kdsim.engines import kernels
 
+    if is_timed(plan):
+        arrivals = arrivals_of(plan, float(real.comm.sum(axis=-1).max()))
+        rows = zip(real.comm, real.forward, real.backward, strict=True)
+        return np.array([timed_makespan(plan.with_work(*row), arrivals) for row in rows])
     gates = corridor(real)
     lengths = np.empty(gates.total.size)
     kernels.many_lengths(
         gates.V, gates.upper, gates.lower, gates.start, gates.total, plan.region.facets, lengths
     )
-    if plan.release > 0:
-        lengths = np.maximum(lengths, release_bound(real, gates))
-    if plan.link is not None:
-        lengths = np.maximum(lengths, link_bound(plan.link, real, gates))
     return lengths
 
 
 def bound_kind(scenario: Scenario) -> str:
     """How to call the bounds of a scenario: ``"optimum"`` or ``"lower bound"``."""
-    return "optimum" if is_exact(scenario.plan()) else "lower bound"
+    return optimum.bound_kind(scenario.plan(), noisy=scenario.extensions.noise > 0)
 
 
 def _policy_arguments(plan: Plan, policy: str, *, noisy: bool) -> _Translated:
@@ -277,7 +279,8 @@ def _policy_arguments(plan: Plan, policy: str, *, noisy: bool) -> _Translated:
             return kernels.LOOK_AHEAD, 0, NO_HEIGHTS, planned_of(plan)
         if policy == "state-based":
             return kernels.STATE_BASED, 0, NO_HEIGHTS, planned_of(plan)
-        return kernels.OPTIMAL, 0, heights_of(plan), NOT_PLANNED
+        kind = kernels.IN_TIME if is_timed(plan) else kernels.OPTIMAL
+        return kind, 0, heights_of(plan), NOT_PLANNED
     chosen = cast(Static, make_policy(policy))
     chosen.start(plan)  # refuses more cores than there are
     return kernels.STATIC, chosen.comm_cores, NO_HEIGHTS, NOT_PLANNED

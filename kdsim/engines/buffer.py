@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from kdsim.model.link import Link
 
+#: A share of the data that is rounding.
+_NOTHING = 1e-12
+
 
 class Buffer:
     """What waits on the device, without a limit; the pool fills it and takes from it.
@@ -18,8 +21,6 @@ class Buffer:
     ----------
     held : float
         Data units that wait now.
-    most : float
-        Most that ever waited at an instant at which anything changed.
     shared : bool
         Whether computation uses the time that starving cores do not need.
     """
@@ -31,8 +32,13 @@ class Buffer:
         self._at = 0
         self.shared = link.starved == "shared"
         self.held = 0.0
-        self.most = 0.0
-        self._unprocessed = total
+        self._most = 0.0
+        self._total = self._unprocessed = total
+
+    @property
+    def peak(self) -> float:
+        """Most data units that ever waited at an instant at which anything changed."""
+        return self._most if self._most > _NOTHING * self._total else 0.0
 
     @property
     def rate(self) -> float:
@@ -63,7 +69,7 @@ class Buffer:
         """Hold so many data units."""
         self.held = amount
         # The link is not followed beyond the last of the data: what it could carry is not there.
-        self.most = max(self.most, min(amount, self._unprocessed))
+        self._most = max(self._most, min(amount, self._unprocessed))
 
     def turn(self) -> None:
         """Go on to the link's next stretch."""

@@ -314,7 +314,7 @@ class CorePool:
     @property
     def buffer_peak(self) -> float:
         """Most data units that ever waited on the device; 0 without a link."""
-        return self._buffer.most if self._buffer else 0.0
+        return self._buffer.peak if self._buffer else 0.0
 
     @property
     def intervals(self) -> Stretches:

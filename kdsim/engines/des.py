@@ -21,7 +21,7 @@ from simpy.events import Event
 from kdsim.engines.core_pool import CorePool
 from kdsim.errors import PolicyError
 from kdsim.messages import whole_number
-from kdsim.model.optimum import minimal_makespan
+from kdsim.model.optimum import bound_kind, minimal_makespan
 from kdsim.model.plan import Plan
 from kdsim.model.random_streams import Draws, noise_factors
 from kdsim.policies.base import Policy
@@ -151,7 +151,7 @@ def simulate(
         replication=replication,
         makespan=env.now,
         minimal_makespan=bound.makespan,
-        bound_kind=bound.kind,
+        bound_kind=bound_kind(plan, noisy=real is not plan),
         counters=counters(pool, tasks),
         intervals=pool.intervals,
         backward_starts=tasks.backward_starts,

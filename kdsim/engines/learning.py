@@ -19,7 +19,7 @@ from kdsim.engines import batch
 from kdsim.engines.des import realised, simulate
 from kdsim.errors import ScenarioError
 from kdsim.model.curves import FloatArray
-from kdsim.model.optimum import is_exact, minimal_makespan
+from kdsim.model.optimum import bound_kind, minimal_makespan
 from kdsim.policies.base import Policy
 from kdsim.policies.resolve import distinct_policies, make_policy, policy_name
 from kdsim.results.learning import LearningCurve, LearningCurves, Traffic
@@ -117,7 +117,7 @@ def learning_curves(
                     varies=batch.varies(device, policy),
                 )
             )
-    kind = "optimum" if is_exact(device.plan()) else "lower bound"
+    kind = bound_kind(device.plan(), noisy=device.extensions.noise > 0)
     traffic = [_traffic(profile, name) for profile, name in zip(read, _names(read), strict=True)]
     return LearningCurves(device, curves, kind, traffic)
 

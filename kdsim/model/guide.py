@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kdsim.model.jit import compiled
-from kdsim.model.optimum import COMPILE_FROM, Corridor, corridor, path_heights, taut_string
+from kdsim.model.jit import COMPILE_FROM, compiled
+from kdsim.model.optimum import Corridor, corridor, is_timed, path_heights, taut_string
 from kdsim.model.plan import Plan
 from kdsim.model.string_tree import link_corners, times_left
+from kdsim.model.timed_optimum import timed_path
 
 
 class Heights(NamedTuple):
@@ -21,19 +22,30 @@ class Heights(NamedTuple):
 
     Attributes
     ----------
-    heights : (N,)
-        Compute work done when Comm_i ends on the planned optimum.
+    heights : (G,)
+        Compute work done when a cell of the planned optimum ends. Without a clock a cell is a Comm
+        task; for `last`, `rest` and `ends`, empty then, see ``timed_optimum.TimedPath``.
+    last : (N + 1,) of int
+        The last cell of each Comm task, after a -1.
+    rest, ends : (G,)
+        Data left of a cell's Comm task behind the cell; the instant when the cell ends.
     done : (2N + 1,)
         Compute work of the first k tasks, Forward and Backward in turn.
     cores, vr, vq : (m,)
         Core counts at the rate region's vertices and the rates there.
+    normals : (2 * (m + 1),)
+        The region's facets: the two components of each normal in turn.
     """
 
     heights: Any
+    last: Any
+    rest: Any
+    ends: Any
     done: Any
     cores: Any
     vr: Any
     vq: Any
+    normals: Any
 
 
 class Planned(NamedTuple):
@@ -84,13 +96,25 @@ class Planned(NamedTuple):
 
 def heights_of(plan: Plan) -> Heights:
     """Prepare a plan for `optimal`."""
-    gates, vertices = corridor(plan), plan.region.vertices
+    region = plan.region
+    last, rest, ends = np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
+    if is_timed(plan):
+        timed = timed_path(plan)
+        heights, rest, ends = (x.copy() for x in (timed.arrive, timed.rest, timed.end))
+        last = np.append(-1, np.flatnonzero(rest == 0.0))
+    else:
+        gates = corridor(plan)
+        heights = path_heights(taut_string(gates), gates.Q)
     return Heights(
-        heights=path_heights(taut_string(gates), gates.Q),
+        heights=heights,
+        last=last,
+        rest=rest,
+        ends=ends,
         done=_done(plan),
-        cores=vertices,
-        vr=plan.comm_rates[vertices],
-        vq=plan.comp_rates[vertices],
+        cores=region.vertices,
+        vr=plan.comm_rates[region.vertices],
+        vq=plan.comp_rates[region.vertices],
+        normals=region.facets.ravel(),
     )
 
 
@@ -158,5 +182,5 @@ def _nothing(kind: Any, whole: tuple[str, ...]) -> Any:
 
 
 #: For the rules that look at the present tasks alone.
-NO_HEIGHTS: Heights = _nothing(Heights, ("cores",))
+NO_HEIGHTS: Heights = _nothing(Heights, ("cores", "last"))
 NOT_PLANNED: Planned = _nothing(Planned, ("cores", "gate_of", "following"))

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+#: Below this many cycles the interpreter is done before a compiled version is even loaded.
+COMPILE_FROM = 20_000
 #: The packages whose functions are compiled, beside each other.
 _COMPILED_PACKAGES = ("model", "engines")
 

@@ -6,36 +6,28 @@ prefetch adds a floor. Because the time of a straight piece is a gauge (convex a
 homogeneous), the taut string between floor and ceiling is the fastest path for every rate region
 at once, and no schedule whatever can beat it.
 
-What is not here: the rate region and its gauge (``curves``), the policy that follows the string
+What is not here: the rate region and its gauge (``curves``), data that arrive in time
+(``timed_optimum``), the schedule (``schedule``), the policy that follows the string
 (``policies``).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from kdsim.model.curves import FloatArray, RateRegion
-from kdsim.model.jit import compiled
-from kdsim.model.link import Link
+from kdsim.messages import html_table
+from kdsim.model.curves import FloatArray
+from kdsim.model.jit import COMPILE_FROM, compiled
 from kdsim.model.plan import Plan
-from kdsim.model.rules import split_direction
+from kdsim.model.schedule import Piece, string_schedule, timed_schedule
+from kdsim.model.timed_optimum import TimedPath, timed_path
 
-#: Below this many cycles the interpreter is done before a compiled version is even loaded.
-COMPILE_FROM = 20_000
-
-
-class Piece(NamedTuple):
-    """A stretch of a schedule: from `start` on, `duration` seconds on this split of the cores."""
-
-    start: float
-    duration: float
-    comm_cores: int
-    comp_cores: int
+#: Pieces of a schedule that a notebook shows.
+_SHOWN = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,21 +218,24 @@ class Optimum:
     path : (k, 2) float array
         Vertices (V, W) of the fastest path, data units and compute units.
     exact : bool
-        Whether a schedule attains `makespan`. False under `release`, `reallocation_cost` or a link,
-        where it is a lower bound, and has to be called so.
+        Whether a schedule attains `makespan`. False under `reallocation_cost`, where it is a lower
+        bound, and has to be called so.
     plan : Plan
         What was solved.
+    timed : TimedPath, optional
+        The path with its instants, where data arrive in time.
     """
 
     makespan: float
     path: FloatArray
     exact: bool
     plan: Plan
+    timed: TimedPath | None = None
 
     @property
     def kind(self) -> str:
         """How to call `makespan`: ``"optimum"`` or ``"lower bound"``."""
-        return "optimum" if self.exact else "lower bound"
+        return bound_kind(self.plan)
 
     @functools.cached_property
     def heights(self) -> FloatArray:
@@ -249,8 +244,21 @@ class Optimum:
 
     @functools.cached_property
     def schedule(self) -> list[Piece]:
-        """The path as pieces on whole cores, communication-heavy part first in every cycle."""
-        return list(_schedule(self.path, self.heights, self.plan))
+        """The path as pieces on whole cores; see ``schedule`` for their order in a cycle."""
+        if self.timed is not None:
+            return list(timed_schedule(self.timed, self.plan))
+        return list(string_schedule(self.path, self.heights, self.plan))
+
+    def _repr_html_(self) -> str:
+        pieces = self.schedule
+        rows = [
+            (f"{p.start:.5g}", f"{p.duration:.5g}", p.comm_cores, p.comp_cores)
+            for p in pieces[:_SHOWN]
+        ]
+        kind = "minimal makespan" if self.exact else "lower bound of the makespan"
+        more = f"{len(pieces) - _SHOWN:,} more pieces" if len(pieces) > _SHOWN else ""
+        headings = ("start (s)", "duration (s)", "comm cores", "compute cores")
+        return html_table(f"{kind} {self.makespan:.5g} s", headings, rows, more)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: makespan, kind, path, schedule."""
@@ -271,38 +279,8 @@ def path_heights(path: FloatArray, Q: FloatArray) -> FloatArray:
     return np.asarray(path[before, 1] + share * (path[arrive, 1] - path[before, 1]))
 
 
-def _schedule(path: FloatArray, heights: FloatArray, plan: Plan) -> Iterator[Piece]:
-    region, c_total = plan.region, plan.c_total
-    cores = region.vertices.tolist()
-    vr = region.comm_rates[region.vertices].tolist()
-    vq = region.comp_rates[region.vertices].tolist()
-    # Where the path leaves each Q_m: above where it arrives, if it climbs there.
-    ends = np.cumsum(plan.comm)
-    leave = path[np.searchsorted(path[:, 0], ends, side="right") - 1]
-    leave_w = np.where(leave[:, 0] == ends, np.maximum(leave[:, 1], heights), heights)
-    now, pending, length = 0.0, -1, 0.0
-    v, w = 0.0, float(path[path[:, 0] == 0.0][-1, 1])
-    pieces = [(cores[0], w / vq[0])] if w > 0 else []
-    for q, arrive, out in zip(ends.tolist(), heights.tolist(), leave_w.tolist(), strict=True):
-        if q > v:
-            heavy, heavy_s, light, light_s = split_direction(q - v, arrive - w, vr, vq)
-            pieces += [(cores[heavy], heavy_s), (cores[light], light_s)]
-        if out > max(arrive, w):
-            pieces.append((cores[0], (out - max(arrive, w)) / vq[0]))
-        v, w = q, max(out, w)
-    for c, seconds in pieces:
-        if seconds <= 0.0:
-            continue
-        if c != pending and length > 0.0:
-            yield Piece(now, length, pending, c_total - pending)
-            now, length = now + length, 0.0
-        pending, length = c, length + seconds
-    if length > 0.0:
-        yield Piece(now, length, pending, c_total - pending)
-
-
 def minimal_makespan(scenario: Any) -> Optimum:
-    """Compute the least makespan of a scenario, exactly and in O(N).
+    """Compute the least makespan of a scenario, exactly.
 
     Parameters
     ----------
@@ -316,9 +294,8 @@ def minimal_makespan(scenario: Any) -> Optimum:
 
     Notes
     -----
-    Under `release`, `reallocation_cost` or a link the result is a lower bound (``exact`` is False):
-    the larger of the taut string and, for each cycle i, the time at which its data are there plus
-    what cannot have been done before.
+    O(N), with `release` or a link O(N * c_total). Under `reallocation_cost` the result is a lower
+    bound (``exact`` is False): the optimum of the same plan without the cost.
 
     Examples
     --------
@@ -328,22 +305,50 @@ def minimal_makespan(scenario: Any) -> Optimum:
     (True, 4)
     """
     plan = scenario if isinstance(scenario, Plan) else _plan_of(scenario)
-    gates = corridor(plan)
-    path = taut_string(gates)
+    exact = bound_kind(plan) == "optimum"
+    if is_timed(plan):
+        timed = timed_path(plan)
+        return Optimum(timed.makespan, _points(timed, plan), exact, plan, timed)
+    path = taut_string(corridor(plan))
     steps = np.diff(path, axis=0)
     # Summed edge by edge, as the compiled engine does: not a bit may depend on which of the two
     # a run was given to, and numpy's sum goes pairwise.
     length = float(np.cumsum(plan.region.gauge(steps[:, 0], steps[:, 1]))[-1])
-    if plan.release > 0:
-        length = max(length, float(release_bound(plan, gates)))
-    if plan.link is not None:
-        length = max(length, float(link_bound(plan.link, plan, gates)))
-    return Optimum(length, path, is_exact(plan), plan)
+    return Optimum(length, path, exact, plan)
 
 
-def is_exact(plan: Plan) -> bool:
-    """Whether the taut string is attained by a schedule, or only bounds it from below."""
-    return plan.release == 0 and plan.reallocation_cost == 0 and plan.link is None
+def is_timed(plan: Plan) -> bool:
+    """Whether the clock counts: logits are released one by one, or a link delivers the data."""
+    return plan.release > 0 or plan.link is not None
+
+
+def bound_kind(plan: Plan, *, noisy: bool = False) -> str:
+    """How to call the minimal makespan: ``"optimum"``, or ``"lower bound"`` where none attains it.
+
+    A reallocation cost is left out of it, and under noise only who knows all work beforehand could
+    attain it.
+    """
+    return "lower bound" if noisy or plan.reallocation_cost > 0 else "optimum"
+
+
+#: What outputs say where the minimal makespan is a lower bound.
+BOUND_NOTE = (
+    "The bound is a lower bound: it leaves out what changes of the split cost, and it knows the "
+    "noise, which no policy does. The policy optimal looks ahead there; it is not proven to be the "
+    "fastest."
+)
+
+
+def _points(timed: TimedPath, plan: Plan) -> FloatArray:
+    """Return the path's vertices (V, W) without repetitions."""
+    v = np.cumsum(timed.data)
+    corners = np.empty((2 * v.size + 2, 2))
+    corners[0] = 0.0
+    corners[1:-1:2] = np.column_stack([v - timed.data, timed.leave])
+    corners[2:-1:2] = np.column_stack([v, timed.arrive])
+    corners[-1] = v[-1], (plan.forward + plan.backward).sum()
+    keep = np.append(True, (np.diff(corners, axis=0) != 0).any(axis=1))
+    return np.asarray(corners[keep])
 
 
 def _plan_of(scenario: Any) -> Plan:
@@ -352,20 +357,3 @@ def _plan_of(scenario: Any) -> Plan:
     )
 
     return load_scenario(scenario).plan()
-
-
-def link_bound(link: Link, plan: Plan, gates: Corridor) -> FloatArray:
-    """Bound from below, for each i, by what must still be done when its data have arrived."""
-    there = link.arrival_time(gates.Q)
-    left = plan.region.gauge(gates.Q[..., -1:] - gates.Q, gates.total[..., None] - gates.U)
-    return np.asarray((there + left).max(axis=-1))
-
-
-def release_bound(plan: Plan, gates: Corridor) -> FloatArray:
-    """Bound from below, for each i, by what must still be done when logits i arrive."""
-    region: RateRegion = plan.region
-    after = np.arange(1, plan.cycles + 1) * plan.release
-    data_left = gates.Q[..., -1:] - gates.Q + plan.comm
-    together = after + region.gauge(data_left, gates.total[..., None] - gates.U)
-    one_by_one = after + region.gauge(data_left, 0.0) + region.gauge(0.0, plan.backward[..., -1:])
-    return np.asarray(np.maximum(together, one_by_one).max(axis=-1))

@@ -83,6 +83,66 @@ def aim(dv: float, dw: float, now: float, cores: Any, vr: Any, vq: Any) -> tuple
     return cores[heavy], heavy_s, cores[light]
 
 
+def aim_in_time(
+    dv: float, w: float, now: float, first: int, last: int,
+    rest: Any, heights: Any, ends: Any, cores: Any, vr: Any, vq: Any, normals: Any,
+) -> tuple[int, float, int]:  # fmt: skip
+    """Return the splits that reach the end of the present cell of a timed path when it does.
+
+    Computation first, as long as the cell's end leaves time; then the communication-light part of
+    the mix, then the heavy one: so data are never asked for before the path has them.
+
+    Parameters
+    ----------
+    dv, w, now : float
+        Data left of the running Comm task, compute work done, seconds.
+    first, last : int
+        The task's cells.
+    rest, heights, ends : (G,) sequence of float
+        Per cell the data left of the task, the compute work done and the instant when it ends.
+    cores, vr, vq : (m,) sequence
+        Core counts at the rate region's vertices and the rates there.
+    normals : (2 * (m + 1),) sequence of float
+        The region's facets.
+
+    Returns
+    -------
+    comm_cores, hold, then
+        As `aim`; with a finite ``hold`` and ``then`` of -1 the rule has to be asked again.
+    """
+    low, high = first, last
+    while low < high:  # the first cell that is not behind
+        middle = (low + high) // 2
+        if dv > rest[middle] * (1.0 + NO_TIME):
+            high = middle
+        else:
+            low = middle + 1
+    while True:
+        whole = low == last
+        part = dv - rest[low]
+        work = max(heights[low] - w, 0.0)
+        needed = 0.0
+        for f in range(len(normals) // 2):
+            needed = max(needed, normals[2 * f] * part + normals[2 * f + 1] * work)
+        slack = ends[low] - now - needed
+        if slack > NO_TIME * ends[low] and now + slack > now:
+            return 0, slack, -1
+        heavy, heavy_s, light, light_s = split_direction(part, work, vr, vq)
+        if heavy_s == 0.0 and vr[light] == 0.0:
+            heavy, heavy_s = light + 1, part / vr[light + 1]
+        if light_s > 0.0 and now + light_s > now:
+            if not whole:
+                return cores[light], light_s, -1
+            if heavy_s == 0.0:
+                return cores[light], math.inf, -1
+            return cores[light], light_s, cores[heavy]
+        if whole:
+            return cores[heavy], math.inf, -1
+        if now + heavy_s > now:
+            return cores[heavy], heavy_s, -1
+        low += 1
+
+
 def random_cores(draw: float, c_total: int) -> int:
     """Return 1..c_total-1 uniformly (the paper's baseline); on one core, 0 or 1."""
     if c_total == 1:

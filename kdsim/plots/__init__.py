@@ -1,4 +1,4 @@
-"""Figures of curves, comparisons, sweeps and runs: the public door to the ``plot_*`` modules.
+"""Figures of curves, comparisons, sweeps and runs: the public names of this package.
 
 ``comparison`` is the paper's fig. 5, ``curves`` its fig. 4; ``sweep_lines``, ``gap_heatmap`` and
 ``regret_distribution`` show sweeps and noise; ``timeline`` shows one run, ``learning`` accuracy
@@ -15,6 +15,7 @@ from kdsim.plots.comparison_figure import comparison
 from kdsim.plots.curve_figure import CurvePoint, curves
 from kdsim.plots.device_figure import library_device
 from kdsim.plots.gaps import gap_heatmap, regret_distribution
+from kdsim.plots.kinds import KINDS, draw
 from kdsim.plots.learning_figure import learning
 from kdsim.plots.lines import sweep_lines
 from kdsim.plots.maps import gap_maps
@@ -24,10 +25,12 @@ from kdsim.plots.style import PolicyStyle, policy_style
 from kdsim.plots.timeline_figure import timeline
 
 __all__ = [
+    "KINDS",
     "CurvePoint",
     "PolicyStyle",
     "comparison",
     "curves",
+    "draw",
     "gap_heatmap",
     "gap_maps",
     "learning",

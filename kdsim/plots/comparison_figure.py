@@ -63,6 +63,7 @@ def comparison(
     value: Value = "makespan",
     x: str | None = None,
     lines: bool = False,
+    notes: Sequence[str] = (),
 ) -> Any:
     """Draw policies side by side for each swept core count, the paper's fig. 5.
 
@@ -81,6 +82,8 @@ def comparison(
         The swept field along the axis; the core count, or else the first one, by default.
     lines : bool
         Join the means of each policy by lines, as is done for many values anyway.
+    notes : sequence of str
+        What else has to be said below the figure.
 
     Returns
     -------
@@ -112,7 +115,7 @@ def comparison(
             at.set_ylim(bottom=min(0.0, at.get_ylim()[0]))
     _name(axes, panels, cmp.scenario, own=ax is None)
     handles = _handles(cmp, names, value, form, bands=form == "lines" and groups > MANY)
-    add_legend(axes, handles, own=ax is None, marks=[*cmp.marks, *note])
+    add_legend(axes, handles, own=ax is None, marks=[*cmp.marks, *notes, *note])
     return axes[0] if len(axes) == 1 else axes
 
 

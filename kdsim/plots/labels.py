@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kdsim.scenario.study import Scenario
 
 _FIELD_LABELS = {
+    "device.library": "device",
     "device.cores": "cores of the device",
     "device.reference_cores": "reference cores",
     "workload.ratio": "Comp : Comm work",
@@ -74,7 +75,9 @@ def setting(scenario: Scenario, varying: Iterable[str] = ()) -> str:
     moving = set(varying)
     work = scenario.workload
     parts = []
-    if "device.cores" not in moving:
+    if scenario.device.library and "device.library" not in moving:
+        parts.append(scenario.device.library)
+    if not moving & {"device.cores", "device.library"}:  # each device has cores of its own
         parts.append(point_label("device.cores", scenario.device.cores))
     if "workload.cycles" not in moving:
         parts.append(f"N = {work.cycles:,}")
@@ -85,6 +88,10 @@ def setting(scenario: Scenario, varying: Iterable[str] = ()) -> str:
             for name, amount in amounts.items()
             if f"workload.{name}" not in moving
         ]
+    if scenario.link.rate is not None and "link.rate" not in moving:
+        parts.append(point_label("link.rate", scenario.link.rate))
+    elif scenario.link.times is not None:
+        parts.append("link: a bandwidth trace")
     default = type(scenario.extensions)()
     parts += [
         point_label(f"extensions.{name}", value)

@@ -110,14 +110,11 @@ def marginal(
     if not cmp.samples:
         raise PlotError("there is nothing to draw: no samples")
     points = [sample.point for sample in cmp.samples]
-    numeric = [f for f in varying_fields(points) if axis_positions([p[f] for p in points])[2]]
-    x = x or default_axis(numeric)
-    panels, note = fitting(panels_of(cmp, x or None))
-    if not x or panels[0].scattered or not axis_positions(list(panels[0].groups))[2]:
-        raise PlotError(
-            "seconds saved per extra core need a field swept over several numbers, all else equal"
-            f" (swept: {', '.join(points[0]) or 'no fields'})"
-        )
+    reason = no_steps(cmp, x)
+    if reason:
+        raise PlotError(f"{reason} (swept: {', '.join(points[0]) or 'no fields'})")
+    x = x or default_axis(_numeric(cmp))
+    panels, note = fitting(panels_of(cmp, x))
     unit = "core" if x == "device.cores" else field_label(x).partition(" (")[0]
     axes = new_panels(ax, len(panels), 6.6, 4.1)
     names = cmp.policies
@@ -132,6 +129,21 @@ def marginal(
         handles.append(interval_handle())
     add_legend(axes, handles, own=ax is None, marks=[*cmp.marks, *note])
     return axes[0] if len(axes) == 1 else axes
+
+
+def no_steps(cmp: Comparison, x: str | None = None) -> str:
+    """Say why a design has no steps from one value of a field to the next; empty if it has."""
+    x = x or default_axis(_numeric(cmp))
+    panels = panels_of(cmp, x or None)
+    numeric = axis_positions(list(panels[0].groups))[2]
+    if x and numeric and not panels[0].scattered:
+        return ""
+    return "seconds saved per extra core need a field swept over several numbers, all else equal"
+
+
+def _numeric(cmp: Comparison) -> list[str]:
+    points = [sample.point for sample in cmp.samples]
+    return [f for f in varying_fields(points) if axis_positions([p[f] for p in points])[2]]
 
 
 def _panel(ax: Axes, panel: Panel, names: Sequence[str]) -> None:

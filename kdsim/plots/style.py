@@ -215,7 +215,6 @@ def add_legend(
 
     `marks` is what everything drawn must say, e.g. that it is extrapolated.
     """
-    add_marks(axes, marks, own=own)
     look: dict[str, Any] = {
         "frameon": False,
         "fontsize": "small",
@@ -227,27 +226,41 @@ def add_legend(
         columns = _legend_columns(
             [len(str(handle.get_label())) for handle in handles], figure.get_figwidth() * 72.0
         )
-        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, **look)
+        # The legend's title keeps clear of axis labels and of the entries below it.
+        title = _wrapped_marks(marks, figure)
+        legend = figure.legend(
+            handles=handles, loc="outside lower center", ncols=columns, title=title, **look
+        )
+        legend.get_title().set(parse_math=False, **_MARK_LOOK)
     else:
         legend = axes[-1].legend(handles=handles, ncols=2, **look)
+        add_marks(axes, marks, own=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
 
 
+_MARK_LOOK: dict[str, Any] = {"fontsize": "small", "color": WARNING, "fontweight": "bold"}
+
+
+def _wrapped_marks(marks: Sequence[str], figure: Figure) -> str:
+    room = int(figure.get_figwidth() * 72.0 / 6.4)
+    return "\n".join(line for mark in marks for line in textwrap.wrap(mark, room))
+
+
 def add_marks(axes: Sequence[Axes], marks: Sequence[str], *, own: bool = True) -> None:
-    """Write what everything drawn must say under an own figure, or into the Axes of a caller's."""
+    """Write what everything drawn must say under an own figure, or into the Axes of a caller's.
+
+    For figures without a common legend; see `add_legend`.
+    """
     if not marks:
         return
-    look: dict[str, Any] = {"fontsize": "small", "color": WARNING, "fontweight": "bold"}
     figure = axes[0].figure
     if own and isinstance(figure, Figure):
-        room = int(figure.get_figwidth() * 72.0 / 6.4)
-        lines = [line for mark in marks for line in textwrap.wrap(mark, room)]
-        text = figure.supxlabel("\n".join(lines), x=0.01, ha="left", **look)
+        text = figure.supxlabel(_wrapped_marks(marks, figure), x=0.01, ha="left", **_MARK_LOOK)
     else:
         lines = [line for mark in marks for line in textwrap.wrap(mark, 70)]
         text = axes[0].text(
-            0.01, 0.99, "\n".join(lines), transform=axes[0].transAxes, va="top", **look
+            0.01, 0.99, "\n".join(lines), transform=axes[0].transAxes, va="top", **_MARK_LOOK
         )
     text.set_parse_math(False)
 

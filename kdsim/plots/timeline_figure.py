@@ -41,7 +41,7 @@ _LOOK: dict[str, tuple[str, str, str, str]] = {
     "comm": ("Comm", STAGE_COLORS["comm"], "", PAPER),
     "forward": ("Forward", STAGE_COLORS["forward"], "", PAPER),
     "backward": ("Backward", STAGE_COLORS["backward"], "", PAPER),
-    "starved": ("Comm waits for data (at the link's pace)", PAPER, "-----", STAGE_COLORS["comm"]),
+    "starved": ("Comm waits for data (at the link's pace)", PAPER, "---", STAGE_COLORS["comm"]),
     "comp waits": ("computation waits", PAPER, "//////", MUTED),
     "comm waits": ("communication waits", PAPER, "\\\\\\\\\\\\", MUTED),
     "idle": ("cores idle", PAPER, "....", MUTED),
@@ -50,7 +50,6 @@ _LOOK: dict[str, tuple[str, str, str, str]] = {
 #: Kind of task -> letter of its name, colour on the fill (the same in dark mode).
 _LETTER = {
     "comm": ("C", "#ffffff"),
-    "starved": ("C", "#111111"),
     "forward": ("F", "#111111"),
     "backward": ("B", "#ffffff"),
 }

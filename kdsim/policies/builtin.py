@@ -9,10 +9,12 @@ go to computation, when computation is blocked all go to communication (eq. 13).
 
 from __future__ import annotations
 
+import math
+
 from kdsim.errors import UnknownPolicyError
-from kdsim.model.guide import as_views, heights_of, planned_of
+from kdsim.model.guide import Heights, as_views, heights_of, planned_of
 from kdsim.model.plan import Plan
-from kdsim.model.rules import aim, greedy_cores, random_cores
+from kdsim.model.rules import aim, aim_in_time, greedy_cores, random_cores
 from kdsim.model.state_rule import look_ahead_cores, state_based_cores
 from kdsim.policies.base import Decision, Policy, State
 
@@ -112,7 +114,7 @@ class StateBased(Policy):
 
 def looks_ahead(plan: Plan, noisy: bool) -> bool:
     """Whether a rule that plans has to reckon with costs, or with work other than planned."""
-    return noisy or plan.reallocation_cost > 0 or plan.release > 0 or plan.link is not None
+    return noisy or plan.reallocation_cost > 0
 
 
 class Optimal(Policy):
@@ -138,13 +140,21 @@ class Optimal(Policy):
             self._ahead = StateBased(noisy=self._noisy)
             self._ahead.start(plan)
             return
-        self._heights, self._done, *self._mix = as_views(heights_of(plan))
+        self._way = Heights._make(as_views(heights_of(plan)))
 
     def decide(self, state: State) -> Decision:
-        """Aim at the point where the string leaves the present cell."""
+        """Aim at the point where the path leaves the present cell, and when it does."""
         if self._ahead:
             return self._ahead.decide(state)
-        w = self._done[state.forward_done + state.backward_done + 1] - state.remaining_comp
-        dw = self._heights[state.comm_done] - w
-        cores, hold, then = aim(state.remaining_comm, dw, state.now, *self._mix)
-        return Decision(cores) if then < 0 else Decision(cores, hold, then)
+        way, i, dv = self._way, state.comm_done, state.remaining_comm
+        w = way.done[state.forward_done + state.backward_done + 1] - state.remaining_comp
+        if len(way.ends):
+            cells = (way.last[i] + 1, way.last[i + 1], way.rest, way.heights, way.ends)
+            mix = (way.cores, way.vr, way.vq, way.normals)
+            cores, hold, then = aim_in_time(dv, w, state.now, *cells, *mix)
+        else:
+            dw = way.heights[i] - w
+            cores, hold, then = aim(dv, dw, state.now, way.cores, way.vr, way.vq)
+        if hold == math.inf:
+            return Decision(cores)
+        return Decision(cores, hold, None if then < 0 else then)

@@ -12,6 +12,7 @@ from kdsim.messages import did_you_mean
 from kdsim.model.curves import FloatArray
 from kdsim.results.gaps import gap_of
 from kdsim.results.intervals import mean_interval, paired_difference, replications_needed
+from kdsim.results.stakes import PointStakes, stakes_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,6 +169,11 @@ class Comparison:
         return [sample.summary() for sample in self.samples]
 
     @functools.cached_property
+    def stakes(self) -> list[PointStakes]:
+        """What the choice of a policy can be worth at each point; see `stakes_of`."""
+        return stakes_of(self)
+
+    @functools.cached_property
     def frame(self) -> pd.DataFrame:
         """The rows as a tidy DataFrame."""
         import pandas as pd
@@ -246,7 +252,20 @@ class Comparison:
             "level": 0.95,
             "marks": list(self.marks),
             "rows": self.rows,
+            "stakes": [{**point, **worth.to_dict()} for point, worth in self.stakes],
         }
+
+    def to_latex(self) -> str:
+        """Return a LaTeX table for a paper; see `kdsim.results.paper_table.latex`."""
+        from kdsim.results import paper_table
+
+        return paper_table.latex(self)
+
+    def to_markdown(self) -> str:
+        """Return a Markdown table; see `kdsim.results.paper_table.markdown`."""
+        from kdsim.results import paper_table
+
+        return paper_table.markdown(self)
 
     def _repr_html_(self) -> str:
         return str(self.frame.to_html())

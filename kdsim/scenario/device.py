@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from pydantic import (
@@ -13,6 +13,7 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -22,6 +23,7 @@ from pydantic_core import PydanticCustomError
 from kdsim.errors import ScenarioError
 from kdsim.model import curves
 from kdsim.model.curves import FloatArray
+from kdsim.scenario.curve_draws import CurveDraws
 from kdsim.scenario.library import CURVE_FIELDS, library_device
 
 MAX_CORES = 1024
@@ -159,8 +161,25 @@ CommunicationCurve = Annotated[
 ]
 
 
+def curve_models() -> list[tuple[str, str, list[str]]]:
+    """List the curve models: name, first line of its description, fields beside ``model``."""
+    paper = ("paper", PaperCompute), ("paper", PaperCommunication)
+    own = [
+        (get_args(member.model_fields["model"].annotation)[0], member)
+        for member in (get_args(annotated)[0] for annotated in get_args(_Own))
+    ]
+    return [
+        (
+            name,
+            str(model.__doc__).partition("\n")[0].rstrip("."),
+            [field for field in model.model_fields if field != "model"],
+        )
+        for name, model in (*paper, *own)
+    ]
+
+
 #: Fields of a device that name or describe its curves, and change no result.
-UNCOUNTED = {"curves", "library", "extrapolate", "proxies"}
+UNCOUNTED = {"curves", "library", "extrapolate", "proxies", "draws"}
 
 CoreRange = Annotated[list[Annotated[Count, Field(ge=1)]], Field(min_length=2, max_length=2)]
 
@@ -211,6 +230,9 @@ class Device(Noun):
     curves: str | None = Field(
         default=None,
         description="file written by `kdsim calibrate fit`, in place of compute and communication",
+    )
+    draws: CurveDraws | None = Field(
+        default=None, description="bootstrap draws of the curves; in files of curves"
     )
 
     @model_validator(mode="before")
@@ -308,6 +330,39 @@ class Device(Noun):
             marks += [t for t in (self.proxies.compute, self.proxies.communication) if t]
         return tuple(marks)
 
+    def drawn(self, index: int) -> Device:
+        """Return the device with the curves of one bootstrap draw of the fit behind them.
+
+        Parameters
+        ----------
+        index : int
+            0 to ``draws.count - 1``; one index means the same draw of every policy's device.
+
+        Raises
+        ------
+        ScenarioError
+            If the device has no such draw, or the draw is not legal on it.
+        """
+        count = self.draws.count if self.draws else 0
+        if self.draws is None or not 0 <= index < count:
+            reason = f"the curves have {count} draws; no draw {index}"
+            if not count:
+                reason = (
+                    "the curves have no bootstrap draws; a file written by `kdsim calibrate fit` "
+                    "with --bootstrap 1 or more has them"
+                )
+            raise ScenarioError(reason, field="device.curves")
+        data = self.model_dump(exclude={"draws"})
+        for side in ("compute", "communication"):
+            parameters = self.draws.parameters(side, index)
+            if parameters is not None:
+                data[side] = data[side] | parameters
+        try:
+            return Device.model_validate(data)
+        except ValidationError as error:
+            reason = f"draw {index} is not legal: {error.errors()[0]['msg']}"
+            raise ScenarioError(reason, field="device.curves") from None
+
     def compute_rates(self, c_total: int) -> FloatArray:
         """Return q(0..c_total), compute work a second by communication cores.
 
@@ -343,6 +398,8 @@ def _from_library(value: Mapping[str, Any]) -> Mapping[str, Any]:
         brought.pop("communication", None)
         sides = {k: v for k, v in brought.pop("proxies", {}).items() if k != "communication"}
         brought["proxies"] = sides
+        if "draws" in brought:
+            brought["draws"] = {k: v for k, v in brought["draws"].items() if k != "communication"}
     elif "communication" not in brought:
         reason = (
             f"the library has no communication curve of {name}, not even a stand-in: the scenario "

@@ -15,7 +15,7 @@ from kdsim.messages import did_you_mean, shorten
 
 BUNDLE = "kdsim_scenarios"
 #: What a curve file gives to a device.
-CURVE_FIELDS = ("reference_cores", "compute", "communication", "measured_cores", "proxies")
+CURVE_FIELDS = ("reference_cores", "compute", "communication", "measured_cores", "proxies", "draws")
 
 
 def library_names() -> list[str]:

@@ -136,14 +136,22 @@ def read_curves(path: Path) -> dict[str, Any]:
     -------
     dict
         ``reference_cores``, ``compute``, ``communication``, ``measured_cores`` (of a file that does
-        not say it: 1 to the reference cores), ``proxies`` where there are any, ``provenance``.
+        not say it: 1 to the reference cores), ``proxies`` and ``draws`` where there are any,
+        ``provenance``.
 
     Raises
     ------
     FaultyFileError
         If it is not a curve file of a known version or its curves are not legal.
     """
-    document = read_yaml(path)
+    return curves_of(read_yaml(path))
+
+
+def curves_of(document: Document) -> dict[str, Any]:
+    """Take the curves out of a curve file's document; see :func:`read_curves`.
+
+    Whoever writes such a file checks it by this before it is there.
+    """
     data = document.data
     if not isinstance(data, dict) or "kdsim_curves" not in data:
         raise FaultyFileError([document.fault((), "is not a curve file (no kdsim_curves)")])

@@ -290,6 +290,8 @@ def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
             continue
         if path == "link.rate" and value is not None:
             data["link"] = without_trace(data["link"])
+        if path.startswith(("device.compute.", "device.communication.")):
+            data["device"]["draws"] = None  # they are of the curves that were fitted
         *parents, leaf = path.split(".")
         target: Any = data
         for parent in parents:

@@ -3,14 +3,67 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from kdsim.errors import ScenarioError
 from kdsim.messages import shorten
-from kdsim.scenario.study import COUNT_FIELDS, MAX_POINTS
+from kdsim.scenario.study import (
+    COUNT_FIELDS,
+    MAX_POINTS,
+    TEXT_FIELDS,
+    Design,
+    Range,
+    Scenario,
+    scenario_from_data,
+)
 
 #: Significant digits of the values between the ends of a range: they stand in tables and figures.
 _DIGITS = 6
+
+
+def with_sweep(scenario: Scenario, texts: Sequence[str]) -> Scenario:
+    """Return a scenario that also sweeps some fields, each given as ``FIELD=VALUES``.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    texts : sequence of str
+        See `parse_sweep`. A field that the scenario sweeps already gets these values instead;
+        another one becomes the last, which varies fastest.
+
+    Returns
+    -------
+    Scenario
+
+    Raises
+    ------
+    ScenarioError
+        If a field is named twice, does not exist or takes other values.
+    """
+    if not texts:
+        return scenario
+    swept: dict[str, Any] = {}
+    for field, values in map(parse_sweep, texts):
+        if field in swept:
+            raise ScenarioError("--sweep names this field twice; give all values at once",
+                                field=field)  # fmt: skip
+        swept[field] = values
+    kept = {name: values for name, values in scenario.sweep.items() if name not in swept}
+    ranges = [name for name, values in kept.items() if isinstance(values, Range)]
+    if ranges:
+        raise ScenarioError(
+            f"cannot be swept by values beside the ranges of {', '.join(ranges)}, which the "
+            f"scenario samples by {scenario.design.method}",
+            field=next(iter(swept)),
+        )
+    # In the scenario's order, so that the points of one more field are the same ones again.
+    order = [name for name in scenario.sweep if name in kept or name in swept]
+    order += [name for name in swept if name not in order]
+    data = {name: getattr(scenario, name) for name in type(scenario).model_fields}
+    data["sweep"] = {name: swept.get(name, kept.get(name)) for name in order}
+    data["design"] = scenario.design if kept else Design()
+    return scenario_from_data(data, files=scenario.files)
 
 
 def parse_sweep(text: str) -> tuple[str, list[Any]]:
@@ -27,8 +80,8 @@ def parse_sweep(text: str) -> tuple[str, list[Any]]:
     -------
     field : str
     values : list
-        Without repetitions; whole numbers for a field that counts, and inner values of a range
-        rounded to six significant digits.
+        Without repetitions. Names for a field of text; whole numbers for a field that counts;
+        inner values of a range rounded to six significant digits.
 
     Raises
     ------
@@ -58,6 +111,8 @@ def parse_sweep(text: str) -> tuple[str, list[Any]]:
 
 
 def _value(field: str, text: str) -> Any:
+    if field in TEXT_FIELDS and text:
+        return text
     if text.lower() in ("null", "none"):
         return None
     if ":" in text:

@@ -20,8 +20,7 @@ import numpy as np
 
 from kdsim.errors import StoreError
 from kdsim.output_file import check_output, suffix_of, whole_file, write_output
-from kdsim.results.comparison import SUMMARY_COLUMNS, Sample, joined
-from kdsim.sweeps.records import MissingRun
+from kdsim.results.comparison import SUMMARY_COLUMNS, MissingRun, Sample, joined
 
 if TYPE_CHECKING:
     import pandas as pd

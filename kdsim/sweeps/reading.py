@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kdsim.errors import StoreError
-from kdsim.results.comparison import Sample
+from kdsim.results.comparison import MissingRun, Sample
 from kdsim.sweeps.export import BLOCK_ROWS, Block
 from kdsim.sweeps.records import (
     FailureReason,
-    MissingRun,
     StudyState,
     check_results,
     from_blob,

@@ -1,10 +1,10 @@
-"""What a store tells about a study: its runs without a result, how far it is, a run repeated."""
+"""What a store says about a study: how far it is, why runs failed, a run repeated."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -12,28 +12,6 @@ from kdsim.model.curves import FloatArray
 
 #: Rounding alone may put a makespan this far below its bound.
 _BELOW_BOUND = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class MissingRun:
-    """A run of the design that has no result: it failed, or its turn has not come.
-
-    Attributes
-    ----------
-    run_id : str
-    point : dict
-        Swept fields and values.
-    policy : str
-    status : {"failed", "pending"}
-    error : str
-        Why it failed; empty for a pending run.
-    """
-
-    run_id: str
-    point: dict[str, Any]
-    policy: str
-    status: Literal["failed", "pending"]
-    error: str
 
 
 @dataclass(frozen=True, slots=True)

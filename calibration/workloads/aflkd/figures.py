@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calibration.workloads.aflkd.switches import REFERENCES
 from calibration.workloads.records.results import ResultError
 
 if TYPE_CHECKING:
@@ -37,18 +38,36 @@ _STYLE: dict[str, tuple[str, str]] = {
     "aflkd-schedule": ("#E69F00", "P"),
 }
 
+#: Colour and marker of each number of images in a forest plot.
+_SIZES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
+
 _LABEL = {"baseline": "baseline", "sslf": "SSLF", "kd": "KD"}
 
 
-def plot_accuracy(result: Mapping[str, Any], net: str, *, ax: Axes | None = None) -> Axes:
+#: What is drawn in one figure of accuracies where a study has more methods than can be told apart.
+_MAIN = (
+    "baseline", "sslf", "kd-shared", "kd-frozen", "kd-frozen-learned", "aflkd-fixed",
+    "aflkd-reverse", "aflkd-descend",
+)  # fmt: skip
+
+
+def plot_accuracy(
+    result: Mapping[str, Any],
+    net: str,
+    *,
+    methods: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Draw test accuracy against training images: the paper's figures 7 to 9.
 
     Parameters
     ----------
     result : mapping
-        As ``aflkd_report.build_result`` returns it.
+        As ``report.build_result`` returns it.
     net : str
         Which edge network.
+    methods : sequence of str, optional
+        Which methods; all by default.
     ax : Axes, optional
         Where to draw.
 
@@ -59,7 +78,11 @@ def plot_accuracy(result: Mapping[str, Any], net: str, *, ax: Axes | None = None
         lines.
     """
     ax = ax or _new_axes()
-    rows = [row for row in result["accuracy"] if row["net"] == net]
+    rows = [
+        row
+        for row in result["accuracy"]
+        if row["net"] == net and (methods is None or row["method"] in methods)
+    ]
     methods = list(dict.fromkeys(row["method"] for row in rows))
     sizes = sorted({row["size"] for row in rows})
     # Side by side, so that intervals of equal size do not hide each other.
@@ -100,6 +123,56 @@ def plot_accuracy(result: Mapping[str, Any], net: str, *, ax: Axes | None = None
     return ax
 
 
+def plot_forest(
+    result: Mapping[str, Any], net: str, reference: str, *, ax: Axes | None = None
+) -> Axes:
+    """Draw every method's paired difference from one: a row each, a mark for each number of images.
+
+    Parameters
+    ----------
+    result : mapping
+        As ``report.build_result`` returns it.
+    net, reference : str
+        An edge network, and the method that all others are compared with.
+    ax : Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    Axes
+        Means with 95 % intervals over seeds and teachers; filled where the interval is off zero.
+    """
+    ax = ax or _new_axes()
+    rows = [
+        row
+        for row in result["differences"]
+        if row["net"] == net and row["second"] == reference and row["ci_low"] is not None
+    ]
+    methods = list(dict.fromkeys(row["first"] for row in rows))
+    sizes = sorted({row["size"] for row in rows})
+    for row in rows:
+        place, size = methods.index(row["first"]), sizes.index(row["size"])
+        at = place + 0.7 * (size - (len(sizes) - 1) / 2) / max(len(sizes), 1)
+        colour, marker = _SIZES[size % len(_SIZES)]
+        decided = row["ci_low"] > 0 or row["ci_high"] < 0
+        low, mean, high = (100 * row[key] for key in ("ci_low", "mean", "ci_high"))
+        ax.errorbar(
+            mean,
+            at,
+            xerr=[[mean - low], [high - mean]],
+            color=colour,
+            marker=marker,
+            markersize=5,
+            markerfacecolor=colour if decided else "white",
+            linewidth=1,
+            label=f"{row['size']:,} images" if place == 0 else None,
+        )
+    ax.axvline(0.0, color="0.4", linewidth=0.8)
+    ax.set(xlabel=f"points above {reference}", title=net, ylim=(len(methods) - 0.4, -0.6))
+    ax.set_yticks(range(len(methods)), methods)
+    return ax
+
+
 def plot_temperature(
     result: Mapping[str, Any], net: str, method: str, *, ax: Axes | None = None
 ) -> Axes:
@@ -108,7 +181,7 @@ def plot_temperature(
     Parameters
     ----------
     result : mapping
-        As ``aflkd_report.build_result`` returns it.
+        As ``report.build_result`` returns it.
     net, method : str
         An edge network and an AFLKD method.
     ax : Axes, optional
@@ -149,7 +222,7 @@ def plot_temperature(
 
 
 def save_figures(result: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Save ``accuracy.png`` and, if a method has a temperature, ``temperature.png``.
+    """Save ``accuracy.png``, ``forest.png`` and, where T is adaptive, ``temperature.png``.
 
     Raises
     ------
@@ -159,14 +232,23 @@ def save_figures(result: Mapping[str, Any], folder: Path) -> list[Path]:
     config = result["manifest"]["config"]
     nets = config["nets"]
     figure = _new_figure(len(nets), 1)
+    few = config["methods"] if len(config["methods"]) <= len(_MAIN) else _MAIN
     for place, net in enumerate(nets):
-        plot_accuracy(result, net, ax=figure.add_subplot(1, len(nets), place + 1))
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        ax = figure.add_subplot(1, len(nets), place + 1)
+        plot_accuracy(result, net, methods=few, ax=ax)
+    _legend_below(figure)
     n = len(result["manifest"]["seeds"])
     data = result["manifest"]["data"]["name"]
     figure.suptitle(f"{data}: mean and 95 % interval over {n} seeds{_teachers(config)}")
     saved = [_save(figure, folder / "accuracy.png")]
+    references = [name for name in REFERENCES if name in config["methods"]]
+    if len(config["methods"]) > 1 and references:
+        figure = _new_figure(len(nets), 1, height=1.5 + 0.3 * len(config["methods"]))
+        for place, net in enumerate(nets):
+            plot_forest(result, net, references[0], ax=figure.add_subplot(1, len(nets), place + 1))
+        _legend_below(figure)
+        figure.suptitle(f"{data}: paired differences, {n} seeds{_teachers(config)}")
+        saved.append(_save(figure, folder / "forest.png"))
     adaptive = [m for m in config["methods"] if m.startswith("aflkd")]
     if adaptive:
         figure = _new_figure(len(nets), len(adaptive))
@@ -195,10 +277,16 @@ def _teachers(config: Mapping[str, Any]) -> str:
     return f" and {config['teachers']} teachers" if config["teachers"] > 1 else ""
 
 
-def _new_figure(columns: int, rows: int) -> Figure:
+def _legend_below(figure: Figure) -> None:
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+
+
+def _new_figure(columns: int, rows: int, *, height: float | None = None) -> Figure:
     from matplotlib.figure import Figure  # no pyplot: nothing global, no window
 
-    return Figure(figsize=(4.6 * columns, 3.1 * rows + 1.2), layout="constrained", dpi=120)
+    size = (4.6 * columns, 3.1 * rows + 1.2 if height is None else height)
+    return Figure(figsize=size, layout="constrained", dpi=120)
 
 
 def _new_axes() -> Axes:

@@ -14,6 +14,7 @@ from typing import Any
 
 from calibration.workloads.aflkd.config import StudyConfig
 from calibration.workloads.aflkd.paper import paper_accuracy, paper_cloud_accuracy
+from calibration.workloads.aflkd.switches import REFERENCES, switch_rows
 from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.records.crossed import compare_crossed, summarise_crossed
 from calibration.workloads.records.results import manifest, write_json, write_text
@@ -27,12 +28,9 @@ from calibration.workloads.training.networks import (
 Result = dict[str, Any]
 
 _NOTES = (
-    "The cloud network sees neither test data nor a student's images (the paper trains it on "
-    "both parts of the data).",
     "aflkd-reverse ascends the loss in T where the paper's eq. 5 descends it; aflkd-descend is "
     "eq. 5 on our parametrisation of T, aflkd-clamped on T itself, aflkd-printed also without a "
     "learning rate, as the equation is printed.",
-    "Streamed images carry the cloud's predictions as labels for every method, the baseline too.",
     "A frozen layer holds the cloud's weights, also when it freezes again.",
 )
 
@@ -60,8 +58,8 @@ def build_result(
     -------
     dict
         ``manifest``, ``cloud``, ``networks``, ``accuracy`` (a row for each net, method and size),
-        ``differences`` (paired) with their ``verdict``, and ``runs`` as they are. Accuracies and
-        differences are shares, 0 to 1.
+        ``differences`` (paired) with their ``verdict``, ``switches`` (what each is worth over all
+        cells), and ``runs`` as they are. Accuracies and differences are shares, 0 to 1.
     """
     rows = [
         {
@@ -87,7 +85,7 @@ def build_result(
     paper_cloud = paper_cloud_accuracy(config.data)
     return {
         "manifest": manifest(
-            asdict(config), seeds=range(config.seeds), dataset=dataset, notes=_NOTES
+            asdict(config), seeds=range(config.seeds), dataset=dataset, notes=_notes(config)
         ),
         "cloud": {
             "accuracy": list(clouds),
@@ -96,13 +94,9 @@ def build_result(
         "networks": _networks(config, dataset),
         "accuracy": summary,
         "differences": differences,
+        "switches": [{**row, "verdict": verdict(row)} for row in switch_rows(rows)],
         "runs": [dict(run) for run in runs],
     }
-
-
-#: What every method is compared with: the same teacher and data without adaptive freezing, without
-#: distillation, without a teacher.
-REFERENCES: tuple[str, ...] = ("kd-frozen", "sslf", "baseline")
 
 
 def compared(methods: Sequence[str]) -> list[tuple[str, str]]:
@@ -112,6 +106,22 @@ def compared(methods: Sequence[str]) -> list[tuple[str, str]]:
         (method, reference) for reference in there for method in methods if method not in REFERENCES
     ]
     return pairs + [(a, b) for k, a in enumerate(there) for b in there[k + 1 :]]
+
+
+def _notes(config: StudyConfig) -> list[str]:
+    """Return where a study departs from the paper, or from our own protocol."""
+    sees = {
+        "own": "The cloud network sees neither test data nor a student's images (the paper trains "
+        "it on both parts of the data).",
+        "everything": "The cloud network is trained on all images, those of the students and of "
+        "the test included, as in the paper: accuracies on the test images are too high.",
+    }
+    labels = {
+        "cloud": "Streamed images carry the cloud's predictions as labels for every method, the "
+        "baseline too.",
+        "true": "Streamed images carry their true labels, which no edge device has.",
+    }
+    return [sees[config.teacher_sees], labels[config.stream_labels], *_NOTES]
 
 
 def verdict(difference: Mapping[str, Any]) -> str:
@@ -154,6 +164,8 @@ def tables(result: Result) -> str:
         "",
         *_claims(result["differences"]),
         "",
+        *_switch_table(result["switches"]),
+        *_variance_table(result["accuracy"]),
         "## Networks",
         "",
         "| network | m | parameters | forward FLOPs an image |",
@@ -239,6 +251,50 @@ def _difference_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for row in rows
     ]
     return lines
+
+
+def _switch_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not rows:
+        return []
+    lines = [
+        "## What each switch is worth",
+        "",
+        "Percentage points, mean over the numbers of images, [95 % interval over seeds and "
+        "teachers].",
+        "",
+        "| switch | network | difference | mean | n | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        net = row["net"] or "all of them"
+        lines.append(
+            f"| {row['switch']} | {net} | {row['difference']} | {percent(row)} | {row['n']} | "
+            f"{row['verdict']} |"
+        )
+    return [*lines, ""]
+
+
+def _variance_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say where the spread of the accuracies comes from; nothing without two of each source."""
+    known = [row for row in rows if row["sd_rest"] is not None]
+    if not known:
+        return []
+    lines = [
+        "## Where the spread comes from",
+        "",
+        "Standard deviations in percentage points: of a seed (images, weights, order), of a "
+        "teacher, of what neither explains.",
+        "",
+        "| network | images | method | seeds | teachers | rest | runs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['net']} | {row['size']:,} | {row['method']} | {100 * row['sd_seeds']:.1f} | "
+        f"{100 * row['sd_teachers']:.1f} | {100 * row['sd_rest']:.1f} | "
+        f"{row['seeds']} seeds x {row['teachers']} teachers |"
+        for row in known
+    ]
+    return [*lines, ""]
 
 
 def _claims(rows: Sequence[Mapping[str, Any]]) -> list[str]:

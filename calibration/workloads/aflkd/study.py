@@ -3,7 +3,7 @@
 A study lives in a folder: ``teacher-0.pt`` and so on, ``runs.jsonl`` (one line a finished run),
 checkpoints of the run in progress, cost profiles. Asking for the same study again does what is
 missing, also with more seeds, teachers, networks or methods. What is not here: runs side by side
-(``campaign``), tables and figures (``report``).
+(``campaign``), cost profiles (``profiles``), tables and figures (``report``).
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 
 from calibration.workloads.aflkd.config import StudyConfig
-from calibration.workloads.aflkd.depths import depth_costs
 from calibration.workloads.aflkd.incremental import Lesson, make_lessons
-from calibration.workloads.aflkd.methods import EpochRecord, StudentConfig, StudentRun
+from calibration.workloads.aflkd.methods import EpochRecord, StudentConfig
+from calibration.workloads.aflkd.profiles import write_run_profile
 from calibration.workloads.aflkd.student import train_student
 from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.data.splits import Split, split
-from calibration.workloads.records.profile import write_profile
 from calibration.workloads.records.results import RunLedger, claim_folder
 from calibration.workloads.training.loops import (
     EpochMeasure,
@@ -275,7 +274,7 @@ def do_run(
         on_epoch=lambda record: watcher.student_epoch(run.label, record),
     )
     if profiled:
-        _write_profile(config, dataset, folder, run.net, student, trained)
+        write_run_profile(config, dataset, folder, run.net, student, trained)
     return {
         **run._asdict(),
         "stages": [
@@ -319,44 +318,6 @@ def _course(epochs: Sequence[EpochRecord]) -> dict[str, list[Any]]:
     return course
 
 
-def write_depth_profiles(config: StudyConfig, dataset: Dataset, folder: Path) -> list[Path]:
-    """Measure every network of a study at every frozen depth and write the cost profiles.
-
-    Returns
-    -------
-    list of path
-        ``profiles/NET-depths.csv``; one epoch a depth, n from 0 to m.
-
-    Raises
-    ------
-    ResultError
-        If a file cannot be written.
-    """
-    paths = []
-    for net in config.nets:
-        path = folder / "profiles" / f"{net}-depths.csv"
-        cycles = depth_costs(
-            net,
-            dataset.input_shape,
-            dataset.classes,
-            batch_size=max(config.student.training.batch_size, 2),
-        )
-        write_profile(
-            path,
-            cycles,
-            workload=f"aflkd {dataset.name} {net}",
-            method="depths",
-            seed=0,
-            notes={
-                "epoch": "frozen layers + 1",
-                "forward_s": "without the frozen layers, whose features are computed beforehand",
-                "images": "synthetic: times do not depend on them",
-            },
-        )
-        paths.append(path)
-    return paths
-
-
 def finished_runs(config: StudyConfig, folder: Path) -> int:
     """Return how many runs of a study are done already."""
     ledger = RunLedger(folder / "runs.jsonl")
@@ -376,36 +337,6 @@ def _teacher_path(folder: Path, number: int) -> Path:
 def _checkpoint(folder: Path, run: Run) -> Path:
     """Return where the run in progress keeps its state, until it is in the ledger."""
     return folder / "checkpoints" / f"{run.label.replace('/', '-')}.pt"
-
-
-def _write_profile(
-    config: StudyConfig,
-    dataset: Dataset,
-    folder: Path,
-    net: str,
-    student: StudentConfig,
-    run: StudentRun,
-) -> None:
-    write_profile(
-        folder / "profiles" / f"{net}-{student.method}.csv",
-        run.cycles,
-        workload=f"aflkd {dataset.name} {net}",
-        method=student.method,
-        seed=0,
-        notes={
-            "downlink_bytes": "float32 logits, and a label byte for a streamed image, in the cycle "
-            "in which an image travels",
-            "uplink_bytes": "raw pixels",
-            "image_bytes": dataset.train_images[0].nbytes,
-            "logit_bytes": 4 * dataset.classes,
-            "sizes": ",".join(map(str, config.sizes)),
-            **(
-                {"forward_s": "with the cloud's answer to each augmented batch, computed here"}
-                if student.switches.distils and student.training.augment
-                else {}
-            ),
-        },
-    )
 
 
 def draw_split(config: StudyConfig, dataset: Dataset, seed: int) -> Split:

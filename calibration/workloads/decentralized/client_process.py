@@ -14,13 +14,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from calibration.link.gloo_group import join_group
 from calibration.workloads.decentralized.clients import Client
 from calibration.workloads.decentralized.cohort import CostLedger, Material, client_of
 from calibration.workloads.decentralized.exchange import (
@@ -64,7 +63,7 @@ def work(
     plan: Plan,
     graph: ExchangeGraph,
     index: int,
-    port: int,
+    meeting: Path,
     timeout_s: float,
     threads: int,
 ) -> None:
@@ -82,8 +81,8 @@ def work(
         Who learns from whom.
     index : int
         This client's number.
-    port : int
-        Where the parent offers the rendezvous, on the loopback interface.
+    meeting : Path
+        The file in which the clients meet, see `calibration.link.gloo_group`.
     timeout_s : float
         The longest silence that the parent bears.
     threads : int
@@ -93,7 +92,7 @@ def work(
     with _signs_of_life(pipe, timeout_s / _SIGNS) as voice:
         try:
             client, material = _receive(path, plan, graph, index)
-            peers = _meet(index, graph.clients, port, timeout_s)
+            peers = _meet(index, graph.clients, meeting, timeout_s)
             _rounds(client, material, plan, graph, peers, voice)
         except (KdsimError, RuntimeError) as error:
             voice.tell({"error": str(error).partition("\n")[0]})
@@ -272,19 +271,14 @@ class _Peers:
             self.lost.add(peer)
 
 
-def _meet(index: int, clients: int, port: int, timeout_s: float) -> _Peers:
+def _meet(index: int, clients: int, meeting: Path, timeout_s: float) -> _Peers:
     """Join the other clients on the loopback interface.
 
     A stalled peer is the parent's to end, which fails its connections alone. When gloo itself runs
     out of patience with one peer it fails all connections of this process; its limit is therefore
     well above the parent's.
     """
-    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
-    if loopback is not None:
-        os.environ["GLOO_SOCKET_IFNAME"] = loopback
-    limit = timedelta(seconds=patience_s(timeout_s))
-    store = dist.TCPStore("127.0.0.1", port, is_master=False, timeout=limit)
-    dist.init_process_group("gloo", store=store, rank=index, world_size=clients, timeout=limit)
+    join_group(meeting, index, clients, patience_s(timeout_s))
     return _Peers(index, clients)
 
 

@@ -17,14 +17,12 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from calibration.workloads.decentralized.client_process import LEFT, patience_s, work
 from calibration.workloads.decentralized.clients import ClientAccuracy
@@ -81,21 +79,15 @@ def run_in_processes(
     check_material(material, plan)
     for index in range(graph.clients):
         client_of(material, plan, index)  # faults of the data are told here, not by a process
-    store = dist.TCPStore(
-        "127.0.0.1",
-        0,
-        is_master=True,
-        wait_for_workers=False,
-        timeout=timedelta(seconds=timeout_s),
-    )
     context = _context()
     with tempfile.TemporaryDirectory(prefix="kdsim-clients-") as name:
         paths = _hand_out(material, Path(name))
+        meeting = Path(name) / "meeting"
         workers: list[_Worker] = []
         try:
             for index in range(graph.clients):
                 here, there = context.Pipe()
-                arguments = (there, paths[index], plan, graph, index, store.port, timeout_s)
+                arguments = (there, paths[index], plan, graph, index, meeting, timeout_s)
                 process = context.Process(
                     target=work,
                     args=(*arguments, torch.get_num_threads()),

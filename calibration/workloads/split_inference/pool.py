@@ -11,8 +11,10 @@ import hmac
 import secrets
 import select
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -72,6 +74,7 @@ class WorkerPool:
         self._transports: set[str] = {"none"}
         self._reason: str | None = None
         self._jobs = 0
+        self._meeting: tempfile.TemporaryDirectory[str] | None = None
         cores = [c for spec in self.specs for c in spec.cores]
         alone = len(cores) == len(set(cores)) == len(self.specs)
         self._spin_s = (200e-6 if alone else 0.0) if spin_s is None else spin_s
@@ -121,6 +124,8 @@ class WorkerPool:
         for member in self._members:
             member.end(asked)
         self._members = []
+        if self._meeting is not None:
+            self._meeting.cleanup()
 
     # --- commands -----------------------------------------------------------------------------
 
@@ -138,8 +143,8 @@ class WorkerPool:
             raise WorkerError(f"transport must be tcp or gloo, got {transport!r}")
         meta: dict[str, Any] = {"transport": transport, "world": len(self)}
         if transport == "gloo":
-            with listen(self.host, 0, backlog=1) as free:
-                meta["port"] = free.getsockname()[1]
+            self._meeting = tempfile.TemporaryDirectory(prefix="kdsim-split-")
+            meta["meeting"] = str(Path(self._meeting.name) / "meeting")
         else:
             meta["ports"] = [member.halo_port for member in self._members]
         self.ask("mesh", [meta] * len(self))

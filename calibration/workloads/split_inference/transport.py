@@ -8,7 +8,6 @@ in memory; in channels-last layout no copy is made on either side.
 from __future__ import annotations
 
 import hmac
-import os
 import select
 import socket
 import struct
@@ -19,6 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
+from calibration.link.gloo_group import join_group
 from calibration.workloads.split_inference.errors import WorkerError
 from calibration.workloads.split_inference.planner import Message
 from calibration.workloads.split_inference.wire import (
@@ -260,25 +260,19 @@ class GlooExchange:
     Parameters
     ----------
     rank, world : int
-    host : str
-    port : int
-        Of the store that rank 0 opens for the rendezvous.
+    meeting : str
+        The file in which the workers meet, see `calibration.link.gloo_group`.
     timeout_s : float
     """
 
-    def __init__(self, rank: int, world: int, host: str, port: int, *, timeout_s: float) -> None:
+    def __init__(self, rank: int, world: int, meeting: str, *, timeout_s: float) -> None:
         import torch.distributed as dist  # only who asks for gloo loads it
 
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if host == "127.0.0.1" else "")
-        timeout = timedelta(seconds=timeout_s)
         try:
-            store = dist.TCPStore(host, port, world, is_master=rank == 0, timeout=timeout)
-            dist.init_process_group(
-                "gloo", store=store, rank=rank, world_size=world, timeout=timeout
-            )
+            join_group(meeting, rank, world, timeout_s)
         except (RuntimeError, ValueError) as error:
             raise WorkerError(
-                f"worker {rank} could not join the gloo group at {host}:{port}: {_first(error)}"
+                f"worker {rank} could not join the gloo group: {_first(error)}"
             ) from error
         self._dist: Any = dist
         self._timeout_s = timeout_s

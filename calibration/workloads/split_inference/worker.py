@@ -144,7 +144,7 @@ class Worker:
             raise WorkerError(f"worker {self.rank} has no port for halos")
         if meta["transport"] == "gloo":
             self.exchanges["gloo"] = GlooExchange(
-                self.rank, meta["world"], self.host, meta["port"], timeout_s=self.timeout_s
+                self.rank, meta["world"], meta["meeting"], timeout_s=self.timeout_s
             )
         else:
             peers = connect_mesh(

@@ -61,7 +61,7 @@ def test_one_replication_has_no_interval():
 
 
 def test_a_lower_bound_is_never_called_optimum(tmp_path):
-    (tmp_path / "a.yaml").write_text(BASE + "extensions: {release: 0.5}\n")
+    (tmp_path / "a.yaml").write_text(BASE + "extensions: {reallocation_cost: 0.05}\n")
     for command in ("compare", "run", "optimum"):
         out = call(command, tmp_path / "a.yaml").out
         assert "lower bound" in out
@@ -72,7 +72,7 @@ def test_noise_speaks_of_regret(tmp_path):
     (tmp_path / "a.yaml").write_text(BASE + "extensions: {noise: 0.2}\n")
     out = call("compare", tmp_path / "a.yaml").out
     assert " regret " in out
-    assert "the bound knows the noise" in out
+    assert "it knows the noise" in " ".join(out.split())
 
 
 def test_swept_values_are_short():

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from front_door import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from playing import play_run
@@ -13,8 +14,12 @@ import kdsim
 from kdsim.engines import batch
 from kdsim.model.link import Link
 from kdsim.model.optimum import minimal_makespan
+from kdsim.plots.timeline_figure import blocks
+from kdsim.report.chrome_trace import events, slices
 
 ALL = ["random", "comm-priority", "comp-priority", "greedy", "greedy-full", "optimal", "static:1"]
+#: Policies that plan nothing, so that rounding cannot change their answers.
+BLIND = ["random", "comm-priority", "comp-priority", "static:1"]
 
 
 @st.composite
@@ -74,11 +79,7 @@ def test_starved_seconds_are_the_same_in_counters_segments_and_timeline(plan, po
     assert run.timeline["starved"].sum() == sum(p.starved for p in run.intervals)
 
 
-@given(
-    plans(),
-    st.sampled_from([p for p in ALL if "greedy" not in p]),
-    st.sampled_from(["idle", "shared"]),
-)
+@given(plans(), st.sampled_from(BLIND), st.sampled_from(["idle", "shared"]))
 @settings(deadline=None)
 def test_a_link_that_is_never_waited_for_changes_nothing(plan, policy, starved):
     run, free = (
@@ -223,3 +224,41 @@ def test_the_compiled_engine_agrees_to_the_last_bit(scenario, policy, first):
         batch._WORTH_COMPILING = threshold
     assert np.array_equal(compiled, times)
     assert compiled_bounds == pytest.approx(bounds, rel=1e-9)
+
+
+# --- what a run shows -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def waiting():
+    """A run whose communication is pinned to all cores and waits for a slow link."""
+    return kdsim.simulate(device(0.2, "idle", x_f=1.0, x_b=1.0), "comm-priority")
+
+
+def test_a_timeline_shows_where_communication_waits_for_data(waiting):
+    drawn = [b for b in blocks(waiting) if b.kind == "starved"]
+    assert sum(b.end - b.start for b in drawn) == pytest.approx(waiting.counters["starved_s"])
+    assert {(b.low, b.high) for b in drawn} == {(0, 8)}
+    words = [text.get_text() for text in waiting.plot().get_figure().legends[0].get_texts()]
+    assert any("waits for data" in text for text in words)
+
+
+def test_a_chrome_trace_names_the_cores_that_wait_for_data(waiting):
+    starved = [s for s in slices(waiting) if s.kind == "starved"]
+    assert {s.core for s in starved} == set(range(8))
+    assert starved[0].name == "Comm_1 waits for data"
+    area = sum(s.end - s.start for s in starved) / 1e6
+    assert area == pytest.approx(8 * waiting.counters["starved_s"], rel=1e-4)
+    arrows = [e for e in events(waiting) if e["ph"] == "s"]
+    assert len(arrows) == CYCLES
+
+
+def test_a_run_prints_and_exports_its_waiting(waiting, tmp_path):
+    answer = call(
+        "run", "measured-logits", "-p", "comm-priority", "--set", "link.starved=idle",
+        "--timeline-out", tmp_path / "t.csv",
+    )  # fmt: skip
+    assert "Comm waits for data" in answer.out
+    assert "starved" in (tmp_path / "t.csv").read_text().splitlines()[0]
+    assert all("starved" in segment for segment in waiting.to_dict()["segments"])
+    assert "starved" not in kdsim.simulate("measured").to_dict()["segments"][0]

@@ -65,7 +65,8 @@ def legend_of(ax):
 
 def note_of(ax):
     """Return the note below a figure; matplotlib has no public way to it."""
-    return " ".join(ax.figure._supxlabel.get_text().split()) if ax.figure._supxlabel else ""
+    titles = [legend.get_title().get_text() for legend in ax.figure.legends]
+    return " ".join(" ".join(titles).split())
 
 
 def tick_labels(axis):

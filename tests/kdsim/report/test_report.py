@@ -15,7 +15,7 @@ import pytest
 import kdsim
 from kdsim.errors import PlotError
 from kdsim.report import sections as report
-from kdsim.results.comparison import Comparison, Sample
+from kdsim.results.comparison import Comparison, MissingRun, Sample
 from kdsim.scenario.study import with_fields
 
 POLICIES = ("random", "comm-priority", "optimal")
@@ -110,25 +110,78 @@ def test_the_page_needs_nothing_from_anywhere(page):
     assert "@import" not in page
 
 
-def test_a_grid_gets_every_figure(page):
+def test_a_grid_gets_every_figure_the_gaps_first(page):
     labels = [attrs["aria-label"] for tag, attrs in Structure(page).tags if tag == "svg"]
     assert labels == [
-        "Makespan of each policy",
         "Gap of each policy to the proven bound",
-        "Makespan against cores of the device Comp : Comm work = 1:1",
-        "Makespan against cores of the device Comp : Comm work = 2:1",
-        "Gap of random over two swept fields",
-        "Gap of comm-priority over two swept fields",
+        "Makespan of each policy",
+        "Seconds saved per extra unit of cores of the device",
+        "Gap of each policy over two swept fields",
         "Timeline of optimal",
         "Timeline of random",
     ]
+
+
+def test_the_contents_link_to_every_section_and_the_answer_comes_first(page):
+    structure = Structure(page)
+    sections = [attrs["id"] for tag, attrs in structure.tags if tag == "section"]
+    links = [a[1:] for a in structure.addresses if a in {f"#{name}" for name in sections}]
+    assert links == sections == ["answer", "figures", "run", "numbers", "scenario-fields",
+                                 "method-facts"]  # fmt: skip
+    assert page.index("<details>") > page.index('id="figures"')
+
+
+def test_the_answer_says_what_an_extra_core_saves(grid, page):
+    first, last = (
+        next(s for s in grid.samples if s.point == {"device.cores": c, "workload.ratio": "1:1"})
+        for c in (6, 12)
+    )
+    saved = (first.bounds.mean() - last.bounds.mean()) / 6
+    assert f"from 6 to 12 cores {saved:.3g} s per extra core (Comp : Comm work = 1:1)" in page
+
+
+def test_ratios_are_sorted_as_the_numbers_that_they_are():
+    points = [{"workload.ratio": r} for r in ("2:1", "10:1", "1:2")]
+    made = compared(small(), points, replications=1)
+    page = report.report_html(report.ReportData(made.scenario, made.samples))
+    cells = re.findall(r'data-value="([^"]*)">(\d+:\d)</td>', page)
+    assert {(float(value), words) for value, words in cells} == {
+        (2.0, "2:1"), (10.0, "10:1"), (0.5, "1:2"),
+    }  # fmt: skip
+
+
+def test_the_run_shown_is_of_the_median_point_or_of_the_one_chosen(grid):
+    points = [{"device.cores": c} for c in (12, 6, 8)]
+    made = compared(small(), points, replications=1)
+    page = report.report_html(report.ReportData(made.scenario, made.samples))
+    assert "Replication 0 at the median point of the design (8 cores)" in page
+    chosen = report.ReportData(made.scenario, made.samples, point={"device.cores": 12})
+    assert "Replication 0 at 12 cores:" in report.report_html(chosen)
+
+
+def test_an_incomplete_study_says_so_before_anything_else(grid):
+    half = [s for s in grid.samples if s.point["device.cores"] == 12]
+    missing = [
+        *(MissingRun("a", s.point, s.policy, "pending", "") for s in grid.samples if s not in half),
+        *(
+            MissingRun("b", s.point, "mine:Crash", "failed", f"ValueError: no (state: i={k})")
+            for k, s in enumerate(half)
+            if s.policy == "optimal"
+        ),
+    ]
+    page = report.report_html(report.ReportData(grid.scenario, half, missing=missing))
+    banner = page[page.index('class="banner"') : page.index("<nav")]
+    assert "6 of 14 runs done, 6 pending, 2 failed" in banner
+    assert "mine:Crash: 2 runs failed and no run of it finished: ValueError: no" in banner
+    assert "points finished of 4" in page
+    assert "Incomplete: 6 of 14 runs done" in page[page.index('id="figures"') :]
 
 
 def test_noise_adds_the_regret_and_no_sweep_leaves_out_its_figures():
     noisy = compared(small(**{"extensions.noise": 0.4}), [{}])
     page = report.report_html(report.ReportData(noisy.scenario, noisy.samples))
     assert "Regret under noise" in page
-    assert "The sweep" not in page
+    assert "Seconds saved" not in page
     assert "Closest to the proven optimum is optimal" in page
 
 
@@ -137,7 +190,7 @@ def test_a_lower_bound_is_never_called_an_optimum():
     page = report.report_html(report.ReportData(bounded.scenario, bounded.samples))
     words = re.sub(r"<svg.*?</svg>|<style>.*?</style>", "", page, flags=re.DOTALL)
     assert "proven lower bound" in words
-    assert not re.search(r"optimum", words.split("<h2>Scenario")[0])
+    assert not re.search(r"optimum", words.split('<section id="scenario-fields"')[0])
 
 
 def test_the_table_holds_every_number_and_so_does_its_csv(page, grid):
@@ -227,6 +280,12 @@ const look = at => seen.push([
   heads.filter(h => h.getAttribute("aria-sort") !== "none").length]);
 const click = at => { head(at).querySelector("button").click(); look(at); };
 look("policy"); click("mean (s)"); click("mean (s)"); click("policy"); click("95 % CI");
+head("Comp : Comm").querySelector("button").click();
+const box = document.querySelector(".filter input"), count = document.querySelector("output");
+const type = words => { box.value = words; box.dispatchEvent(new Event("input"));
+  seen.push([count.textContent,
+    [...document.querySelectorAll("#results tbody tr:not([hidden])")].length]); };
+type("random 12"); type("nothing like that"); type("");
 seen.push([getComputedStyle(document.body).backgroundColor,
   document.documentElement.scrollWidth <= innerWidth,
   head("policy").querySelector("button").tabIndex]);
@@ -239,7 +298,8 @@ out.id = "probe"; out.textContent = JSON.stringify(seen); document.body.append(o
 def browse(address, profile, *options):
     command = [
         BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-        "--disable-dev-shm-usage", f"--user-data-dir={profile}", "--window-size=1200,900", *options,
+        "--disable-dev-shm-usage", "--disable-quic", "--no-first-run", "--disable-component-update",
+        "--disable-sync", f"--user-data-dir={profile}", "--window-size=1200,900", *options,
         address,
     ]  # fmt: skip
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=90)
@@ -252,7 +312,8 @@ def test_a_click_on_a_heading_sorts_the_table_in_chromium(tmp_path, page, grid):
     copy.write_text(page.replace("</body>", PROBE + "</body>"), encoding="utf-8")
     dom = browse(copy.as_uri(), tmp_path / "profile", "--dump-dom").stdout
     text = re.search(r'<pre id="probe">(.*?)</pre>', dom, re.DOTALL).group(1)
-    first, up, down, by_name, by_interval, (color, fits, tab) = json.loads(text)
+    first, up, down, by_name, by_interval, some, none, every, (color, fits, tab) = json.loads(text)
+    assert (some, none, every) == (["2 of 12 rows", 2], ["0 of 12 rows", 0], ["12 of 12 rows", 12])
 
     means = [float(cells[3]) for cells in first[0]]
     assert means == [row["mean"] for row in grid.rows]
@@ -281,3 +342,35 @@ def test_chromium_draws_the_page_from_a_file(tmp_path, page):
     )
     assert shot.stat().st_size > 20_000
     assert "CONSOLE" not in done.stderr, done.stderr  # no script error, nothing refused
+
+
+NARROW = """<body style="margin:0">
+<iframe src="{address}" style="width:390px;height:800px;border:0"></iframe><script>
+const frame = document.querySelector("iframe");
+frame.onload = () => {{
+  const page = frame.contentDocument, seen = {{}};
+  seen.wide = page.documentElement.scrollWidth;
+  seen.open = [...page.querySelectorAll("section > details")].map(d => d.open);
+  seen.figures = [...page.querySelectorAll("figure > div")].map(
+    d => [d.clientWidth, d.querySelector("svg").getBoundingClientRect().width]);
+  seen.text = [...page.querySelectorAll("#results td")].map(
+    c => parseFloat(page.defaultView.getComputedStyle(c).fontSize))[0];
+  const out = document.createElement("pre");
+  out.id = "probe"; out.textContent = JSON.stringify(seen); document.body.append(out);
+}};
+</script>"""
+
+
+@needs_browser
+@pytest.mark.slow
+def test_the_page_can_be_read_on_a_telephone(tmp_path, page):
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    narrow = tmp_path / "narrow.html"
+    narrow.write_text(NARROW.format(address="page.html#numbers"))
+    options = ("--dump-dom", "--allow-file-access-from-files", "--virtual-time-budget=5000")
+    dom = browse(narrow.as_uri(), tmp_path / "profile", *options).stdout
+    seen = json.loads(re.search(r'<pre id="probe">(.*?)</pre>', dom, re.DOTALL).group(1))
+    assert seen["wide"] <= 390  # nothing but tables and figures scrolls sideways
+    assert seen["open"] == [True, False, False]  # the section that the address names
+    assert all(width >= 0.99 * room for room, width in seen["figures"])
+    assert seen["text"] >= 12

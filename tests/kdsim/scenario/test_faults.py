@@ -61,6 +61,8 @@ def test_all_faults_of_a_file_come_at_once(tmp_path, monkeypatch):
         (16, "extensions.nois"),
         (16, "extensions.release"),
         (17, "sweep"),
+        (18, "sweep.seed[1]"),
+        (18, "sweep.seed[2]"),
         (20, "sweep.extension.noise"),
     ]
     for command in ("check", "compare"):

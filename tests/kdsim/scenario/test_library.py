@@ -10,6 +10,7 @@ from front_door import call
 
 import kdsim
 from kdsim.errors import ScenarioError
+from kdsim.plots.labels import setting
 from kdsim.scenario.json_schema import scenario_schema
 from kdsim.scenario.library import library_device, library_names
 from kdsim.scenario.study import Scenario, with_fields
@@ -79,6 +80,8 @@ def test_the_library_can_be_swept():
     slow, fast = kdsim.compare(scenario, ["optimal"]).samples
     assert slow.point == {"device.library": "raspberry-pi-4"}
     assert slow.makespans[0] > fast.makespans[0]
+    assert "4 cores" not in setting(scenario, ["device.library"])  # the boards' own differ
+    assert setting(scenario).startswith("raspberry-pi-4 · 4 cores")
 
 
 def test_a_change_puts_the_whole_device_in_place():

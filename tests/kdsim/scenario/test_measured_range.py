@@ -41,6 +41,14 @@ def test_a_curve_beyond_its_measured_cores_is_refused_with_the_range(capsys):
     assert "Traceback" not in answer.err
 
 
+def test_the_permission_is_true_or_false():
+    answer = call("check", "measured")
+    assert answer.code == 0
+    answer = call("optimum", "measured", "--set", "device.extrapolate=yes")
+    assert answer.code == 2
+    assert "device.extrapolate: must be true or false (got 'yes')" in answer.err
+
+
 @pytest.mark.parametrize("command", ["run", "optimum", "curves"])
 def test_every_command_refuses_it(command, tmp_path):
     more = ["-o", str(tmp_path / "f.png")] if command == "curves" else []

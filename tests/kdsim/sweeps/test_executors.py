@@ -19,7 +19,7 @@ from kdsim.errors import SweepError
 from kdsim.scenario.study import Scenario, scenario_from_data
 from kdsim.sweeps import driver as sweeps
 from kdsim.sweeps.driver import run_pending, sweep
-from kdsim.sweeps.executors import InProcess, TookTooLongError, WorkerLostError
+from kdsim.sweeps.executors import InProcess, RunningClock, TookTooLongError, WorkerLostError
 from kdsim.sweeps.store import Store
 from kdsim.sweeps.worker_processes import Processes
 
@@ -352,3 +352,60 @@ def test_without_dask_a_cluster_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(SweepError, match=r"kdsim\[cluster\]"):
         sweep(small(), cluster="tcp://127.0.0.1:9")
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+def test_a_clock_of_running_time_leaves_out_a_long_stop(monkeypatch):
+    times = iter([100.0, 100.5, 101.0, 4000.0, 4000.25])
+    monkeypatch.setattr("kdsim.sweeps.executors.time.monotonic", lambda: next(times))
+    clock = RunningClock(longest_step_s=2.0)
+    assert [clock.now() for _ in range(4)] == [0.5, 1.0, 3.0, 3.25]
+
+
+def test_a_sweep_that_was_stopped_blames_no_run(monkeypatch, own_policies):
+    """The time between two looks of the driver jumps by an hour, as after Ctrl-Z."""
+    jumps = [0.0]
+    real = time.monotonic
+    monkeypatch.setattr("kdsim.sweeps.executors.time.monotonic", lambda: real() + jumps[0])
+
+    def stop(done: int, total: int) -> None:
+        jumps[0] += 3600.0
+
+    monkeypatch.setattr("kdsim.sweeps.chunker.MAX_PIECES", 1)
+    table = sweep(small(), workers=1, task_timeout_s=60.0, progress=stop)
+    assert table["status"].tolist() == ["done"] * 9
+
+
+# --- workers with other code ----------------------------------------------------------------------
+
+
+def test_a_worker_with_other_source_of_the_same_version_ends_the_sweep(monkeypatch):
+    run = sweeps.execute
+
+    def elsewhere(task):
+        with monkeypatch.context() as patch:
+            patch.setattr("kdsim.sweeps.task.package_digest", lambda: "other")
+            return run(task)
+
+    monkeypatch.setattr(sweeps, "execute", elsewhere)
+    with pytest.raises(SweepError, match="other source of kdsim"):
+        sweep(small())
+
+
+def test_a_worker_with_other_code_of_a_policy_fails_its_runs(own_policies, tmp_path):
+    """Another process, which finds another module under the same name."""
+    name = f"{own_policies}:Half"
+    with Store.open(":memory:", "w") as store:
+        store.enter(small(policies=[name, "greedy"]))
+        source = tmp_path / f"{own_policies}.py"
+        source.write_text(source.read_text().replace("total_cores // 2", "total_cores // 3"))
+        team = Processes(1)
+        try:
+            run_pending(store, team)
+        finally:
+            team.close()
+        table = store.frame()
+    assert table["status"].tolist() == ["failed", "done"] * 3
+    assert "another version of its code" in table["error"].iloc[0]

@@ -9,7 +9,7 @@ from workload_data import stripes
 
 from calibration.commands.aflkd import command
 from calibration.workloads.aflkd.config import PRESETS, StudyConfig
-from calibration.workloads.aflkd.figures import plot_accuracy, plot_temperature
+from calibration.workloads.aflkd.figures import plot_accuracy, plot_forest, plot_temperature
 from calibration.workloads.aflkd.methods import StudentConfig
 from calibration.workloads.aflkd.paper import paper_accuracy, paper_cloud_accuracy
 from calibration.workloads.aflkd.report import build_result, tables, verdict, write_report
@@ -20,6 +20,7 @@ from calibration.workloads.aflkd.study import (
     run_study,
     teacher_accuracies,
 )
+from calibration.workloads.aflkd.switches import switch_rows
 from calibration.workloads.training.loops import TrainingConfig
 from kdsim.errors import DataError, WorkloadError
 from kdsim.scenario.profile import read_profile
@@ -166,7 +167,7 @@ def test_a_report_is_the_same_twice(finished, tmp_path):
     first = [p.read_bytes() for p in write_report(result, tmp_path / "a")]
     second = [p.read_bytes() for p in write_report(result, tmp_path / "b")]
     assert first == second
-    assert len(first) == 4
+    assert len(first) == 5
 
 
 def test_figures_draw_into_the_axes_given_with_intervals_and_units(finished):
@@ -178,6 +179,35 @@ def test_figures_draw_into_the_axes_given_with_intervals_and_units(finished):
     course = plot_temperature(result, "edge-1", "aflkd-reverse")
     assert course.get_ylim() == (1.0, 10.0)
     assert [len(line.get_xdata()) for line in course.lines[:2]] == [4, 4]
+
+
+def test_a_forest_has_a_row_for_each_method_and_a_mark_for_each_size(finished):
+    _, result = finished
+    ax = plot_forest(result, "edge-1", "sslf")
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["aflkd-reverse"]
+    assert len(ax.containers) == 2
+    assert ax.get_xlabel() == "points above sslf"
+
+
+def test_switches_are_worth_what_their_runs_differ_by(finished):
+    _, result = finished
+    assert {row["switch"] for row in result["switches"]} == set()
+    rows = [
+        {"net": n, "method": m, "teacher": 0, "seed": s, "size": z, "accuracy": a + s + (n == "b")}
+        for m, a in (("kd-frozen", 1.0), ("sslf", 0.5))
+        for n in ("a", "b")
+        for s in range(3)
+        for z in (500, 1000)
+    ]
+    found = switch_rows(rows)
+    assert [(row["switch"], row["net"]) for row in found] == [
+        ("distillation, all layers frozen", net) for net in ("a", "b", None)
+    ]
+    assert [row["mean"] for row in found] == [0.5] * 3
+    assert [row["n"] for row in found] == [3] * 3
+    # A network that one of the two lacks is left out of the mean over networks.
+    alone = [row for row in rows if (row["net"], row["method"]) != ("b", "sslf")]
+    assert [row["net"] for row in switch_rows(alone)] == ["a"]
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -1,0 +1,101 @@
+"""What each switch of AFLKD is worth: pairs of methods that differ in one, over a whole study.
+
+A cell (network, number of images) says little on its own. Here a run counts once, with its mean
+accuracy over the numbers of images, and the networks are averaged run by run, so that the interval
+is one over teachers and seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from calibration.workloads.records.crossed import compare_crossed
+
+Row = Mapping[str, Any]
+
+#: What every method is compared with: the same teacher and data without adaptive freezing, without
+#: distillation, without a teacher.
+REFERENCES: tuple[str, ...] = ("kd-frozen", "sslf", "baseline")
+
+#: (what is switched, method with it, method without it)
+SWITCHES: tuple[tuple[str, str, str], ...] = (
+    ("n follows T, instead of all layers frozen", "aflkd-reverse", "kd-frozen-learned"),
+    ("n follows T, instead of half of them frozen", "aflkd-reverse", "kd-half-learned"),
+    ("n follows T, instead of none frozen", "aflkd-reverse-shared", "kd-shared-learned"),
+    ("T is learned (reversed), n following it", "aflkd-reverse", "aflkd-fixed"),
+    ("T is learned, all layers frozen", "kd-frozen-learned", "kd-frozen"),
+    ("T is learned, half of them frozen", "kd-half-learned", "kd-half"),
+    ("T is learned, none frozen", "kd-shared-learned", "kd-shared"),
+    ("half instead of all layers frozen", "kd-half", "kd-frozen"),
+    ("distillation, all layers frozen", "kd-frozen", "sslf"),
+    ("distillation, all layers shared, none frozen", "kd-shared", "fine-tune"),
+    ("distillation, nothing shared", "kd", "baseline"),
+    ("all layers shared, none frozen, without distillation", "fine-tune", "baseline"),
+    ("all layers shared, none frozen, with distillation", "kd-shared", "kd"),
+    ("layers that never froze start as the cloud's too", "aflkd-reverse-shared", "aflkd-reverse"),
+    ("T = 1 instead of 4, all layers frozen", "kd-frozen-t1", "kd-frozen"),
+    ("T = 2 instead of 4, all layers frozen", "kd-frozen-t2", "kd-frozen"),
+    ("T = 8 instead of 4, all layers frozen", "kd-frozen-t8", "kd-frozen"),
+    ("T descends (eq. 5) instead of ascending", "aflkd-descend", "aflkd-reverse"),
+    ("T itself is learned, clamped, instead of a sigmoid's", "aflkd-clamped", "aflkd-descend"),
+    ("eq. 5 as printed, without a learning rate", "aflkd-printed", "aflkd-clamped"),
+    ("T follows a schedule instead of a gradient", "aflkd-schedule", "aflkd-reverse"),
+)
+
+
+def switch_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Give what each switch is worth, network by network and over all of them.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        One a run and number of images: ``net``, ``method``, ``teacher``, ``seed``, ``size``,
+        ``accuracy``.
+
+    Returns
+    -------
+    list of dict
+        ``switch``, ``net`` (None: all networks that both methods have) and the paired difference,
+        as ``records.crossed.compare_crossed`` gives it. Switches without a common run are absent.
+    """
+    by_run = _mean_over(rows, ["net", "method", "teacher", "seed"])
+    found = []
+    for name, first, second in SWITCHES:
+        own = [row for row in by_run if row["method"] in (first, second)]
+        nets = [
+            {row["net"] for row in own if row["method"] == method} for method in (first, second)
+        ]
+        shared = nets[0] & nets[1]
+        whole = _over_all(own, shared)
+        pair: Sequence[tuple[str, str]] = [(first, second)]
+        for part, by in ((own, ["net"]), (whole, [])):
+            if by or len(shared) > 1:
+                found += [
+                    {"switch": name, "net": None, **row}
+                    for row in compare_crossed(part, "accuracy", by, treatment="method", pairs=pair)
+                ]
+    return found
+
+
+def _mean_over(rows: Iterable[Row], by: Sequence[str]) -> list[dict[str, Any]]:
+    """Average the accuracy over the rows that agree in `by`."""
+    groups: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in by), []).append(row["accuracy"])
+    return [
+        {**dict(zip(by, group, strict=True)), "accuracy": sum(values) / len(values)}
+        for group, values in groups.items()
+    ]
+
+
+def _over_all(rows: Sequence[Row], nets: set[str]) -> list[dict[str, Any]]:
+    """Average the networks, for those methods, teachers and seeds that have run on all of them."""
+    by = ["method", "teacher", "seed"]
+    there: dict[tuple[Any, ...], set[str]] = {}
+    for row in rows:
+        there.setdefault(tuple(row[key] for key in by), set()).add(row["net"])
+    whole = [
+        row for row in rows if row["net"] in nets and nets <= there[tuple(row[key] for key in by)]
+    ]
+    return _mean_over(whole, by)
