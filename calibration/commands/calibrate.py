@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from calibration.commands.importing import export_command, import_command, template_command
+from calibration.commands.shared import check_places, progress_bar
 from calibration.commands.teachers import (
     access_options,
     credentials,
@@ -22,7 +21,7 @@ from calibration.commands.validate import validate
 from kdsim.model.curves import MODELS
 
 if TYPE_CHECKING:
-    from calibration.bench.collect import Progress
+    pass
 
 # Heavy imports are inside the commands: `kdsim calibrate --help` must not wait for torch.
 
@@ -37,29 +36,6 @@ def command() -> None:
         kdsim calibrate fit mine.csv -o mine.curves.yaml --plot mine.png
         kdsim calibrate validate mine.csv
     """
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Progress]:
-    """Show a bar with the time left on stderr (nothing when stderr is no terminal)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(title, total=None)
-
-        def update(done: int, total: int, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"{title}: {what}")
-
-        yield update
 
 
 @command.command()
@@ -181,18 +157,6 @@ def fit(
     for path in filter(None, (output, plot)):
         click.echo(f"wrote {path}")
     click.echo(f"({time.perf_counter() - started:.1f} s)", err=True)
-
-
-def check_places(trace: str, figure: str | None, *others: str | None) -> None:
-    """Refuse, before minutes of work, places that cannot be written or are the trace itself."""
-    from kdsim.cli.options import check_outputs
-    from kdsim.errors import TraceError
-
-    paths = [None if name is None else Path(name) for name in (figure, *others)]
-    for path in paths:
-        if path is not None and path.exists() and path.samefile(trace):
-            raise TraceError(f"{path}: is the trace itself; write the result to another file")
-    check_outputs(*paths)
 
 
 def _print_fit(fitted: Any) -> None:

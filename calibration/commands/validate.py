@@ -66,7 +66,7 @@ def validate(
     Example:
         kdsim calibrate validate mine.csv --plot validation.png
     """
-    from calibration.commands.calibrate import check_places, progress_bar
+    from calibration.commands.shared import check_places, progress_bar
     from calibration.fit import fit_trace
     from calibration.trace import read_trace
     from calibration.validation.validate import validate as run
