@@ -35,6 +35,8 @@ _COMMANDS = {
     "status": ("kdsim.cli.store:status", "How far a store is: done, pending, failed."),
     "export": ("kdsim.cli.store:export", "Export a store as CSV or Parquet."),
     "rerun": ("kdsim.cli.store:rerun", "Reproduce one row of a store bit for bit."),
+    "advise": ("kdsim.cli.advise:advise", "Answers: cores, link, policy, and how sure."),
+    "map": ("kdsim.cli.map:policy_map", "Where the policy matters, over any two fields."),
     "learning": ("kdsim.cli.learning:learning", "Accuracy against simulated time on a device."),
     "devices": ("kdsim.cli.devices:devices", "The device library: real devices to simulate."),
     "calibrate": (

@@ -91,7 +91,8 @@ def compare(
     plain = [p for p in chosen if not batch.is_compiled(p)]
     if plain and not as_json:
         click.echo(f"{', '.join(plain)}: your own code, simulated run by run in SimPy", err=True)
-    with ProgressBar("runs", enabled=not as_json) as progress:
+    advice = "`kdsim sweep --store FILE` keeps each result as it completes and can be interrupted"
+    with ProgressBar("runs", enabled=not as_json, advice=advice) as progress:
         result = compare_policies(
             loaded, chosen, replications=replications, seed=seed, progress=progress
         )

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from kdsim.cli.options import check_allowed, json_option, policies_option, print_json
+from kdsim.cli.progress import duration
 from kdsim.errors import KdsimError, SweepError
 from kdsim.sweeps.records import StudyState
 
@@ -65,7 +66,7 @@ def _status_lines(store: str, name: str | None, state: StudyState) -> list[str]:
     if state.rate is not None:
         speed = f"rate: {state.rate:,.3g} replications per second"
         if state.pending and state.seconds_left is not None:
-            speed += f", {_duration(state.seconds_left)} left at that rate"
+            speed += f", {duration(state.seconds_left)} left at that rate"
         lines.append(speed)
     if state.writing:
         lines.append("a sweep is writing to it now")
@@ -75,14 +76,6 @@ def _status_lines(store: str, name: str | None, state: StudyState) -> list[str]:
         lines.append("failed (`kdsim sweep` with --retry runs them again):")
         lines += [f"  {reason}" for reason in state.reasons]
     return lines + [f"note: {note}" for note in state.notes]
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole % 3600 // 60
-    if hours:
-        return f"{hours:,} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
 
 
 # --- export and rerun ---------------------------------------------------------------------------

@@ -105,9 +105,10 @@ def sweep(
     with Store.open(store or ":memory:", "w") as ledger:
         # What earlier sweeps left pending runs as well.
         check_allowed(list(ledger.pending_units()), policies, str(store), allow=allow_policies)
+        advice = "" if store else "with --store FILE each result is kept as it completes"
         with (
             _saying_what_is_saved(ledger, store),
-            ProgressBar("runs", enabled=not as_json) as progress,
+            ProgressBar("runs", enabled=not as_json, advice=advice) as progress,
         ):
             table = run_sweep(
                 loaded,
