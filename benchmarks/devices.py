@@ -30,16 +30,17 @@ from calibration.devices.measurements import (
     network_sizes,
     read_catalogue,
 )
-from calibration.devices.scaling import as_samples, fit_device, unit_times, worst_point
+from calibration.devices.scaling import as_samples, unit_times, worst_point
 from calibration.fit.estimate import TABLE, fit_model
 from calibration.fit.models import COMPUTE, own_core_model, side_models
 from calibration.fit.selection import leave_one_out
 from calibration.importing.ncnn import read_ncnn
 from kdsim import plots
 from kdsim.engines.compare import compare
-from kdsim.model.curves import Model, surplus_idle
+from kdsim.model.curves import Model
 from kdsim.model.optimum import minimal_makespan
 from kdsim.plots.style import INK, MUTED, add_marks, prepare, title
+from kdsim.scenario.device import Device
 from kdsim.scenario.library import library_device
 from kdsim.scenario.study import Scenario
 
@@ -237,7 +238,7 @@ def twelve_figure(devices, sizes):
         ax.set(xscale="log" if cores[-1] > 12 else "linear", ylim=(0, 1.3 * max(points["high"])))
         ax.set_xticks(device.counts, [str(c) for c in device.counts])
         ax.minorticks_off()
-        title(ax, name, size="small")
+        title(ax, name)
         ax.legend(frameon=False, fontsize="x-small", loc="upper left")
     for ax in axes[8:]:
         ax.set_xlabel("cores")
@@ -249,7 +250,7 @@ def twelve_figure(devices, sizes):
     return figure
 
 
-def makespan_figure(draws=200):
+def makespan_figure():
     """The makespan of one workload over the cores of four devices, with intervals."""
     figure = Figure(figsize=(8.4, 4.6), layout="constrained")
     ax = figure.subplots()
@@ -257,7 +258,7 @@ def makespan_figure(draws=200):
     rows = []
     looks = (("#e0b43c", "o"), ("#a83c64", "s"), ("#2b4a8c", "^"), ("#4f8a8b", "D"))
     for name, (color, marker) in zip(FOUR, looks, strict=True):
-        found = makespans(name, draws)
+        found = makespans(name)
         rows += found
         cores = [r["cores"] for r in found]
         ax.fill_between(cores, [r["low"] for r in found], [r["high"] for r in found], color=color,
@@ -274,11 +275,11 @@ def makespan_figure(draws=200):
     return figure, rows
 
 
-def makespans(name, draws, seed=0):
+def makespans(name):
     """Makespans of a library device by cores: the policy `optimal`, and the interval of its bound.
 
-    Each draw is a refit of the compute curve to resampled networks, a communication rate within
-    its factor, and a scaling of it between none and proportional.
+    Each of the device's draws is a refit of the compute curve to resampled networks, a
+    communication rate within its factor, and a scaling of it between none and proportional.
     """
     entry = library_device(name)
     total = entry["measured_cores"]["compute"][1]
@@ -289,26 +290,26 @@ def makespans(name, draws, seed=0):
              "sweep": {"device.cores": counts}}
         )
     )  # fmt: skip
-    device = next(d for d in catalogued() if d.entry.name == name)
-    own = fit_device(device, network_sizes(catalogued()), resamples=draws).draws.rates[:, -2::-1]
-    proxy = entry["provenance"]["communication_proxy"]
-    rng = np.random.default_rng(seed)
-    first = proxy["rate"][0] * np.exp(rng.normal(0, math.log(proxy["factor"]) / 1.96, draws))
-    exponent = rng.uniform(0, 1, draws)
+    # Of the whole device; on fewer cores each side takes the rates on its own first cores.
+    device = Device.model_validate({"library": name})
+    drawn = [device.drawn(k) for k in range(device.draws.count)]
+    rates = [(d.compute_rates(total)[-2::-1], d.communication_rates(total)[1:]) for d in drawn]
     rows = []
     for sample in centre.samples:
         cores = sample.point["device.cores"]
-        p = np.arange(1, cores + 1)
-        values = []
-        for rates, one, e in zip(own, first, exponent, strict=True):
-            plan = replace(
-                Scenario.model_validate(
-                    {"name": name, "device": {"library": name, "cores": cores}, "workload": WORK}
-                ).plan(),
-                comp_rates=np.append(surplus_idle(rates[:cores])[::-1], 0.0),
-                comm_rates=np.append(0.0, one * p**e),
-            )
-            values.append(minimal_makespan(plan).makespan)
+        plan = Scenario.model_validate(
+            {"name": name, "device": {"library": name, "cores": cores}, "workload": WORK}
+        ).plan()
+        values = [
+            minimal_makespan(
+                replace(
+                    plan,
+                    comp_rates=np.append(computing[:cores][::-1], 0.0),
+                    comm_rates=np.append(0.0, receiving[:cores]),
+                )
+            ).makespan
+            for computing, receiving in rates
+        ]
         low, high = np.quantile(values, [0.025, 0.975])
         rows.append(
             {"device": name, "cores": cores, "makespan": float(sample.makespans[0]),

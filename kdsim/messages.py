@@ -1,10 +1,11 @@
-"""Parts of messages: the closest known name, a value cut short, the bounds of a count."""
+"""Parts of messages: the closest known name, a value cut short, bounds of a count, a table."""
 
 from __future__ import annotations
 
 import difflib
+import html
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kdsim.errors import ScenarioError
 
@@ -36,3 +37,19 @@ def whole_number(value: object, field: str, least: int, most: int) -> int:
         bound = f"at most {most:,}" if number > most else f"at least {least}"
         raise ScenarioError(f"must be a whole number, {bound} (got {shorten(value)})", field=field)
     return number
+
+
+def html_table(
+    caption: str, headings: Sequence[str], rows: Iterable[Sequence[object]], more: str = ""
+) -> str:
+    """Return a table for a notebook: a caption, headings, rows, and what stands below them."""
+    heads = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
+    lines = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    below = f"<p>{html.escape(more)}</p>" if more else ""
+    return (
+        f"<table><caption>{html.escape(caption)}</caption><thead><tr>{heads}</tr></thead>"
+        f"<tbody>{lines}</tbody></table>{below}"
+    )

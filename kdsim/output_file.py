@@ -18,7 +18,7 @@ Kind = Literal["figure", "page", "table"]
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "figure": (".png", ".svg", ".pdf"),
     "page": (".html",),
-    "table": (".csv", ".parquet"),
+    "table": (".csv", ".parquet", ".tex", ".md"),
 }
 
 
@@ -132,6 +132,8 @@ def _replacing(target: Path) -> Iterator[Path]:
     try:
         yield scratch
         scratch.chmod(mode)
+        with scratch.open("rb+") as file:
+            os.fsync(file.fileno())  # else a power cut could leave an empty file under the name
         scratch.replace(target)
     except BaseException:
         scratch.unlink(missing_ok=True)

@@ -27,6 +27,7 @@ from calibration.devices.scaling import LEVEL, RESAMPLES, ScalingCurve, fit_devi
 from calibration.fit.estimate import TABLE
 from calibration.importing.ncnn import read_ncnn
 from kdsim.output_file import write_output
+from kdsim.scenario.curve_draws import drawn_text
 from kdsim.scenario.load import CURVES_VERSION
 from kdsim.scenario.yaml_document import read_yaml
 
@@ -37,6 +38,8 @@ COMMUNICATION_PROXY = (
 #: Of the raw files; they travel with what is made of them.
 LICENCES = {"LICENSE-ncnn.txt": "ncnn/LICENSE.txt", "LICENSE-sbc-bench.txt": "sbc-bench/LICENSE"}
 _DIGITS = 5
+#: Draws of each side's parameters that a file keeps, of the resamples behind the intervals.
+DRAWS = 100
 
 
 def make_library(
@@ -98,6 +101,7 @@ def device_document(
     counts = device.counts
     proxies, communication = {"compute": COMPUTE_PROXY}, {}
     receiving: dict[str, Any] = {}
+    draws: dict[str, Any] = {"count": DRAWS, "compute": _compute_draws(curve)}
     if counts[0] == 1:
         ratio = float(curve.measured[0]) / yardstick_pace
         middle, low, high = receiver.rates(ratio, counts[-1])
@@ -108,6 +112,9 @@ def device_document(
                 "rate1": receiver.rate1 * ratio,
                 "serial": receiver.serial,
             }
+        }
+        draws["communication"] = {
+            name: drawn_text(values) for name, values in receiver.draws(ratio, DRAWS).items()
         }
         receiving = {
             "communication_proxy": {
@@ -124,6 +131,7 @@ def device_document(
         "compute": _side(curve),
         **communication,
         "proxies": proxies,
+        "draws": draws,
         "provenance": {
             "device": device.heading,
             "cores": device.entry.cores,
@@ -145,6 +153,11 @@ def device_document(
             **receiving,
         },
     }  # fmt: skip
+
+
+def _compute_draws(curve: ScalingCurve) -> dict[str, Any]:
+    columns = {name: drawn_text(values[:DRAWS]) for name, values in curve.draws.parameters.items()}
+    return {"rates": list(columns.values())} if curve.model == TABLE else columns
 
 
 def _unit(sizes: Mapping[str, float]) -> str:

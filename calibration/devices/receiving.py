@@ -59,6 +59,22 @@ class Receiver:
         middle = one / (self.serial + (1 - self.serial) / p)
         return middle, np.full(cores, one / self.factor), one * self.factor * p
 
+    def draws(self, pace_ratio: float, count: int, seed: int = 0) -> dict[str, FloatArray]:
+        """Return parameters that are as possible: the rate within the factor, any scaling.
+
+        Returns
+        -------
+        dict
+            ``rate1`` log-normal with 95 % within the factor; ``serial`` uniform on [0, 1], from
+            in proportion to the cores to not at all.
+        """
+        rng = np.random.default_rng(seed)
+        off = rng.normal(0.0, math.log(self.factor) / 1.96, count)
+        return {
+            "rate1": self.rate1 * pace_ratio * np.exp(off),
+            "serial": rng.uniform(0.0, 1.0, count),
+        }
+
 
 def measured_receiver(curves: Path = RECEIVER, boards: Path = SBC_BENCH) -> Receiver:
     """Read the measured receiver, and how well one index of a core stands in for another."""

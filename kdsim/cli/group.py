@@ -22,6 +22,8 @@ from kdsim.errors import KdsimError
 #: Command -> (module:attribute, one line of help). The help stands here so that listing the
 #: commands loads none of them.
 _COMMANDS = {
+    "init": ("kdsim.cli.start:init", "Write a commented scenario, or a policy, to start from."),
+    "list": ("kdsim.cli.start:list_all", "What ships: scenarios, policies, models, devices."),
     "compare": ("kdsim.cli.runs:compare", "Compare policies: the main job; table and plot."),
     "run": ("kdsim.cli.runs:run", "Simulate one run; segments, timeline, trace."),
     "optimum": ("kdsim.cli.runs:optimum", "The proven minimal makespan and its schedule."),
@@ -33,6 +35,8 @@ _COMMANDS = {
     "status": ("kdsim.cli.store:status", "How far a store is: done, pending, failed."),
     "export": ("kdsim.cli.store:export", "Export a store as CSV or Parquet."),
     "rerun": ("kdsim.cli.store:rerun", "Reproduce one row of a store bit for bit."),
+    "advise": ("kdsim.cli.advise:advise", "Answers: cores, link, policy, and how sure."),
+    "map": ("kdsim.cli.map:policy_map", "Where the policy matters, over any two fields."),
     "learning": ("kdsim.cli.learning:learning", "Accuracy against simulated time on a device."),
     "devices": ("kdsim.cli.devices:devices", "The device library: real devices to simulate."),
     "calibrate": (

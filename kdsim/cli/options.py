@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from kdsim.errors import KdsimError, ScenarioError, UnknownPolicyError
-from kdsim.output_file import check_output
+from kdsim.output_file import SUFFIXES, check_output
 from kdsim.policies.names import POLICY_NAMES
 from kdsim.policies.resolve import is_built_in, policy_file
 from kdsim.scenario.load import bundled_scenarios, load_scenario
@@ -161,13 +161,14 @@ output_option = click.option(
 
 def outputs_option(what: str) -> Callable[[_Function], _Function]:
     """Make -o for several outputs of several kinds."""
+    kinds = "; ".join(f"{kind}: {', '.join(suffixes)}" for kind, suffixes in SUFFIXES.items())
     return click.option(
         "-o",
         "--output",
         "outputs",
         multiple=True,
         type=click.Path(path_type=Path, dir_okay=False),
-        help=f"{what} (repeatable).",
+        help=f"{what} by its suffix ({kinds}; repeatable).",
     )
 
 

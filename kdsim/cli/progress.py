@@ -8,6 +8,22 @@ from types import TracebackType
 from typing import Any
 
 _QUICK_S = 2.0
+_LONG_S = 30.0
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people.
+
+    Examples
+    --------
+    >>> duration(59.6), duration(100), duration(7300)
+    ('1 min 0 s', '1 min 40 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
 
 
 class ProgressBar:
@@ -19,6 +35,8 @@ class ProgressBar:
         Shown before the bar.
     enabled : bool
         False keeps standard error silent, e.g. for machine-readable output.
+    advice : str
+        Said once, with the time that it will take, as soon as that looks long.
 
     Examples
     --------
@@ -26,9 +44,10 @@ class ProgressBar:
     ...     tell(1, 2)
     """
 
-    def __init__(self, what: str, *, enabled: bool = True) -> None:
+    def __init__(self, what: str, *, enabled: bool = True, advice: str = "") -> None:
         self._what = what
         self._enabled = enabled and sys.stderr.isatty()
+        self._advice = advice if enabled else ""
         self._begin = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
@@ -47,10 +66,18 @@ class ProgressBar:
 
     def __call__(self, done: int, total: int) -> None:
         """Report that `done` of `total` units are done."""
+        elapsed = time.monotonic() - self._begin
+        if self._advice and done and elapsed >= _QUICK_S and elapsed / done * total >= _LONG_S:
+            took = duration(elapsed / done * total)
+            line = f"{total:,} {self._what} take about {took}; {self._advice}"
+            if self._bar is None:
+                sys.stderr.write(f"{line}\n")
+            else:  # above the bar, which goes on below it
+                self._bar.console.print(line, markup=False, highlight=False)
+            self._advice = ""
         if not self._enabled:
             return
         if self._bar is None:
-            elapsed = time.monotonic() - self._begin
             # Start early if what was seen so far says that it will take long.
             if elapsed < _QUICK_S and (not done or elapsed / done * total < _QUICK_S):
                 return

@@ -14,6 +14,7 @@ from kdsim.cli.options import (
     json_option,
     load,
     output_option,
+    outputs_option,
     policies_option,
     print_json,
     save_figure,
@@ -23,6 +24,8 @@ from kdsim.cli.options import (
 )
 from kdsim.errors import KdsimError, UnknownPolicyError
 from kdsim.messages import did_you_mean
+from kdsim.output_file import SUFFIXES, check_output, whole_file, write_output
+from kdsim.results.comparison import Comparison
 
 # --- compare ------------------------------------------------------------------------------------
 
@@ -36,7 +39,9 @@ from kdsim.messages import did_you_mean
 )
 @seed_option
 @click.option("--against", metavar="NAME", help="Also give paired differences to this policy.")
-@output_option
+@outputs_option(
+    "Write a figure (.png, .svg, .pdf), table (.csv, .parquet, .tex, .md) or page (.html)"
+)
 @json_option
 def compare(
     scenario: str,
@@ -47,7 +52,7 @@ def compare(
     replications: int | None,
     seed: int | None,
     against: str | None,
-    output: Path | None,
+    outputs: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     r"""Compare policies on SCENARIO (a file, or the name of one that ships).
@@ -59,6 +64,7 @@ def compare(
     Examples:
       kdsim compare measured
       kdsim compare paper-1to1 -p greedy -p optimal -p mine:MyPolicy -o fig.png
+      kdsim compare paper-1to1 -o table.tex -o table.md -o page.html
       kdsim compare my.yaml --set device.cores=4 --against greedy --json
       kdsim compare my.yaml --sweep device.cores=2,4,8 --sweep workload.comm=log:0.1:10:5
     """
@@ -68,7 +74,8 @@ def compare(
     from kdsim.policies.resolve import make_policy
     from kdsim.results.stakes import stakes_lines
 
-    check_outputs(output)
+    for output in outputs:
+        check_output(output, "figure", "page", "table")
     loaded = load(scenario, changes, keep_sweep=True, swept=swept)
     chosen = list(dict.fromkeys(policies or loaded.policies))
     check_allowed(chosen, policies, scenario, allow=allow_policies)
@@ -84,7 +91,8 @@ def compare(
     plain = [p for p in chosen if not batch.is_compiled(p)]
     if plain and not as_json:
         click.echo(f"{', '.join(plain)}: your own code, simulated run by run in SimPy", err=True)
-    with ProgressBar("runs", enabled=not as_json) as progress:
+    advice = "`kdsim sweep --store FILE` keeps each result as it completes and can be interrupted"
+    with ProgressBar("runs", enabled=not as_json, advice=advice) as progress:
         result = compare_policies(
             loaded, chosen, replications=replications, seed=seed, progress=progress
         )
@@ -101,8 +109,31 @@ def compare(
             out.print(tables.difference_table(differences, against, scale=scale))
         for line in stakes_lines(result.stakes):
             out.print(line)
-    if output:
+    for output in outputs:
+        _write(result, output)
+
+
+def _write(result: Comparison, output: Path) -> None:
+    suffix = output.suffix.lower()
+    if suffix in SUFFIXES["figure"]:
         save_figure(result.plot(), output)
+        return
+    if suffix in SUFFIXES["page"]:
+        from kdsim.report.sections import write_report
+
+        write_report(result, output)
+        click.echo(f"page written to {output}", err=True)
+        return
+    if suffix in (".tex", ".md"):
+        text = result.to_latex() if suffix == ".tex" else result.to_markdown()
+        write_output(output, text.encode(), failure=KdsimError)
+    else:
+        with whole_file(output, failure=KdsimError) as scratch:
+            if suffix == ".parquet":
+                result.frame.to_parquet(scratch, index=False)
+            else:
+                result.frame.to_csv(scratch, index=False, lineterminator="\n")
+    click.echo(f"table written to {output}", err=True)
 
 
 # --- run ----------------------------------------------------------------------------------------

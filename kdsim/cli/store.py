@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from kdsim.cli.options import check_allowed, json_option, policies_option, print_json
+from kdsim.cli.progress import duration
 from kdsim.errors import KdsimError, SweepError
 from kdsim.sweeps.records import StudyState
 
@@ -65,7 +66,7 @@ def _status_lines(store: str, name: str | None, state: StudyState) -> list[str]:
     if state.rate is not None:
         speed = f"rate: {state.rate:,.3g} replications per second"
         if state.pending and state.seconds_left is not None:
-            speed += f", {_duration(state.seconds_left)} left at that rate"
+            speed += f", {duration(state.seconds_left)} left at that rate"
         lines.append(speed)
     if state.writing:
         lines.append("a sweep is writing to it now")
@@ -77,14 +78,6 @@ def _status_lines(store: str, name: str | None, state: StudyState) -> list[str]:
     return lines + [f"note: {note}" for note in state.notes]
 
 
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole % 3600 // 60
-    if hours:
-        return f"{hours:,} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
-
-
 # --- export and rerun ---------------------------------------------------------------------------
 
 
@@ -92,7 +85,7 @@ def _duration(seconds: float) -> str:
 @store_argument
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False),
-    help="Where to: .csv or .parquet [CSV on standard output].",
+    help="Where to: .csv, .parquet, .tex or .md [CSV on standard output].",
 )  # fmt: skip
 @click.option("--expand", is_flag=True, help="One row per replication.")
 @click.option("--against", metavar="NAME", help="Paired differences to this policy instead.")
@@ -109,6 +102,7 @@ def export(
     Examples:
       kdsim export my.sqlite -o my.csv
       kdsim export my.sqlite --expand -o makespans.parquet
+      kdsim export my.sqlite -o table.tex
       kdsim export my.sqlite --against greedy
     """
     from kdsim.sweeps.export import write_rows

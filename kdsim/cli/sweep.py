@@ -58,7 +58,9 @@ _MAX_FAILURES = 10
     "--task-timeout", type=click.FloatRange(0, min_open=True), default=TASK_TIMEOUT_S,
     show_default=True, metavar="SECONDS", help="Give a task up after this long (with workers).",
 )  # fmt: skip
-@outputs_option("Also write a figure (.png, .svg, .pdf), page (.html) or table (.csv, .parquet)")
+@outputs_option(
+    "Also write a figure (.png, .svg, .pdf), page (.html) or table (.csv, .parquet, .tex, .md)"
+)
 @json_option
 def sweep(
     scenario: str,
@@ -103,9 +105,10 @@ def sweep(
     with Store.open(store or ":memory:", "w") as ledger:
         # What earlier sweeps left pending runs as well.
         check_allowed(list(ledger.pending_units()), policies, str(store), allow=allow_policies)
+        advice = "" if store else "with --store FILE each result is kept as it completes"
         with (
             _saying_what_is_saved(ledger, store),
-            ProgressBar("runs", enabled=not as_json) as progress,
+            ProgressBar("runs", enabled=not as_json, advice=advice) as progress,
         ):
             table = run_sweep(
                 loaded,

@@ -241,7 +241,7 @@ def _by_kernel(
     kernels.many_runs(
         kind, fixed, keys, comm, forward, backward, plan.comm, plan.forward, plan.backward,
         plan.comm_rates, plan.comp_rates, plan.comm_unit_times, plan.comp_unit_times,
-        plan.prefetch, plan.release, plan.reallocation_cost, *_link_arguments(plan, comm),
+        plan.prefetch, plan.release, plan.reallocation_cost, _link_argument(plan, comm),
         heights, planned, clocked, times,
     )  # fmt: skip
     if noise == 0:
@@ -249,10 +249,10 @@ def _by_kernel(
     return times, _bounds(plan.with_work(comm, forward, backward), plan)
 
 
-def _link_arguments(plan: Plan, comm: FloatArray) -> tuple[Any, ...]:
+def _link_argument(plan: Plan, comm: FloatArray) -> tuple[Any, ...] | None:
     """Translate the link for the loop: stretches in which every replication's data arrive."""
     if plan.link is None:
-        return None, np.zeros(0), np.zeros(len(comm), np.int64), False
+        return None
     return *plan.link.stretches(comm.sum(axis=-1)), plan.link.starved == "shared"
 
 

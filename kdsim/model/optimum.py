@@ -19,11 +19,15 @@ from typing import Any
 
 import numpy as np
 
+from kdsim.messages import html_table
 from kdsim.model.curves import FloatArray
 from kdsim.model.jit import COMPILE_FROM, compiled
 from kdsim.model.plan import Plan
 from kdsim.model.schedule import Piece, string_schedule, timed_schedule
 from kdsim.model.timed_optimum import TimedPath, timed_path
+
+#: Pieces of a schedule that a notebook shows.
+_SHOWN = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,6 +248,17 @@ class Optimum:
         if self.timed is not None:
             return list(timed_schedule(self.timed, self.plan))
         return list(string_schedule(self.path, self.heights, self.plan))
+
+    def _repr_html_(self) -> str:
+        pieces = self.schedule
+        rows = [
+            (f"{p.start:.5g}", f"{p.duration:.5g}", p.comm_cores, p.comp_cores)
+            for p in pieces[:_SHOWN]
+        ]
+        kind = "minimal makespan" if self.exact else "lower bound of the makespan"
+        more = f"{len(pieces) - _SHOWN:,} more pieces" if len(pieces) > _SHOWN else ""
+        headings = ("start (s)", "duration (s)", "comm cores", "compute cores")
+        return html_table(f"{kind} {self.makespan:.5g} s", headings, rows, more)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: makespan, kind, path, schedule."""

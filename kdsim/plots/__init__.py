@@ -11,6 +11,7 @@ uncertainty.
 
 from __future__ import annotations
 
+from kdsim.plots.advice_figure import advice
 from kdsim.plots.comparison_figure import comparison
 from kdsim.plots.curve_figure import CurvePoint, curves
 from kdsim.plots.device_figure import library_device
@@ -20,6 +21,7 @@ from kdsim.plots.learning_figure import learning
 from kdsim.plots.lines import sweep_lines
 from kdsim.plots.maps import gap_maps
 from kdsim.plots.marginal import marginal
+from kdsim.plots.policy_map_figure import policy_map
 from kdsim.plots.saving import render, save
 from kdsim.plots.style import PolicyStyle, policy_style
 from kdsim.plots.timeline_figure import timeline
@@ -28,6 +30,7 @@ __all__ = [
     "KINDS",
     "CurvePoint",
     "PolicyStyle",
+    "advice",
     "comparison",
     "curves",
     "draw",
@@ -36,6 +39,7 @@ __all__ = [
     "learning",
     "library_device",
     "marginal",
+    "policy_map",
     "policy_style",
     "regret_distribution",
     "render",

@@ -88,6 +88,10 @@ def setting(scenario: Scenario, varying: Iterable[str] = ()) -> str:
             for name, amount in amounts.items()
             if f"workload.{name}" not in moving
         ]
+    if scenario.link.rate is not None and "link.rate" not in moving:
+        parts.append(point_label("link.rate", scenario.link.rate))
+    elif scenario.link.times is not None:
+        parts.append("link: a bandwidth trace")
     default = type(scenario.extensions)()
     parts += [
         point_label(f"extensions.{name}", value)

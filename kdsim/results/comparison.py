@@ -255,6 +255,18 @@ class Comparison:
             "stakes": [{**point, **worth.to_dict()} for point, worth in self.stakes],
         }
 
+    def to_latex(self) -> str:
+        """Return a LaTeX table for a paper; see `kdsim.results.paper_table.latex`."""
+        from kdsim.results import paper_table
+
+        return paper_table.latex(self)
+
+    def to_markdown(self) -> str:
+        """Return a Markdown table; see `kdsim.results.paper_table.markdown`."""
+        from kdsim.results import paper_table
+
+        return paper_table.markdown(self)
+
     def _repr_html_(self) -> str:
         return str(self.frame.to_html())
 

@@ -1,4 +1,4 @@
-"""What runs give back: makespan, gap, segments, timeline; samples and comparisons of many."""
+"""One simulated run: makespan, gap, segments, timeline."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kdsim.messages import html_table
 from kdsim.results.gaps import gap_of
 from kdsim.results.recording import Interval
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from kdsim.model.plan import Plan
 
+#: Segments that a notebook shows.
+_SHOWN = 12
 #: The paper's scenario labels of a segment.
 WAITED, PARALLEL, COMP_ALONE = 1, 2, 3
 
@@ -165,6 +168,21 @@ class Run:
             "gap": self.gap,
             "marks": list(self.marks),
         }
+
+    def _repr_html_(self) -> str:
+        shown = list(itertools.islice(self.iter_segments(), _SHOWN))
+        left_out = len(self.backward_starts) + 1 - len(shown)
+        gap = f"{100.0 * self.gap:.2f} % above" if self.gap > 0 else "equal to"
+        caption = (
+            f"{self.scenario}, {self.policy}: makespan {self.makespan:.5g} s, {gap} the proven "
+            f"{self.bound_kind} of {self.minimal_makespan:.5g} s"
+        )
+        rows = [
+            (f"t{s.index}", f"{s.duration:.5g}", s.scenario, f"{s.comm_cores:.2f}") for s in shown
+        ]
+        more = [f"{left_out:,} more segments"] if left_out else []
+        headings = ("segment", "seconds", "scenario", "mean comm cores")
+        return html_table(caption, headings, rows, "; ".join([*more, *self.marks]))
 
 
 def _over_segments(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from pydantic import (
@@ -159,6 +159,23 @@ ComputeCurve = Annotated[Annotated[PaperCompute, Tag("paper")] | _Own, Discrimin
 CommunicationCurve = Annotated[
     Annotated[PaperCommunication, Tag("paper")] | _Own, Discriminator(_model_tag)
 ]
+
+
+def curve_models() -> list[tuple[str, str, list[str]]]:
+    """List the curve models: name, first line of its description, fields beside ``model``."""
+    paper = ("paper", PaperCompute), ("paper", PaperCommunication)
+    own = [
+        (get_args(member.model_fields["model"].annotation)[0], member)
+        for member in (get_args(annotated)[0] for annotated in get_args(_Own))
+    ]
+    return [
+        (
+            name,
+            str(model.__doc__).partition("\n")[0].rstrip("."),
+            [field for field in model.model_fields if field != "model"],
+        )
+        for name, model in (*paper, *own)
+    ]
 
 
 #: Fields of a device that name or describe its curves, and change no result.
@@ -381,6 +398,8 @@ def _from_library(value: Mapping[str, Any]) -> Mapping[str, Any]:
         brought.pop("communication", None)
         sides = {k: v for k, v in brought.pop("proxies", {}).items() if k != "communication"}
         brought["proxies"] = sides
+        if "draws" in brought:
+            brought["draws"] = {k: v for k, v in brought["draws"].items() if k != "communication"}
     elif "communication" not in brought:
         reason = (
             f"the library has no communication curve of {name}, not even a stand-in: the scenario "

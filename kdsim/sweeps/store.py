@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 import numpy as np
 
 from kdsim.errors import ScenarioError, StoreError
+from kdsim.output_file import suffix_of, write_output
 from kdsim.results.comparison import Comparison, MissingRun, Sample
 from kdsim.scenario.study import Scenario, with_fields
 from kdsim.sweeps import export as tables
@@ -194,9 +195,25 @@ class Store:
         tables.write_csv(file, self._swept(), self._blocks(expand=expand), expand=expand)
 
     def export(self, path: str | Path, *, expand: bool = False) -> None:
-        """Write the table to a .csv or .parquet file; see `kdsim.sweeps.export.write_table`."""
+        """Write the table to a .csv or .parquet file; see `kdsim.sweeps.export.write_table`.
+
+        A .tex or .md file gets the table of `Comparison.to_latex` or `Comparison.to_markdown`.
+
+        Raises
+        ------
+        StoreError
+            If the suffix is another, a package is missing or the file cannot be written.
+        """
+        suffix = suffix_of(path, "table", failure=StoreError)
+        if suffix in (".tex", ".md"):
+            if expand:
+                raise StoreError(f"{path}: a table of replications is written as .csv or .parquet")
+            result = self.comparison()
+            text = result.to_latex() if suffix == ".tex" else result.to_markdown()
+            write_output(path, text.encode(), failure=StoreError)
+            return
         types: dict[str, set[type]] = {name: set() for name in self._swept()}
-        if Path(path).suffix.lower() == ".parquet":
+        if suffix == ".parquet":
             for _, _, item in self._blocks(expand=True):
                 for name, value in item.point.items():
                     types.setdefault(name, set()).add(type(value))

@@ -23,6 +23,7 @@ import torch
 from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.training.checkpoints import differences
 from kdsim.errors import WorkloadError
+from kdsim.output_file import write_output
 from kdsim.results.intervals import Interval, mean_interval, paired_difference
 
 Row = Mapping[str, Any]
@@ -249,13 +250,11 @@ def write_text(path: Path, text: str) -> None:
     ResultError
         If it cannot be written.
     """
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes, two files
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(path)
     except OSError as error:
-        raise ResultError(f"{path} cannot be written: {error}") from error
+        raise ResultError(f"{path}: cannot be written: {error}") from error
+    write_output(path, text.encode(), failure=ResultError)
 
 
 def claim_folder(folder: Path, identity: Mapping[str, Any]) -> None:

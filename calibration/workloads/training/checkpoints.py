@@ -6,7 +6,6 @@ Each carries the identity of its run, so that a run never goes on from another o
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import zipfile
 import zlib
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kdsim.errors import WorkloadError
+from kdsim.output_file import write_output
 
 #: A network's weights and buffers by name.
 StateDict = dict[str, Tensor]
@@ -50,22 +50,12 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], identity: Mapping[str,
     """
     buffer = io.BytesIO()
     torch.save({"format": _FORMAT, "identity": dict(identity), "state": dict(state)}, buffer)
-    # Beside the target, so that the final step is one atomic rename on the same file system.
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except OSError as error:
+        write_output(path, buffer.getvalue(), failure=CheckpointError)
+    except (OSError, CheckpointError) as error:
         kept = f"; the last good checkpoint is kept at {path}" if path.exists() else ""
-        try:
-            scratch.unlink(missing_ok=True)
-        except OSError:
-            kept += f"; {scratch} could not be removed"
-        raise CheckpointError(f"checkpoint {path} cannot be written: {error}{kept}") from error
+        raise CheckpointError(f"checkpoint {error}{kept}") from error
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:

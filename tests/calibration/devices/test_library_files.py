@@ -20,6 +20,7 @@ from calibration.devices.receiving import SBC_BENCH, measured_receiver, single_c
 from calibration.devices.scaling import fit_device
 from calibration.importing.ncnn import read_ncnn
 from kdsim.errors import PlotError
+from kdsim.scenario.device import Device
 from kdsim.scenario.library import library_device, library_names
 from kdsim.scenario.load import load_scenario, read_curves
 
@@ -131,3 +132,27 @@ def test_a_page_without_a_place_for_the_table_is_refused(tmp_path):
     (tmp_path / "p.md").write_text("# Devices\n")
     with pytest.raises(PlotError, match="has no place for the table"):
         update_page(tmp_path / "p.md", "| a |\n")
+
+
+@pytest.mark.parametrize("name", library_names())
+def test_the_draws_of_a_device_are_legal_curves_within_its_intervals(name):
+    entry = library_device(name)
+    total, points = entry["reference_cores"], entry["provenance"]["points"]
+    own = {} if "communication" in entry else {"communication": {"b1": 1.0, "b2": 0.0, "b3": 1.0}}
+    device = Device.model_validate({"library": name, "extrapolate": True, **own})
+    at = total - np.array(points["own_cores"])
+    rates = [device.drawn(k).compute_rates(total)[at] for k in range(device.draws.count)]
+    # The draws are the first half of those behind the intervals; surplus cores stay idle.
+    low, high = np.maximum.accumulate([points["low"], points["high"]], axis=1)
+    inside = (np.array(rates) >= 0.98 * low) & (np.array(rates) <= 1.02 * high)
+    assert (inside.mean(axis=0) > 0.85).all()
+
+
+def test_the_draws_of_the_stand_in_lie_within_its_factor():
+    proxy = library_device("raspberry-pi-5")["provenance"]["communication_proxy"]
+    draws = library_device("raspberry-pi-5")["draws"]["communication"]
+    rate1 = np.array(draws["rate1"].split(), float)
+    serial = np.array(draws["serial"].split(), float)
+    assert 0.9 < ((rate1 > proxy["low"][0]) & (rate1 < proxy["high"][0])).mean() <= 1.0
+    assert serial.min() < 0.1
+    assert serial.max() > 0.9

@@ -69,10 +69,14 @@ def test_it_starts_early_when_the_work_will_be_long(to_terminal, clock):
 
 
 def test_nothing_done_yet_is_no_division_by_zero(to_terminal, clock):
-    to_terminal()
+    terminal = to_terminal()
     with progress.ProgressBar("runs") as tell:
         clock.now = 0.5
         tell(0, 100)
+        assert terminal.getvalue() == ""  # nothing says that it will take long
+        clock.now = 3.0
+        tell(0, 100)
+    assert "0/100" in terminal.getvalue()
 
 
 def test_a_pipe_gets_no_bar(clock, monkeypatch):
@@ -104,3 +108,21 @@ def test_a_failure_stops_the_bar_and_goes_on(to_terminal, clock):
     with pytest.raises(RuntimeError, match="boom"):
         work()
     assert terminal.getvalue().endswith("\x1b[2K")  # nothing of the bar is left
+
+
+def test_long_work_says_once_what_it_costs_even_where_nobody_sees_the_bar(clock, capsys):
+    with progress.ProgressBar("runs", advice="use a store") as tell:
+        clock.now = 1.0
+        tell(1_000, 100_000)
+        clock.now = 2.0
+        tell(2_000, 100_000)
+        clock.now = 3.0
+        tell(3_000, 100_000)
+    assert capsys.readouterr().err == "100,000 runs take about 1 min 40 s; use a store\n"
+
+
+def test_work_of_some_seconds_gets_no_advice(clock, capsys):
+    with progress.ProgressBar("runs", advice="use a store") as tell:
+        clock.now = 3.0
+        tell(30, 100)
+    assert capsys.readouterr().err == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -309,3 +310,56 @@ def test_damage_in_a_store_of_kdsim_0_1_is_seen_where_no_run_can_be_like_that(ol
         answer = call(*arguments)
         assert answer.code == 2
         assert answer.err.startswith(f"kdsim: {old_store}: is damaged")
+
+
+# --- long runs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_long_runs_are_exported_in_blocks_as_if_in_one_piece(tmp_path, monkeypatch, noise):
+    path = tmp_path / "s.sqlite"
+    sweep(small(extensions={"noise": noise}), path)
+    written = {}
+    for size in (2**16, 4, 1):
+        monkeypatch.setattr("kdsim.sweeps.reading.BLOCK_ROWS", size)
+        with Store.open(path) as store:
+            store.export(tmp_path / "t.csv", expand=True)
+            written[size] = (tmp_path / "t.csv").read_bytes()
+            assert len(store.frame(expand=True)) == written[size].count(b"\n") - 1
+    assert written[4] == written[1] == written[2**16]
+
+
+def test_damage_in_a_long_run_is_seen_before_its_first_row_is_written(tmp_path, monkeypatch):
+    path = tmp_path / "s.sqlite"
+    sweep(small(policies=["random"], extensions={"noise": 0.3}), path)
+    db = sqlite3.connect(path)
+    (blob,) = db.execute("SELECT makespans FROM runs WHERE rowid = 1").fetchone()
+    db.execute("UPDATE runs SET makespans = ? WHERE rowid = 1", (blob[:-8] + blob[:8],))
+    db.commit()
+    db.close()
+    monkeypatch.setattr("kdsim.sweeps.reading.BLOCK_ROWS", 2)
+    answer = call("export", path, "--expand")
+    assert answer.code == 2
+    assert answer.out.splitlines() in ([], ["device.cores,policy,replication,makespan,bound,gap,"
+                                            "marks,status"])  # fmt: skip
+    assert "its makespans are not what was written" in answer.err
+
+
+def test_the_hashes_of_a_scenarios_files_are_kept_whatever_is_changed(tmp_path):
+    curves = (
+        "kdsim_curves: 1\nreference_cores: 4\ncompute: {a1: 1.0, a2: 0.25}\n"
+        "communication: {b1: 0.3, b2: 0.1, b3: 2.0}\n"
+    )
+    (tmp_path / "fit.yaml").write_text(curves)
+    (tmp_path / "study.yaml").write_text(
+        "name: study\ndevice: {cores: 4, curves: fit.yaml}\nreplications: 2\n"
+        "workload: {cycles: 3, comm: 1, forward: 1, backward: 1}\n"
+    )
+    digest = hashlib.sha256(curves.encode()).hexdigest()
+    for number, more in enumerate(
+        ([], ["--set", "seed=3"], ["-n", "3"], ["--sweep", "device.cores=2,3"])
+    ):
+        path = tmp_path / f"{number}.sqlite"
+        assert call("sweep", tmp_path / "study.yaml", "-s", path, *more).code == 0
+        with Store.open(path) as store:
+            assert store.manifest["files"] == {"fit.yaml": digest}

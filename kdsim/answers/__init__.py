@@ -1,0 +1,1 @@
+"""Answers to an analyst's questions, computed from sweeps that are designed here."""

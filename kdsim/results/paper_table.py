@@ -1,0 +1,102 @@
+"""A comparison as a table for a paper or a README: LaTeX (booktabs) and Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from kdsim._version import __version__
+
+if TYPE_CHECKING:
+    from kdsim.results.comparison import Comparison
+
+_SPECIAL = re.compile(r"[\\{}$&#%_^~]")
+_ESCAPES = {
+    "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+}  # fmt: skip
+
+
+def cells_of(result: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return headings and cells: swept fields, policy, mean with its interval, n, bound, gap.
+
+    A run without a result is a row as well; its cells say why there are no numbers.
+    """
+    fields = list(result.samples[0].point) if result.samples else []
+    bound = "optimum" if {s.bound_kind for s in result.samples} == {"optimum"} else "lower bound"
+    names = [name.rpartition(".")[2] for name in fields]
+    headings = [*names, "policy", "mean (s)", "95 % CI", "n", f"{bound} (s)", "gap (%)"]
+    rows = [
+        [
+            *(_value(row[name]) for name in fields),
+            str(row["policy"]),
+            f"{row['mean']:.4g}",
+            _interval(row),
+            f"{row['n']}",
+            f"{row['bound']:.4g}",
+            f"{100.0 * row['gap_mean']:.2f}",
+        ]
+        for row in result.rows
+    ]
+    for run in result.missing:
+        place = [_value(run.point[name]) for name in fields]
+        rows.append([*place, run.policy, run.status, "", "0", "", ""])
+    return headings, rows
+
+
+def _value(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    if row["ci_method"] == "t":
+        return f"± {(row['ci_high'] - row['ci_low']) / 2.0:.2g}"
+    return "exact" if row["ci_method"] == "exact" else "one run"
+
+
+def _source(result: Comparison) -> str:
+    return f"{result.scenario.name}, seed {result.scenario.seed}, kdsim {__version__}"
+
+
+def markdown(result: Comparison) -> str:
+    """Write a comparison as a Markdown table, with what has to be said below it."""
+    headings, rows = cells_of(result)
+    left = len(headings) - 5
+    ruler = ["---"] * left + ["---:"] * 5
+
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    notes = [_source(result), *result.marks]
+    return "\n".join([line(headings), line(ruler), *map(line, rows), "", *notes, ""])
+
+
+def latex(result: Comparison) -> str:
+    """Write a comparison as a LaTeX ``tabular`` with the rules of the package booktabs."""
+    headings, rows = cells_of(result)
+    columns = "l" * (len(headings) - 5) + "r" * 5
+
+    def line(cells: list[str]) -> str:
+        return " & ".join(map(_escaped, cells)) + r" \\"
+
+    notes = [
+        rf"\multicolumn{{{len(headings)}}}{{l}}{{\footnotesize {_escaped(mark)}}} \\"
+        for mark in result.marks
+    ]
+    lines = [
+        f"% {' '.join(_source(result).split())}; needs \\usepackage{{booktabs}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        line(headings),
+        r"\midrule",
+        *map(line, rows),
+        r"\bottomrule",
+        *notes,
+        r"\end{tabular}",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _escaped(text: str) -> str:
+    safe = _SPECIAL.sub(lambda found: _ESCAPES.get(found[0], "\\" + found[0]), text)
+    return safe.replace("±", r"$\pm$")

@@ -1,0 +1,117 @@
+"""Advice is a sweep made by hand: its numbers are recomputed, its sentences follow from them."""
+
+import json
+
+import numpy as np
+import pytest
+from front_door import call
+
+import kdsim
+from kdsim.answers.advice import EQUAL, advise, core_counts
+from kdsim.answers.sentences import FORMS, advice_data, sentences
+from kdsim.scenario.study import with_fields
+
+SCENARIO = {
+    "name": "four-cores",
+    "device": {
+        "cores": 4,
+        "compute": {"a1": 0.1, "a2": 0.2},
+        "communication": {"b1": 2.0, "b2": 1.0, "b3": 1.5},
+    },
+    "workload": {"cycles": 6, "comm": 1.0, "forward": 1.0, "backward": 1.5},
+    "replications": 20,
+}
+
+
+@pytest.fixture(scope="module")
+def made():
+    return advise(kdsim.Scenario.model_validate(SCENARIO), noise=(0.0, 0.3), replications=20)
+
+
+def test_every_sentence_follows_from_the_numbers_beside_it(made):
+    found = json.loads(json.dumps(advice_data(made)))["sentences"]
+    assert {one["topic"] for one in found} >= {"stakes", "cores", "link", "policy", "sensitivity"}
+    for one in found:
+        assert FORMS[one["form"]].format(**one["numbers"]) == one["text"]
+
+
+def test_cores_and_what_each_saves_are_the_optimum_at_each_count(made):
+    assert [row["cores"] for row in made.cores] == core_counts(made.scenario)
+    times = [
+        kdsim.minimal_makespan(with_fields(made.scenario, {"device.cores": row["cores"]})).makespan
+        for row in made.cores
+    ]
+    assert [row["makespan"] for row in made.cores] == pytest.approx(times, rel=1e-12)
+    saved = [row["saved_s"] for row in made.cores[1:]]
+    assert saved == pytest.approx(-np.diff(times), rel=1e-9)
+
+
+def test_at_every_rate_of_the_link_best_and_worst_are_those_of_single_runs(made):
+    for row in made.link[::8]:
+        changed = with_fields(made.scenario, {"link.rate": row["rate"]})
+        for kind in ("best", "worst"):
+            run = kdsim.simulate(changed, row[f"{kind}_policy"])
+            assert run.makespan == pytest.approx(row[kind], rel=1e-9)
+        assert row["bound"] <= row["best"] * (1 + 1e-9) <= row["worst"] * (1 + 2e-9)
+
+
+def test_the_advised_policy_is_within_one_percent_of_the_best_of_all(made):
+    worst = {}
+    for row in made.policies:
+        worst[row["policy"]] = max(worst.get(row["policy"], 0.0), row["gap"])
+    assert worst[made.against["policy"]] <= min(worst.values()) + EQUAL
+
+
+def test_gaps_under_noise_are_those_of_a_comparison(made):
+    noisy = with_fields(made.scenario, {"extensions.noise": 0.3})
+    names = ["greedy", "static:2"]
+    rows = {row["policy"]: row for row in kdsim.compare(noisy, names, replications=20).rows}
+    for row in made.policies:
+        if row["noise"] == 0.3 and row["policy"] in rows:
+            assert row["gap"] == rows[row["policy"]]["gap_mean"]
+            assert row["n"] == 20
+
+
+def test_the_first_field_of_the_sensitivity_moves_the_makespan_most(made):
+    moves = [max(abs(row["down"]), abs(row["up"])) for row in made.sensitivity]
+    assert moves == sorted(moves, reverse=True)
+    fields = {row["field"] for row in made.sensitivity}
+    assert {"device.compute.a1", "device.communication.b1", "workload: communication"} <= fields
+
+
+def test_a_measured_device_is_not_asked_about_cores_that_nobody_measured():
+    assert core_counts(kdsim.load_scenario("measured")) == [1, 2]
+
+
+def test_what_the_answers_rest_on_is_said():
+    made = advise("measured", noise=(0.0,))
+    texts = " ".join(sentence.text for sentence in sentences(made))
+    assert "no link is given" in texts
+    assert "moving cores is taken to be free" in texts
+
+
+def test_a_linked_scenario_is_asked_about_its_link():
+    linked = with_fields(kdsim.Scenario.model_validate(SCENARIO), {"link.rate": 2.0})
+    made = advise(linked, noise=(0.0,))
+    assert "link.rate" in {row["field"] for row in made.sensitivity}
+    assert not any("no link" in what for what in made.unknown)
+
+
+def test_the_command_answers_in_words_as_json_and_as_a_figure(tmp_path):
+    file = tmp_path / "four.yaml"
+    file.write_text(json.dumps(SCENARIO))
+    result = call("advise", file, "-n", 5, "-o", tmp_path / "advice.png")
+    assert result.code == 0, result.err
+    for heading in ("How many cores", "Which link", "Which policy", "What is not known"):
+        assert heading in result.out
+    assert (tmp_path / "advice.png").stat().st_size > 10_000
+    data = json.loads(call("advise", file, "-n", 5, "--json").out)
+    assert data["scenario"] == "four-cores"
+
+
+def test_a_policy_that_does_not_exist_is_bad_input(tmp_path):
+    file = tmp_path / "four.yaml"
+    file.write_text(json.dumps(SCENARIO))
+    result = call("advise", file, "-p", "gredy")
+    assert result.code == 2
+    assert "did you mean 'greedy'" in result.out + result.err
