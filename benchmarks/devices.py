@@ -275,25 +275,6 @@ def makespan_figure():
     return figure, rows
 
 
-def _drawn_rates(entry, k, total):
-    """Rates of both sides on 1..total own cores in draw k of a library device."""
-    sides = {
-        side: {"model": entry[side]["model"]} if "model" in entry[side] else {}
-        for side in ("compute", "communication")
-    }
-    for side, columns in sides.items():
-        columns |= {name: float(v.split()[k]) for name, v in entry["draws"][side].items()}
-    device = Device.model_validate(
-        {
-            "cores": total,
-            "reference_cores": total,
-            "measured_cores": entry["measured_cores"],
-            **sides,
-        }
-    )
-    return device.compute_rates(total)[-2::-1], device.communication_rates(total)[1:]
-
-
 def makespans(name):
     """Makespans of a library device by cores: the policy `optimal`, and the interval of its bound.
 
@@ -310,7 +291,9 @@ def makespans(name):
         )
     )  # fmt: skip
     # Of the whole device; on fewer cores each side takes the rates on its own first cores.
-    drawn = [_drawn_rates(entry, k, total) for k in range(entry["draws"]["count"])]
+    device = Device.model_validate({"library": name})
+    drawn = [device.drawn(k) for k in range(device.draws.count)]
+    rates = [(d.compute_rates(total)[-2::-1], d.communication_rates(total)[1:]) for d in drawn]
     rows = []
     for sample in centre.samples:
         cores = sample.point["device.cores"]
@@ -325,7 +308,7 @@ def makespans(name):
                     comm_rates=np.append(0.0, receiving[:cores]),
                 )
             ).makespan
-            for computing, receiving in drawn
+            for computing, receiving in rates
         ]
         low, high = np.quantile(values, [0.025, 0.975])
         rows.append(

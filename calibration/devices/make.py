@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from calibration.devices.scaling import LEVEL, RESAMPLES, ScalingCurve, fit_devi
 from calibration.fit.estimate import TABLE
 from calibration.importing.ncnn import read_ncnn
 from kdsim.output_file import write_output
+from kdsim.scenario.curve_draws import drawn_text
 from kdsim.scenario.load import CURVES_VERSION
 from kdsim.scenario.yaml_document import read_yaml
 
@@ -113,7 +114,7 @@ def device_document(
             }
         }
         draws["communication"] = {
-            name: _text(values) for name, values in receiver.draws(ratio, DRAWS).items()
+            name: drawn_text(values) for name, values in receiver.draws(ratio, DRAWS).items()
         }
         receiving = {
             "communication_proxy": {
@@ -155,12 +156,8 @@ def device_document(
 
 
 def _compute_draws(curve: ScalingCurve) -> dict[str, Any]:
-    columns = {name: _text(values[:DRAWS]) for name, values in curve.draws.parameters.items()}
+    columns = {name: drawn_text(values[:DRAWS]) for name, values in curve.draws.parameters.items()}
     return {"rates": list(columns.values())} if curve.model == TABLE else columns
-
-
-def _text(values: Iterable[float]) -> str:
-    return " ".join(f"{value:.7g}" for value in values)
 
 
 def _unit(sizes: Mapping[str, float]) -> str:

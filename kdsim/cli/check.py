@@ -61,9 +61,11 @@ def check(
         illegal = _illegal_points(loaded)
         own = {name: policy_file(name) for name in loaded.policies if not is_built_in(name)}
         item = {"scenario": source, "ok": True, "faults": [], "illegal_points": illegal}
-        findings.append({**item, "executes": own})
+        findings.append({**item, "executes": own, "marks": list(loaded.marks())})
         if not as_json:
             click.echo(f"{source}: ok ({_describe(loaded, illegal)})")
+            for mark in loaded.marks():
+                click.echo(f"  {mark}")
             for name, file in own.items():
                 click.echo(f"  policy {name} would execute {file} (not executed by this check)")
     for name in policies:

@@ -138,32 +138,14 @@ def test_a_page_without_a_place_for_the_table_is_refused(tmp_path):
 def test_the_draws_of_a_device_are_legal_curves_within_its_intervals(name):
     entry = library_device(name)
     total, points = entry["reference_cores"], entry["provenance"]["points"]
-    draws = entry["draws"]
-    rates = []
-    for k in range(draws["count"]):
-        sides = {side: drawn_side(entry, side, k) for side in ("compute", "communication")}
-        device = Device.model_validate(
-            {"cores": total, "reference_cores": total, "extrapolate": True, **sides}
-            | {"measured_cores": entry["measured_cores"]}
-        )
-        rates.append(device.compute_rates(total)[total - np.array(points["own_cores"])])
+    own = {} if "communication" in entry else {"communication": {"b1": 1.0, "b2": 0.0, "b3": 1.0}}
+    device = Device.model_validate({"library": name, "extrapolate": True, **own})
+    at = total - np.array(points["own_cores"])
+    rates = [device.drawn(k).compute_rates(total)[at] for k in range(device.draws.count)]
     # The draws are the first half of those behind the intervals; surplus cores stay idle.
     low, high = np.maximum.accumulate([points["low"], points["high"]], axis=1)
     inside = (np.array(rates) >= 0.98 * low) & (np.array(rates) <= 1.02 * high)
     assert (inside.mean(axis=0) > 0.85).all()
-
-
-def drawn_side(entry, side, k):
-    if side not in entry:
-        return {"b1": 1.0, "b2": 0.0, "b3": 1.0}
-    found = {
-        name: float(column.split()[k])
-        if isinstance(column, str)
-        else [float(text.split()[k]) for text in column]
-        for name, column in entry["draws"][side].items()
-    }
-    kept = {key: entry[side][key] for key in ("model", "cores") if key in entry[side]}
-    return {**kept, **found}
 
 
 def test_the_draws_of_the_stand_in_lie_within_its_factor():

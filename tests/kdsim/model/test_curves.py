@@ -143,9 +143,57 @@ def test_vertices_run_from_communication_light_to_heavy(rates):
         (1.0, 1e-6, [1e-6] * 4),
         (1e-300, 1e5, [1e-300, 2e-300, 3e-300, 4e-300]),
         (1e200, 1e10, [1e10] * 4),
+        (1e308, 1e10, [1e10] * 4),
     ],
 )
 def test_a_roofline_of_far_apart_rates_is_the_smaller_one(rate1, limit, expected):
     parameters = {"rate1": rate1, "limit": limit, "sharpness": 64.0}
     rates = curves.own_core_rates("roofline", parameters, 4, side="communication")
     np.testing.assert_allclose(rates[1:], expected, rtol=1e-12)
+
+
+# --- forms of a side's own cores ----------------------------------------------------------------
+
+
+def test_log_overhead_is_perfect_without_overhead_and_falls_with_much():
+    p = np.arange(1.0, 9.0)
+    rate = curves.MODELS["log-overhead"].rate
+    np.testing.assert_allclose(rate(p, {"rate1": 3.0, "overhead": 0.0}), 3.0 * p)
+    # d/dp (1/p + d ln p) = 0 at p = 1/d: the best count.
+    assert int(np.argmax(rate(p, {"rate1": 3.0, "overhead": 0.25}))) == 3
+    assert rate(np.array([1.0]), {"rate1": 3.0, "overhead": 0.9}) == pytest.approx(3.0)
+
+
+def test_a_damped_power_law_without_damping_is_a_power_law():
+    p = np.arange(1.0, 65.0)
+    plain = curves.MODELS["power"].rate(p, {"rate1": 2.0, "exponent": 0.7})
+    damped = curves.MODELS["damped-power"].rate
+    np.testing.assert_allclose(damped(p, {"rate1": 2.0, "exponent": 0.7, "damping": 0.0}), plain)
+    # d/dp (e ln p - d (p - 1)) = 0 at p = e/d: the best count.
+    best = damped(p, {"rate1": 2.0, "exponent": 0.8, "damping": 0.1})
+    assert int(p[np.argmax(best)]) == 8
+
+
+@pytest.mark.parametrize("side", ["compute", "communication"])
+def test_surplus_cores_stay_idle_in_the_simulator_and_work_in_a_fit(side):
+    v = {"rate1": 2.0, "exponent": 0.8, "damping": 0.1}
+    used = curves.own_core_rates("damped-power", v, 20, side=side, surplus="used")
+    idle = curves.own_core_rates("damped-power", v, 20, side=side)
+    np.testing.assert_array_equal(curves.as_simulated(used, side), idle)
+    own_used, own_idle = (r[::-1] if side == "compute" else r for r in (used, idle))
+    np.testing.assert_array_equal(own_idle[:9], own_used[:9])  # up to the best count, 8
+    assert (own_idle[9:] == own_used[8]).all()
+    assert (np.diff(own_used[8:]) < 0).all()
+
+
+@given(st.integers(1, 32), st.integers(1, 32), st.floats(0.01, 100.0), st.floats(0.0, 0.99))
+def test_a_fitted_paper_curve_is_one_function_of_the_compute_cores(reference, cores, a1, share):
+    a2 = share / max(reference - 1, 1)
+    rates = curves.fitted_compute_rates(a1, a2, cores, reference)
+    whole = curves.paper_compute_rates(a1, a2, reference, reference)
+    assert rates[-1] == 0.0
+    assert rates.size == cores + 1
+    for p in range(1, cores + 1):
+        assert rates[cores - p] == pytest.approx((1 - a2 * (reference - p)) / a1)
+        if p <= reference:
+            assert rates[cores - p] == whole[reference - p]

@@ -153,3 +153,13 @@ def test_a_device_that_is_not_there_cannot_be_shown():
     answer = call("devices", "show", "jetson")
     assert answer.code == 2
     assert "did you mean" in answer.err or "kdsim devices" in answer.err
+
+
+def test_draws_stay_with_the_side_that_the_library_gives():
+    both = study({"library": "jetson-agx-orin"}).device
+    assert (both.drawn(0).communication_rates(12)[1:] != both.communication_rates(12)[1:]).all()
+    mine = study({"library": "jetson-agx-orin", "communication": OWN}).device
+    np.testing.assert_array_equal(
+        mine.drawn(0).communication_rates(12), mine.communication_rates(12)
+    )
+    assert (mine.drawn(0).compute_rates(12)[:-1] != mine.compute_rates(12)[:-1]).any()
