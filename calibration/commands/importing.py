@@ -105,18 +105,23 @@ def _imported(source: str, options: dict[str, Any]) -> Imported:
 
     form = options["form"] or _found_form(source, options)
     device, total = options["device"], options["total_cores"]
-    base = {"device": device, "total_cores": total}
     if form == "csv":
+        base = {"device": device, "total_cores": total}
         constants = [f"{name}={value}" for name, value in base.items() if value is not None]
         return into.from_table(source, _mapping(options, [*options["constants"], *constants]))
-    wanted = {
-        "kineto": ("cores", "forward", "backward"),
-        "ncnn": ("network", "board", "powersave", "variant"),
-        "llama-bench": ("test", "model"),
-    }[form]
-    read = {"kineto": into.from_kineto, "ncnn": into.from_ncnn,
-            "llama-bench": into.from_llama_bench}[form]  # fmt: skip
-    return read(source, **base, **{name: options[name] for name in wanted})
+    if form == "kineto":
+        return into.from_kineto(
+            source, device=device, total_cores=total, cores=options["cores"],
+            forward=options["forward"], backward=options["backward"],
+        )  # fmt: skip
+    if form == "ncnn":
+        return into.from_ncnn(
+            source, device=device, total_cores=total, network=options["network"],
+            board=options["board"], powersave=options["powersave"], variant=options["variant"],
+        )  # fmt: skip
+    return into.from_llama_bench(
+        source, device=device, total_cores=total, test=options["test"], model=options["model"]
+    )
 
 
 def _found_form(source: str, options: dict[str, Any]) -> str:

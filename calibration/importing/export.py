@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
+from pathlib import Path
 
 from calibration.importing.mapping import OWN_CORES, TIMES, TableMapping
 from calibration.importing.units import TIME, WORK
@@ -58,7 +58,7 @@ def _text(value: object, mapping: TableMapping) -> str:
     return text.replace(".", ",") if mapping.decimal == "comma" else text
 
 
-def write_table(trace: Trace, mapping: TableMapping, path: str | os.PathLike[str]) -> None:
+def write_table(trace: Trace, mapping: TableMapping, path: str | Path) -> None:
     """Write :func:`export_table`'s text to a file.
 
     Raises

@@ -161,8 +161,10 @@ def _events(text: str, where: str) -> list[dict[str, Any]]:
 def _check_times(event: Mapping[str, Any], index: int, where: str) -> None:
     for key in ("ts", "dur"):
         value = event.get(key)
-        legal = isinstance(value, int | float) and not isinstance(value, bool)
-        if not legal or not math.isfinite(float(value)) or not 0 <= value < 1e18:
+        number = (
+            math.nan if isinstance(value, bool) or not isinstance(value, int | float) else value
+        )
+        if not 0 <= number < 1e18:
             raise TraceError(
                 f"{where}: traceEvents[{index}]: {key}: must be a number of microseconds (got "
                 f"{str(value)[:40]!r})"

@@ -110,7 +110,7 @@ def _parse(text: str, where: str, mapping: TableMapping) -> _Table:
     if above == len(lines):
         raise TraceError(f"{where}: no table: the file has no line that is not a comment")
     body = "\n".join(lines[above:])
-    candidates = [mapping.delimiter] if mapping.delimiter else list(_DELIMITERS)
+    candidates: list[str] = [mapping.delimiter] if mapping.delimiter else list(_DELIMITERS)
     tables = []
     reasons = []
     for delimiter in candidates:
@@ -126,8 +126,7 @@ def _parse(text: str, where: str, mapping: TableMapping) -> _Table:
             reasons.append(_missing_names(wanted, names, f"{where}:{above + 1}"))
     if not tables:
         widest = max(candidates, key=lambda d: len(next(csv.reader([lines[above]], delimiter=d))))
-        raise TraceError(reasons[candidates.index(widest)] if len(reasons) == len(candidates)
-                         else reasons[0])  # fmt: skip
+        raise TraceError(reasons[candidates.index(widest)])
     if len(tables) > 1:
         options = " or ".join(_DELIMITER_NAMES[d] for d, *_ in tables)
         raise TraceError(f"{where}: separated by {options}? say --delimiter")

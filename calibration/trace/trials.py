@@ -70,12 +70,13 @@ def _without_wild_ones(each: pd.DataFrame) -> pd.DataFrame:
     sizes = each.groupby([*POINT, "trial"])["work"].transform("size")
     if sizes.empty or sizes.median() != _PAIR:
         return each
-    log_time = np.log(each["seconds"] / each["work"])
+    log_time = pd.Series(np.log(each["seconds"] / each["work"]), index=each.index)
     points = [each[name] for name in POINT]
     residual = (log_time - log_time.groupby(points).transform("median")).abs()
     own = residual.groupby(points).transform("median")
-    limit = OUTLIER_SD * 1.4826 * np.maximum(own, residual.median())
-    return each[residual <= np.maximum(limit, 1e-9)].copy()
+    limit = OUTLIER_SD * 1.4826 * own.clip(lower=residual.median())
+    kept: pd.DataFrame = each[residual <= limit.clip(lower=1e-9)].copy()
+    return kept
 
 
 def noisy_points(rows: pd.DataFrame, limit: float) -> set[tuple[str, str, int]]:

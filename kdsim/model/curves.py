@@ -105,7 +105,8 @@ def _roofline(p: FloatArray, v: Mapping[str, float]) -> FloatArray:
     # A smooth minimum: rate1*p while cores limit, `limit` (e.g. the link) beyond.
     # Powers of the two rates themselves leave the range of floats, powers of their ratio do not.
     k = v["sharpness"]
-    rising = v["rate1"] * p
+    with np.errstate(over="ignore"):  # what is beyond floats is beyond the limit
+        rising = v["rate1"] * p
     low = np.minimum(rising, v["limit"])
     ratio = low / np.maximum(rising, v["limit"])
     return np.asarray(low * (1.0 + ratio**k) ** (-1.0 / k))

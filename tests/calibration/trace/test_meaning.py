@@ -78,7 +78,6 @@ FAULTS = {
     "two machines, numbered alike": (
         lambda r: pd.concat([r, r.assign(seconds=4 * r["seconds"], t_start=r["t_start"] + 1e3)]),
         "of one step"),
-    "two machines": (_other_machine, "times per unit of work are of two kinds"),
     "half of the trials in ms": (
         lambda r: _some_ms(r).drop(columns="t_start"), "a factor of"),
     "seconds in ms": (lambda r: r.assign(seconds=1e3 * r["seconds"]), "other units in seconds"),
@@ -118,6 +117,7 @@ QUESTIONS = {
         lambda r: r.assign(comm_cores=r["comm_cores"].where(r["task"] == "comm",
                                                              3 - r["comm_cores"])),
         "are the sides swapped"),
+    "two machines": (_other_machine, "times per unit of work are of two kinds"),
     "two machines of nearly equal speed": (
         lambda r: pd.concat([r, r.assign(seconds=2 * r["seconds"], trial=r["trial"] + 6)]),
         "two devices, in one trace"),

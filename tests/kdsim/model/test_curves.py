@@ -143,6 +143,7 @@ def test_vertices_run_from_communication_light_to_heavy(rates):
         (1.0, 1e-6, [1e-6] * 4),
         (1e-300, 1e5, [1e-300, 2e-300, 3e-300, 4e-300]),
         (1e200, 1e10, [1e10] * 4),
+        (1e308, 1e10, [1e10] * 4),
     ],
 )
 def test_a_roofline_of_far_apart_rates_is_the_smaller_one(rate1, limit, expected):
