@@ -548,7 +548,7 @@ def _is(row: Record, cell: Record) -> bool:
 
 def _points(row: Record) -> str:
     if row["ci_low"] is None:
-        return f"{100 * row['mean']:+.1f} [n = 1]"
+        return f"{100 * row['mean']:+.1f} [one seed]"
     return f"{100 * row['mean']:+.1f} [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
 
 

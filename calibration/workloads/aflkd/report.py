@@ -206,7 +206,7 @@ def percent(row: Mapping[str, Any], digits: int = 1) -> str:
     """Return a row's mean and interval in percent, e.g. ``82.1 [80.3, 83.9]``."""
     mean = f"{100 * row['mean']:.{digits}f}"
     if row["ci_low"] is None:
-        return f"{mean} [n = 1]"
+        return f"{mean} [one seed]"
     return f"{mean} [{100 * row['ci_low']:.{digits}f}, {100 * row['ci_high']:.{digits}f}]"
 
 
