@@ -516,7 +516,9 @@ def _sweep_faults(
             if known_design and not sampled:
                 yield place, f"method {scenario.design.method} needs a list of values, not a range"
             yield from _value_faults(scenario, path, {"low": swept.low, "high": swept.high})
-        else:
+        elif path == "device.library" or not (
+            path.startswith("device.") and "device.library" in scenario.sweep
+        ):  # what is legal on one of several devices shows at each point
             yield from _value_faults(scenario, path, dict(enumerate(swept)))
     if not known_design:
         return
