@@ -56,6 +56,8 @@ class BenchSettings:
         Compute threads at most; 1 makes the student's arithmetic repeatable to the last bit.
     virtual_cores : int or None
         Number of fractional shares that stand in for cores, instead of pinning.
+    yielding : bool
+        The student gives way to the receiving workers wherever they share a core.
     tls, token
         For a teacher elsewhere; see `KnowledgeStream`.
     wish : mapping or None
@@ -77,6 +79,7 @@ class BenchSettings:
     prefer_cgroup: bool = True
     tls: Tls | None = None
     token: bytes | None = None
+    yielding: bool = False
     wish: Mapping[str, Any] | None = None
     timeout_s: float = 60.0
     reconnect_s: float = 5.0
@@ -171,7 +174,13 @@ class Bench:
         np.frombuffer(self._shared.store, dtype=np.float32)[:] = 1.0 / int(greeting["columns"])
         self._spawn(
             bench_processes.student_main,
-            (self._shared, settings.student, dict(settings.student_spec), self._most_threads),
+            (
+                self._shared,
+                settings.student,
+                dict(settings.student_spec),
+                self._most_threads,
+                settings.yielding,
+            ),
             "student",
         )
         for index in range(self.total_cores):
@@ -250,7 +259,8 @@ class Bench:
         ----------
         comm_cores : int
         comp_cores : int, optional
-            Fewer than all the others, to measure one side alone.
+            Fewer than all the others, to measure one side alone; more, to lend it the cores of
+            communication as well.
         """
         comp_cores = self.total_cores - comm_cores if comp_cores is None else comp_cores
         if (comm_cores, comp_cores) == self._split:
@@ -265,7 +275,7 @@ class Bench:
             comm, rest = split_cores(settings.cores, comm_cores)
             threads = comp_cores
             if comp_cores:
-                pin_process(self._processes[0].pid, rest[:comp_cores], team=self._team)
+                pin_process(self._processes[0].pid, (*rest, *comm)[:comp_cores], team=self._team)
             for core, process in zip(comm, self._processes[1:], strict=False):
                 pin_process(process.pid, [core])
             if comm and self.teacher.pid is not None:
@@ -288,6 +298,11 @@ class Bench:
         self._tell(0, {"do": "wake"})
         for index in range(active_workers):
             self._tell(1 + index, {"do": "wake"})
+
+    @property
+    def comms_begun(self) -> int:
+        """Comm tasks begun so far: the number of the next one."""
+        return self._cycles["comm"]
 
     # -- tasks ------------------------------------------------------------------------------------
 

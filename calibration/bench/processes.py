@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from calibration.bench.paced import PacedSource, Schedule
 from calibration.link.frames import payload_matrix
 from calibration.link.server import KnowledgeServer
 from calibration.link.stream import KnowledgeStream
@@ -32,6 +33,9 @@ from kdsim.errors import KdsimError, TransportError, WorkloadError
 #: Indices into `Shared.control`: chunks granted, chunks claimed, active workers, compute threads,
 #: batches done of the student's running task.
 CONTROL = GRANTED, CLAIMED, ACTIVE, THREADS, STEPS = range(5)
+#: Niceness of a student that gives way: a tenth of a receiving worker's weight. Less (SCHED_IDLE)
+#: would let it starve altogether on a machine that others use.
+_YIELDING = 10
 #: Answers that a worker has on their way while it decodes one.
 _AHEAD = 2
 #: While it waits for cores or work, a process looks up this often even if nobody wakes it.
@@ -116,10 +120,13 @@ def _teacher(
     pipe: Connection, source: str, spec: dict[str, Any], host: str, port: int, tls: Tls | None
 ) -> None:
     serve, greeting = resolve(source)(spec)
-    with KnowledgeServer(serve, greeting, host=host, port=port, tls=tls) as server:
+    paced = PacedSource(serve)
+    with KnowledgeServer(paced, greeting, host=host, port=port, tls=tls) as server:
         _say(pipe, host=server.address[0], port=server.address[1], greeting=greeting)
-        while json.loads(pipe.recv_bytes()).get("do") != "stop":
-            pass
+        while (message := json.loads(pipe.recv_bytes())).pop("do") != "stop":
+            late_s = paced.late_s
+            paced.follow(Schedule(**message) if message else None)
+            _say(pipe, late_s=late_s)
 
 
 # --- receiving workers --------------------------------------------------------------------------
@@ -212,10 +219,13 @@ def _stopped(pipe: Connection) -> bool:
 
 
 def _student(
-    pipe: Connection, shared: Shared, factory: str, spec: dict[str, Any], most_threads: int
-) -> None:
+    pipe: Connection, shared: Shared, factory: str, spec: dict[str, Any], most_threads: int,
+    yielding: bool,
+) -> None:  # fmt: skip
     import torch
 
+    if yielding:  # before the team of threads is there, which inherits it
+        os.nice(_YIELDING)
     torch.set_num_threads(most_threads)
     # Start the team of threads now, so that the bench knows whom to give a core each.
     before = set(thread_ids(os.getpid()))

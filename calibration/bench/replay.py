@@ -9,17 +9,26 @@ and lets the bench carry the answer out. Prediction, comparison and tables are i
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from calibration.bench.bench import Bench, Event
+from calibration.bench.lending import Lender, lends
+from calibration.bench.paced import Schedule
 from kdsim.engines.core_pool import check_decision
+from kdsim.errors import WorkloadError
 from kdsim.model.plan import Plan
 from kdsim.model.random_streams import Draws
 from kdsim.policies.base import Decision, Policy, State
 from kdsim.policies.resolve import make_policy, policy_name
 
+#: Seconds from handing the teacher its schedule to the start of a run.
+_LEAD_S = 0.05
+#: How often starving cores are looked for, where computation may use them.
+_LOOK_S = 0.01
 #: A task whose end is still on its way to the controller has this share of its work left: no
 #: policy is asked about a task that has none.
 _LEAST_LEFT = 1e-4
@@ -77,8 +86,11 @@ def replay(
     *,
     seed: int = 0,
     replication: int = 0,
+    pace: Callable[[Schedule], None] | None = None,
 ) -> LiveRun:
     """Run a workload on the bench under a policy.
+
+    Prefetch and releases hold Comm tasks back here; a link of the plan is played by the teacher.
 
     Parameters
     ----------
@@ -91,6 +103,8 @@ def replay(
     policy : str or Policy
     seed, replication : int
         The same numbers give the same draws as in the simulator.
+    pace : callable, optional
+        Hands the teacher the schedule by which data arrive; needed where the plan has a link.
 
     Returns
     -------
@@ -103,7 +117,20 @@ def replay(
     WorkloadError, TransportError
         If the bench fails.
     """
-    return _Controller(bench, plan, batches, policy, seed, replication).run()
+    if plan.link is not None and pace is None:
+        raise WorkloadError("a link can only be played by a teacher that can be paced")
+    return _Controller(bench, plan, batches, policy, seed, replication).run(pace)
+
+
+def schedule_of(plan: Plan, bench: Bench, zero: float) -> Schedule:
+    """Return when each chunk of a run that begins at `zero` has crossed the plan's link."""
+    chunks = [bench.chunks(float(mb)) for mb in plan.comm if mb > 0]
+    ends_mb = np.arange(1.0, sum(chunks) + 1) * bench.teacher.chunk_mb
+    if plan.link is None:
+        raise WorkloadError("the plan has no link")
+    arrivals = np.asarray(plan.link.arrival_time(ends_mb))
+    starts = np.cumsum([0, *chunks])[:-1]
+    return Schedule(zero, bench.comms_begun, tuple(starts.tolist()), tuple(arrivals.tolist()))
 
 
 class _Controller:
@@ -123,18 +150,21 @@ class _Controller:
         self._change: tuple[float, int | None] | None = None
         self._decisions = 0
         self._started: dict[str, float] = {}
+        self._release: float | None = None
+        self._lender = Lender(plan, bench) if lends(plan) else None
 
-    def run(self) -> LiveRun:
+    def run(self, pace: Callable[[Schedule], None] | None) -> LiveRun:
         n = self._plan.cycles
         self._zero = time.perf_counter()
+        if self._plan.link is not None and pace is not None:
+            self._zero += _LEAD_S  # so that the teacher knows before the first request
+            pace(schedule_of(self._plan, self._bench, self._zero))
+            time.sleep(max(self._zero - time.perf_counter(), 0.0))
         self._settle()
         while self._done["backward"] < n:
-            patience = None
-            if self._change is not None:
-                patience = max(self._change[0] - time.perf_counter(), 0.0)
-            event = self._bench.next_event(patience)
+            event = self._bench.next_event(self._patience())
             if event is None:
-                self._hold_is_over()
+                self._look_at_the_clock()
                 continue
             self._book(event)
             # Both sides may end at the same instant: book both, then decide once.
@@ -152,6 +182,24 @@ class _Controller:
             reports=tuple(self._reports),
         )
 
+    def _patience(self) -> float | None:
+        """Return the seconds until something is due; None if only a task's end can come."""
+        due = [] if self._change is None else [self._change[0]]
+        if self._release is not None:
+            due.append(self._release)
+        if self._lender is not None and {"comm", "comp"} <= self._started.keys():
+            due.append(time.perf_counter() + _LOOK_S)
+        return max(min(due) - time.perf_counter(), 0.0) if due else None
+
+    def _look_at_the_clock(self) -> None:
+        now = time.perf_counter()
+        if self._release is not None and now >= self._release:
+            self._settle()
+        elif self._change is not None and now >= self._change[0]:
+            self._hold_is_over()
+        elif self._lender is not None:
+            self._put(self._splits[-1][1])
+
     def _book(self, event: Event) -> None:
         cycle = self._done[event.task]
         self._done[event.task] += 1
@@ -167,8 +215,14 @@ class _Controller:
         while self._done["comm"] < n and self._plan.comm[self._done["comm"]] == 0:
             self._done["comm"] += 1  # Nothing to receive, e.g. training without a teacher.
         i, j, k = self._done["comm"], self._done["forward"], self._done["backward"]
+        self._release = None
         if i < n and "comm" not in self._started and not (prefetch and i >= prefetch + k):
-            self._start("comm", now)
+            ready = self._zero + self._plan.release * (i + 1)
+            # Compared as it is waited for: a difference may round to just before the instant.
+            if time.perf_counter() >= ready:
+                self._start("comm", now)
+            else:
+                self._release = ready
         if "comp" not in self._started:
             if j == k and j < n:
                 self._start("forward", now)
@@ -227,5 +281,19 @@ class _Controller:
 
     def _set(self, comm_cores: int) -> None:
         if not self._splits or self._splits[-1][1] != comm_cores:
-            self._bench.set_split(comm_cores)
+            self._put(comm_cores)
             self._splits.append((time.perf_counter() - self._zero, comm_cores))
+        elif self._lender is not None:
+            self._put(comm_cores)
+
+    def _put(self, comm_cores: int) -> None:
+        """Give the cores out; starving ones to computation too, where the plan says so."""
+        contended = {"comm", "comp"} <= self._started.keys()
+        if self._lender is not None and contended:
+            now = time.perf_counter() - self._zero
+            received = float(self._plan.comm[: self._done["comm"]].sum())
+            received += float(self._plan.comm[self._done["comm"]]) * self._bench.comm_progress()
+            if self._lender.pays(comm_cores, received, now):
+                self._bench.set_split(comm_cores, self._plan.c_total)
+                return
+        self._bench.set_split(comm_cores)

@@ -11,11 +11,12 @@ import json
 import math
 import multiprocessing as mp
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 from calibration.bench import processes as bench_processes
+from calibration.bench.paced import Schedule
 from calibration.link.frames import MAX_FRAME_BYTES
 from calibration.link.tls import Tls
 from calibration.machine.children import fork_server
@@ -98,6 +99,7 @@ class TeacherProcess:
         timeout_s: float = 120.0,
     ) -> None:
         context = process_context()
+        self._timeout_s = timeout_s
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
             target=bench_processes.teacher_main,
@@ -117,6 +119,24 @@ class TeacherProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def pace(self, schedule: Schedule | None) -> list[float]:
+        """Let the teacher send each chunk when a link would have delivered it; None: at once.
+
+        Returns
+        -------
+        list of float
+            How many seconds later than scheduled each chunk went out that was held back under
+            the schedule before.
+        """
+        message = {} if schedule is None else asdict(schedule)
+        try:
+            self._pipe.send_bytes(json.dumps({"do": "pace", **message}).encode())
+        except OSError as error:
+            said = last_words(self._pipe)
+            raise WorkloadError(f"the teacher died: {said or error.strerror}") from error
+        said = hear(self._pipe, self._timeout_s, "the teacher", self._process)
+        return [float(seconds) for seconds in said["late_s"]]
 
     def close(self) -> None:
         """End the process."""

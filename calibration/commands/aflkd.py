@@ -78,9 +78,15 @@ Examples:
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="cpu",
     show_default=True,
-    help="Where to train. On an accelerator no cost profiles are written.",
+    help="Where to train; on an accelerator without cost profiles.",
 )
-@click.option("--workers", type=int, default=1, show_default=True, help="Processes side by side.")
+@click.option(
+    "--workers",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Processes side by side; more than one write no cost profiles of runs.",
+)
 @click.option("--budget", type=float, help="Start no run that would not end within S seconds.")
 @click.option("--list-methods", is_flag=True, help="Show every method with its switches.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU cores.")
@@ -155,7 +161,17 @@ def _run(options: dict[str, Any]) -> None:
     _show(tables(result))
     click.echo("\nwritten: " + ", ".join(str(path) for path in written))
     if on_cpu:
-        click.echo(f"cost profiles, of seed 0 and of every frozen depth: {folder / 'profiles'}")
+        which = (
+            "of every frozen depth"
+            if _side_by_side(options)
+            else "of seed 0 and every frozen depth"
+        )
+        click.echo(f"cost profiles, {which}: {folder / 'profiles'}")
+
+
+def _side_by_side(options: dict[str, Any]) -> bool:
+    """Whether runs go side by side, whose seconds would be those of a crowded machine."""
+    return options["workers"] > 1 or options["budget"] is not None
 
 
 def _train(config: StudyConfig, dataset: Dataset, folder: Path, options: dict[str, Any]) -> None:
@@ -164,7 +180,7 @@ def _train(config: StudyConfig, dataset: Dataset, folder: Path, options: dict[st
     from calibration.workloads.aflkd.study import run_study
     from calibration.workloads.training.loops import choose_device
 
-    if options["workers"] == 1 and options["budget"] is None:
+    if not _side_by_side(options):
         with _progress(config, folder, verbose=options["verbose"]) as watcher:
             run_study(
                 config, dataset, folder, device=choose_device(options["device"]), watcher=watcher

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from calibration.commands.importing import export_command, import_command, template_command
+from calibration.commands.shared import check_places, progress_bar
 from calibration.commands.teachers import (
     access_options,
     credentials,
     remote_teacher,
     serve_until_interrupted,
 )
+from calibration.commands.validate import validate
 from kdsim.model.curves import MODELS
 
 if TYPE_CHECKING:
-    from calibration.bench.collect import Progress
+    pass
 
 # Heavy imports are inside the commands: `kdsim calibrate --help` must not wait for torch.
 
@@ -36,29 +36,6 @@ def command() -> None:
         kdsim calibrate fit mine.csv -o mine.curves.yaml --plot mine.png
         kdsim calibrate validate mine.csv
     """
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Progress]:
-    """Show a bar with the time left on stderr (nothing when stderr is no terminal)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(title, total=None)
-
-        def update(done: int, total: int, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"{title}: {what}")
-
-        yield update
 
 
 @command.command()
@@ -161,7 +138,7 @@ def fit(
 
     started = time.perf_counter()
     read = read_trace(trace)
-    _check_outputs(trace, plot, output)
+    check_places(trace, plot, output)
     fitted = fit_trace(
         read, compute_model=compute_model, communication_model=communication_model,
         condition=condition, include_noisy=include_noisy, bootstrap=bootstrap, seed=seed,
@@ -180,18 +157,6 @@ def fit(
     for path in filter(None, (output, plot)):
         click.echo(f"wrote {path}")
     click.echo(f"({time.perf_counter() - started:.1f} s)", err=True)
-
-
-def _check_outputs(trace: str, figure: str | None, *others: str | None) -> None:
-    """Refuse, before minutes of work, places that cannot be written or are the trace itself."""
-    from kdsim.cli.options import check_outputs
-    from kdsim.errors import TraceError
-
-    paths = [None if name is None else Path(name) for name in (figure, *others)]
-    for path in paths:
-        if path is not None and path.exists() and path.samefile(trace):
-            raise TraceError(f"{path}: is the trace itself; write the result to another file")
-    check_outputs(*paths)
 
 
 def _print_fit(fitted: Any) -> None:
@@ -238,146 +203,7 @@ def _number(value: float, form: str) -> str:
     return "-" if value != value else form.format(value)
 
 
-@command.command()
-@click.argument("trace")
-@click.option(
-    "--policies", help="Comma-separated: built-in names, static:c or module:Class [all built in]."
-)
-@click.option(
-    "--time-ratios", default="1:1,2:1", show_default=True,
-    help="Workloads to run: comma-separated ratios of the time of computation to the time of "
-    "communication, each with every core.",
-)  # fmt: skip
-@click.option("--cycles", type=click.IntRange(1, 1000), default=8, show_default=True)
-@click.option("--batches", type=click.IntRange(1, 1000), default=6, show_default=True,
-              help="Batches of a cycle.")  # fmt: skip
-@click.option("--runs", type=click.IntRange(2), default=4, show_default=True,
-              help="Real runs of each policy and workload.")  # fmt: skip
-@click.option(
-    "--guard", type=click.FloatRange(0, 1), default=0.12, show_default=True,
-    help="Share of the CPU used by others above which a run is repeated.",
-)  # fmt: skip
-@click.option("--include-noisy", is_flag=True, help="Fit to points marked noisy too.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("-o", "--output", help="CSV of the table.")
-@click.option("--plot", help="Measured against predicted (png, svg or pdf).")
-@click.option("--timelines", help="Timelines above each other (png, svg or pdf).")
-@click.option("--json", "as_json", is_flag=True, help="Print the result for machines.")
-def validate(
-    trace: str, policies: str | None, time_ratios: str, cycles: int, batches: int, runs: int,
-    guard: float, include_noisy: bool, seed: int, output: str | None, plot: str | None,
-    timelines: str | None, as_json: bool,
-) -> None:  # fmt: skip
-    r"""Run the real loop under each policy and compare it with the simulation.
-
-    The curves come from the trace alone; every run made here is new to them. Give the machine
-    nothing else to do meanwhile.
-
-    \b
-    Example:
-        kdsim calibrate validate mine.csv --plot validation.png
-    """
-    from calibration.fit import fit_trace
-    from calibration.trace import read_trace
-    from calibration.validation.validate import ValidationSettings, Workload
-    from calibration.validation.validate import validate as run
-
-    read = read_trace(trace)
-    _check_outputs(trace, plot, output)
-    _check_outputs(trace, timelines)
-    fitted = fit_trace(read, include_noisy=include_noisy)
-    settings = ValidationSettings(
-        workloads=tuple(
-            Workload(_time_ratio(text), cycles, batches) for text in time_ratios.split(",")
-        ),
-        runs=runs, guard=guard, seed=seed,
-    )  # fmt: skip
-    if policies:
-        from dataclasses import replace
-
-        settings = replace(settings, policies=tuple(p.strip() for p in policies.split(",")))
-    with progress_bar("running") as progress:
-        result = run(fitted, settings, progress=progress)
-    if output:
-        from kdsim.output_file import write_output
-
-        write_output(output, result.table.to_csv(index=False, float_format="%.6g").encode())
-    for path, draw in ((plot, "validation_figure"), (timelines, "timeline_figure")):
-        if path:
-            from calibration.validation import plots as validation_plots
-            from kdsim.plots.saving import save
-
-            save(getattr(validation_plots, draw)(result), path, dpi=150)
-    if as_json:
-        from kdsim.cli.options import print_json
-
-        rows = json.loads(result.table.to_json(orient="records"))
-        told = {"rows": rows, "summary": result.summary, "manifest": _manifest(fitted, settings)}
-        print_json(told)
-        return
-    _print_validation(result)
-    for path in filter(None, (output, plot, timelines)):
-        click.echo(f"wrote {path}")
-
-
-def _manifest(fitted: Any, settings: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from calibration.machine.cores import fingerprint
-
-    return {
-        "trace": Path(str(fitted.trace.path)).name,
-        "trace_sha256": fitted.trace.sha256,
-        "models": {"compute": fitted.compute.model, "communication": fitted.communication.model},
-        "settings": asdict(settings),
-        "host": fingerprint(),
-    }
-
-
-def _time_ratio(text: str) -> str:
-    from kdsim.errors import WorkloadError
-
-    parts = text.strip().split(":")
-    try:
-        legal = len(parts) == 2 and all(0 < float(p) < 1e6 for p in parts)
-    except ValueError:
-        legal = False
-    if not legal:
-        raise WorkloadError(f"--time-ratios takes ratios like 2:1, got {text!r}")
-    return text.strip()
-
-
-def _print_validation(result: Any) -> None:
-    from rich.table import Table
-
-    from kdsim.cli.tables import console as make_console
-
-    console = make_console()
-    table = Table(title="measured and predicted makespan (s)", title_justify="left")
-    table.add_column("workload")
-    table.add_column("policy")
-    for heading in ("measured", "95 % CI", "predicted", "95 % CI", "error", "95 % CI", "n"):
-        table.add_column(heading, justify="right")
-    for row in result.table.itertuples():
-        table.add_row(
-            row.workload, row.policy, f"{row.measured:.3f}",
-            f"{row.measured_low:.3f} .. {row.measured_high:.3f}", f"{row.predicted:.3f}",
-            f"{row.predicted_low:.3f} .. {row.predicted_high:.3f}", f"{row.error:+.1%}",
-            f"{row.error_low:+.1%} .. {row.error_high:+.1%}", str(row.runs),
-        )  # fmt: skip
-    console.print(table)
-    s = result.summary
-    console.print(
-        f"absolute error: median {s['median_absolute_error']:.1%}, 95th percentile "
-        f"{s['p95_absolute_error']:.1%}, worst {s['worst_absolute_error']:.1%}"
-    )
-    taus = ", ".join(
-        f"{_number(tau, '{:+.2f}')} ({ratio})" for ratio, tau in s["kendall_tau"].items()
-    )
-    console.print(
-        f"ranking: Kendall tau {taus}; of {s['pairs_separated']} pairs of policies whose measured "
-        f"intervals separate, {s['pairs_in_order']} are predicted in that order"
-    )
+command.add_command(validate)
 
 
 @command.command()

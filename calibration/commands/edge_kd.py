@@ -119,7 +119,7 @@ def command(
         kdsim workload edge-kd --serve 0.0.0.0:7071 -o cloud      # on the cloud
         kdsim workload edge-kd --teacher cloud.local:7071         # on the edge
     """
-    from calibration.commands.calibrate import progress_bar
+    from calibration.commands.shared import progress_bar
     from calibration.link.stream import parse_address
     from calibration.workloads.edge_kd.config import EdgeConfig
     from calibration.workloads.edge_kd.study import run_study

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from calibration.bench.replay import LiveRun, Task
 from calibration.fit.plots import BLUE, GREEN, GREY, ORANGE, PURPLE
@@ -28,36 +29,51 @@ def plot_validation(result: Validation, ax: Axes) -> Axes:
     -------
     Axes
     """
-    table = result.table
+    table = result.table.dropna(subset=["measured"])
     ends = np.array([table["measured"].min() * 0.9, table["measured"].max() * 1.1])
     for share, alpha in ((0.10, 0.10), (0.05, 0.16)):
         ax.fill_between(ends, ends * (1 - share), ends * (1 + share), color=GREY, alpha=alpha, lw=0,
                         label=f"within {share:.0%}")  # fmt: skip
     ax.plot(ends, ends, color=GREY, lw=0.8)
     policies = list(dict.fromkeys(table["policy"]))
-    for w, (ratio, group) in enumerate(table.groupby("workload", sort=False)):
-        for row in group.itertuples():
-            number = policies.index(row.policy)
-            ax.errorbar(
-                row.measured, row.predicted,
-                xerr=[[row.measured - row.measured_low], [row.measured_high - row.measured]],
-                yerr=[[max(row.predicted - row.predicted_low, 0)],
-                      [max(row.predicted_high - row.predicted, 0)]],
-                fmt=_MARKERS[number % len(_MARKERS)], ms=6, color=_COLOURS[w % len(_COLOURS)],
-                mfc="none" if w % 2 else None, elinewidth=0.8,
-                label=f"{row.policy}, {ratio}",
-            )  # fmt: skip
+    conditions = list(dict.fromkeys(table["condition"]))
+    for row in table.itertuples():
+        number, place = policies.index(row.policy), conditions.index(row.condition)
+        ax.errorbar(
+            row.measured, row.predicted,
+            xerr=_reach(row.measured, row.measured_low, row.measured_high),
+            yerr=_reach(row.predicted, row.predicted_low, row.predicted_high),
+            fmt=_MARKERS[number % len(_MARKERS)], ms=6, color=_COLOURS[place % len(_COLOURS)],
+            mfc="none" if place // len(_COLOURS) % 2 else None, elinewidth=0.8,
+        )  # fmt: skip
+    for number, policy in enumerate(policies):
+        ax.plot([], [], _MARKERS[number % len(_MARKERS)], color=GREY, label=policy)
+    for place, condition in enumerate(conditions):
+        filled = "full" if place // len(_COLOURS) % 2 == 0 else "none"
+        ax.plot([], [], "h", color=_COLOURS[place % len(_COLOURS)], fillstyle=filled,
+                label=condition)  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("measured makespan (s)")
     ax.set_ylabel("predicted makespan (s)")
     ax.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return ax
 
 
+def _reach(value: float, low: float, high: float) -> list[list[float]]:
+    """Return how far an interval reaches to either side; nothing where there is none."""
+    return [[np.nan_to_num(max(value - low, 0.0))], [np.nan_to_num(max(high - value, 0.0))]]
+
+
 def validation_figure(result: Validation) -> Figure:
     """Make the figure of measured against predicted makespans."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    figure = Figure(figsize=(8.5, 5.0), layout="constrained")
     plot_validation(result, figure.subplots())
     return figure
 
@@ -120,7 +136,7 @@ def _lanes(ax: Axes, title: str) -> Axes:
 
 
 def timeline_figure(result: Validation, *, policies: int = 3) -> Figure:
-    """Set the first workload's timelines above each other, measured over predicted.
+    """Set the first condition's timelines above each other, measured over predicted.
 
     Parameters
     ----------
@@ -134,17 +150,19 @@ def timeline_figure(result: Validation, *, policies: int = 3) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    ratio = str(result.table["workload"].iloc[0])
-    here = result.table[result.table["workload"] == ratio].sort_values("measured")
+    condition = str(result.table["condition"].iloc[0])
+    here = result.table[result.table["condition"] == condition].dropna(subset=["measured"])
+    here = here.sort_values("measured")
     picks = here["policy"].iloc[np.unique(np.linspace(0, len(here) - 1, policies).astype(int))]
     figure = Figure(figsize=(9, 2.6 * len(picks)), layout="constrained")
     axes = figure.subplots(2 * len(picks), 1, sharex=True, squeeze=False)[:, 0]
     for row, policy in enumerate(picks):
-        simulated = result.simulated[ratio, policy]
-        plot_live_timeline(result.live[ratio, policy], simulated.plan.c_total, axes[2 * row])
+        simulated = result.predictions[condition, policy].run
+        live = result.typical_run((condition, policy))
+        if live is not None:
+            plot_live_timeline(live, simulated.plan.c_total, axes[2 * row])
         plot_simulated_timeline(simulated, axes[2 * row + 1])
     for ax in axes[:-1]:
         ax.set_xlabel("")
-    figure.suptitle(f"workload {ratio}: blue Forward, green Backward, orange Comm",
-                    fontsize="medium")  # fmt: skip
+    figure.suptitle(f"{condition}: blue Forward, green Backward, orange Comm", fontsize="medium")
     return figure

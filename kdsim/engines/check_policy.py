@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import copy
 import re
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import simpy
 
+from kdsim.engines.core_pool import describe_state
 from kdsim.engines.des import run_processes
 from kdsim.errors import KdsimError
+from kdsim.model.link import Link
 from kdsim.model.optimum import minimal_makespan
 from kdsim.model.plan import Plan
 from kdsim.model.random_streams import Draws
-from kdsim.policies.base import Policy
+from kdsim.policies.base import Decision, Policy, State
 from kdsim.policies.resolve import make_policy, policy_name
 from kdsim.scenario.study import Scenario
 
 _SLOW_DECISION_S = 0.01
+#: Seconds after which a call of a policy counts as one that never returns.
+LIMIT_S = 10.0
+#: Seconds between two looks at the policy's present call.
+_TICK_S = 0.1
 #: Faulty cases after which no more are tried.
 _ENOUGH = 3
 _VALUES = re.compile(r"\d[\d.e+-]*")
@@ -60,7 +68,10 @@ class PolicyReport:
 
 
 def check_policy(
-    policy: str | Policy | type[Policy], scenario: Scenario | None = None
+    policy: str | Policy | type[Policy],
+    scenario: Scenario | None = None,
+    *,
+    limit_s: float = LIMIT_S,
 ) -> PolicyReport:
     """Exercise a policy on many small devices and workloads and report what is wrong with it.
 
@@ -70,12 +81,16 @@ def check_policy(
         ``"module:Class"``, a class or an instance.
     scenario : Scenario, optional
         One more case beside the built-in ones, e.g. the study it was written for.
+    limit_s : float
+        Seconds that one call of the policy may take. One that takes longer is reported with the
+        state that it was asked in, and left alone in its thread.
 
     Returns
     -------
     PolicyReport
         Problems found: an answer that is not legal in some state, an exception, no progress,
-        results that change from run to run, a plan that was written to.
+        results that change from run to run, a plan that was written to, a call that does not
+        return.
 
     Examples
     --------
@@ -88,10 +103,36 @@ def check_policy(
     policy too-many answered comm_cores = 2; legal are whole numbers 0..1
     """
     name = policy_name(policy)
+    watch = _Watch()
+    outcome: Future[PolicyReport] = Future()
+    # A thread can be left alone; the main thread sleeps, so that Ctrl-C ends the check at once.
+    threading.Thread(target=_deliver, args=(outcome, policy, scenario, watch), daemon=True).start()
+    while not wait([outcome], timeout=min(limit_s, _TICK_S)).done:
+        late = watch.late(limit_s)
+        if late:
+            return PolicyReport(name, [f"policy {name} {late}"])
+    return outcome.result()
+
+
+def _deliver(outcome: Future[PolicyReport], *arguments: Any) -> None:
     try:
+        outcome.set_result(_exercise(*arguments))
+    except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+        outcome.set_exception(error)
+
+
+def _exercise(
+    policy: str | Policy | type[Policy], scenario: Scenario | None, watch: _Watch
+) -> PolicyReport:
+    """Play all cases; `watch` sees each call of the policy."""
+    name = policy_name(policy)
+    try:
+        watch.begin("being made")
         make_policy(policy)
     except KdsimError as error:
         return PolicyReport(name, [str(error)])
+    finally:
+        watch.end()
     found = _Found()
     gaps: list[float] = []
     asked, spent, runs = 0, 0.0, 0
@@ -103,7 +144,7 @@ def check_policy(
             begin = time.perf_counter()
             try:
                 env = simpy.Environment()
-                chosen = make_policy(policy)
+                chosen = _Watched(make_policy(policy), watch)
                 pool, _ = run_processes(env, plan, plan, chosen, Draws(0, replication))
             except KdsimError as error:
                 found.add(str(error), label)
@@ -130,6 +171,53 @@ def check_policy(
     if asked and spent / asked > _SLOW_DECISION_S:
         remarks.append(f"slow: {1e3 * spent / asked:.0f} ms a decision")
     return PolicyReport(name, found.told(), remarks, runs)
+
+
+class _Watch:
+    """What the policy is being asked, and since when."""
+
+    def __init__(self) -> None:
+        self._now: tuple[float, str | State] | None = None
+
+    def begin(self, what: str | State) -> None:
+        self._now = time.monotonic(), what
+
+    def end(self) -> None:
+        self._now = None
+
+    def late(self, limit_s: float) -> str:
+        """Describe a call that takes longer than the limit; empty if none does."""
+        now = self._now
+        if now is None or time.monotonic() - now[0] < limit_s:
+            return ""
+        if isinstance(now[1], str):
+            return f"did not return within {limit_s:g} s while {now[1]}"
+        return f"did not answer within {limit_s:g} s (state: {describe_state(now[1])})"
+
+
+class _Watched(Policy):
+    """A policy whose calls are noted."""
+
+    def __init__(self, policy: Policy, watch: _Watch) -> None:
+        self.name = policy.name
+        self._policy = policy
+        self._watch = watch
+
+    def start(self, plan: Plan) -> None:
+        """Pass on the start of a run."""
+        self._watch.begin("starting a run")
+        try:
+            self._policy.start(plan)
+        finally:
+            self._watch.end()
+
+    def decide(self, state: State) -> Decision:
+        """Pass on a question."""
+        self._watch.begin(state)
+        try:
+            return self._policy.decide(state)
+        finally:
+            self._watch.end()
 
 
 @dataclass(slots=True)
@@ -159,6 +247,8 @@ def _cases(scenario: Scenario | None) -> Iterator[tuple[str, Plan]]:
     generator = np.random.default_rng(0)
     extras: list[dict[str, Any]] = [
         {}, {"prefetch": 1}, {"prefetch": 2}, {"release": 0.7}, {"reallocation_cost": 0.05},
+        {"link": Link.constant(0.5)},
+        {"link": Link(np.array([0.0, 3.0]), np.array([0.0, 1.0]), 6.0, "shared")},
     ]  # fmt: skip
     for c_total in (1, 2, 3, 8):
         share = np.arange(c_total + 1) / c_total

@@ -359,10 +359,14 @@ def check_decision(answer: Any, policy: Policy, state: State) -> Decision:
     return Decision(answer.comm_cores, seconds, then)
 
 
-def _blame(policy: Policy, state: State, reason: str) -> PolicyError:
-    where = (
+def describe_state(state: State) -> str:
+    """Write the state that a policy was asked in, for a message."""
+    return (
         f"i={state.comm_done}, j={state.forward_done}, k={state.backward_done}, "
         f"remaining comm {state.remaining_comm:g}, comp {state.remaining_comp:g}, "
         f"t={state.now:g} s, {state.plan.c_total} cores"
     )
-    return PolicyError(f"policy {policy_name(policy)} {reason} (state: {where})")
+
+
+def _blame(policy: Policy, state: State, reason: str) -> PolicyError:
+    return PolicyError(f"policy {policy_name(policy)} {reason} (state: {describe_state(state)})")

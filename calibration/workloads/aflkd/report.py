@@ -206,7 +206,7 @@ def percent(row: Mapping[str, Any], digits: int = 1) -> str:
     """Return a row's mean and interval in percent, e.g. ``82.1 [80.3, 83.9]``."""
     mean = f"{100 * row['mean']:.{digits}f}"
     if row["ci_low"] is None:
-        return f"{mean} [n = 1]"
+        return f"{mean} [one seed]"
     return f"{mean} [{100 * row['ci_low']:.{digits}f}, {100 * row['ci_high']:.{digits}f}]"
 
 
@@ -262,14 +262,15 @@ def _switch_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "Percentage points, mean over the numbers of images, [95 % interval over seeds and "
         "teachers].",
         "",
-        "| switch | network | difference | mean | n | verdict |",
+        "| switch | network | difference | mean | n | |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
         net = row["net"] or "all of them"
+        worth = {"holds": "gain", "contradicted": "loss"}.get(row["verdict"], "open")
         lines.append(
             f"| {row['switch']} | {net} | {row['difference']} | {percent(row)} | {row['n']} | "
-            f"{row['verdict']} |"
+            f"{worth} |"
         )
     return [*lines, ""]
 

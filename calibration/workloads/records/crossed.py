@@ -30,7 +30,7 @@ class Crossed:
     ----------
     mean, low, high : float
         The estimate and the ends of its interval, for teachers and seeds like these; NaN ends
-        where there is one run only.
+        where there is one seed only, whatever the number of teachers.
     sd_teachers, sd_seeds, sd_rest : float
         Standard deviations of the effects: of a teacher, of a seed, of what neither explains. NaN
         for a source that occurs once.
@@ -39,7 +39,8 @@ class Crossed:
     level : float
         Nominal coverage.
     method : str
-        ``"crossed"``, or that of ``mean_interval`` where one source occurs once.
+        ``"crossed"``, or that of ``mean_interval`` where there is one teacher; ``"none"`` where
+        there is one seed.
     """
 
     mean: float
@@ -59,8 +60,9 @@ def crossed_interval(values: ArrayLike, *, level: float = 0.95) -> Crossed:
 
     With MT, MS and ME the mean squares of teachers, seeds and rest, the variance of the mean is
     ``(MT + MS - ME) / (teachers * seeds)``, its degrees of freedom are Satterthwaite's. A source
-    whose estimated variance is negative counts as none. With a single teacher, or a single seed,
-    it is Student's interval over the other.
+    whose estimated variance is negative counts as none. With a single teacher it is
+    Student's interval over seeds; a single seed has none, since runs that share it share all but
+    their teacher, and the baseline not even that.
 
     Parameters
     ----------
@@ -84,13 +86,16 @@ def crossed_interval(values: ArrayLike, *, level: float = 0.95) -> Crossed:
             f"a crossing needs a finite table (teachers, seeds), got shape {x.shape}"
         )
     teachers, seeds = x.shape
-    if min(teachers, seeds) == 1:
-        plain = mean_interval(x.ravel(), level=level)
-        sd = plain.sd if x.size > 1 else math.nan
+    unknown = math.nan
+    if seeds == 1:
+        sd = float(x.std(ddof=1)) if teachers > 1 else unknown
+        mean = float(x.mean())
+        return Crossed(mean, unknown, unknown, sd, unknown, unknown, teachers, 1, level, "none")
+    if teachers == 1:
+        plain = mean_interval(x[0], level=level)
         return Crossed(
-            plain.mean, plain.low, plain.high,
-            sd if teachers > 1 else math.nan, sd if seeds > 1 else math.nan, math.nan,
-            teachers, seeds, level, plain.method,
+            plain.mean, plain.low, plain.high, unknown, plain.sd, unknown,
+            1, seeds, level, plain.method,
         )  # fmt: skip
     mean = float(x.mean())
     by_teacher, by_seed = x.mean(axis=1), x.mean(axis=0)

@@ -1,27 +1,23 @@
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
-from click.testing import CliRunner
-from synthetic_traces import synthetic
 
 from calibration.bench.bench import Bench, BenchSettings, Event
-from calibration.bench.replay import LiveRun, Task, replay
+from calibration.bench.lending import Lender, lends
+from calibration.bench.replay import replay, schedule_of
 from calibration.bench.start import TeacherProcess
-from calibration.commands.calibrate import command
-from calibration.fit import fit_trace
 from calibration.machine.cores import take_cores
-from calibration.trace import Trace, write_trace
 from calibration.validation import validate
-from calibration.validation.plots import timeline_figure, validation_figure
 from kdsim import Decision, Policy, simulate
-from kdsim.errors import KdsimError, PolicyError, WorkloadError
+from kdsim.errors import PolicyError, WorkloadError
+from kdsim.model.link import Link
 from kdsim.model.plan import Plan
+from kdsim.scenario.study import Scenario
 
 TINY = {"batch": 8, "channels": [2, 4], "classes": 100}
 
@@ -106,18 +102,10 @@ def plan_of(total):
     return Plan(comm, forward, backward, c**0.8, (total - c) ** 0.9)
 
 
-@pytest.mark.parametrize("total", [2, 4, 7])
-@pytest.mark.parametrize(
-    "policy",
-    ["random", "comm-priority", "comp-priority", "greedy", "greedy-full", "static:1", "optimal"],
-)
-def test_on_an_ideal_device_the_live_loop_is_the_simulation(monkeypatch, policy, total):
-    """The controller follows the model: same work, same rates, same draws, same makespan."""
-    plan = plan_of(total)
+def scenario_like(plan, extensions=None):
+    total = plan.c_total
     own = list(range(1, total + 1))
-    from kdsim.scenario.study import Scenario
-
-    scenario = Scenario.model_validate(
+    return Scenario.model_validate(
         {
             "name": "ideal",
             "device": {
@@ -129,8 +117,20 @@ def test_on_an_ideal_device_the_live_loop_is_the_simulation(monkeypatch, policy,
             },
             "workload": {"cycles": plan.cycles, "comm": plan.comm.tolist(),
                          "forward": plan.forward.tolist(), "backward": plan.backward.tolist()},
+            "extensions": extensions or {},
         }
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("total", [2, 4, 7])
+@pytest.mark.parametrize(
+    "policy",
+    ["random", "comm-priority", "comp-priority", "greedy", "greedy-full", "static:1", "optimal"],
+)
+def test_on_an_ideal_device_the_live_loop_is_the_simulation(monkeypatch, policy, total):
+    """The controller follows the model: same work, same rates, same draws, same makespan."""
+    plan = plan_of(total)
+    scenario = scenario_like(plan)
     run = simulate(scenario, policy, seed=3, replication=2)
     live = ideal_replay(monkeypatch, plan, policy, seed=3, replication=2)
     assert live.makespan == pytest.approx(run.makespan, rel=1e-9)
@@ -160,6 +160,84 @@ def test_prefetch_holds_communication_back(monkeypatch):
     by = {(t.kind, t.cycle): t for t in live.tasks}
     for i in range(1, len(WORK)):
         assert by["comm", i].start >= by["backward", i - 1].end - 1e-12
+
+
+def test_a_teacher_that_releases_one_by_one_holds_communication_back(monkeypatch):
+    plan = replace(plan_of(4), release=2.5)
+    live = ideal_replay(monkeypatch, plan, "comm-priority")
+    starts = [t.start for t in live.tasks if t.kind == "comm"]
+    assert all(start >= 2.5 * (i + 1) - 1e-12 for i, start in enumerate(starts))
+    assert starts[0] == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("policy", ["comm-priority", "comp-priority", "greedy", "static:1"])
+@pytest.mark.parametrize("release", [0.3, 1.7])
+def test_releases_in_the_live_loop_are_those_of_the_simulation(monkeypatch, policy, release):
+    plan = plan_of(4)
+    scenario = scenario_like(plan, {"release": release, "prefetch": 2})
+    run = simulate(scenario, policy)
+    live = ideal_replay(monkeypatch, replace(plan, release=release, prefetch=2), policy)
+    assert live.makespan == pytest.approx(run.makespan, rel=1e-9)
+    assert live.task_ends("comm") == pytest.approx(list(run.comm_ends), rel=1e-9)
+
+
+def test_a_link_needs_a_teacher_that_plays_it(monkeypatch):
+    linked = replace(plan_of(2), link=Link.constant(1.0))
+    with pytest.raises(WorkloadError, match="a teacher that can be paced"):
+        ideal_replay(monkeypatch, linked, "greedy")
+
+
+def test_data_arrive_chunk_by_chunk_when_the_link_has_carried_them():
+    plan = replace(plan_of(2), link=Link(np.array([0.0, 1.0]), np.array([2.0, 0.5]), np.inf))
+    bench = SimpleNamespace(
+        comms_begun=3, teacher=SimpleNamespace(chunk_mb=0.5), chunks=lambda mb: round(mb / 0.5)
+    )
+    schedule = schedule_of(plan.with_work(np.array([1.0, 0.0, 2.0]), *[np.ones(3)] * 2), bench, 7.0)
+    assert schedule.first_batch == 3
+    assert schedule.starts == (0, 2)  # nothing is received in the second cycle
+    # 2 MB in the first second, then half a MB per second
+    assert schedule.arrivals_s == pytest.approx((0.25, 0.5, 0.75, 1.0, 2.0, 3.0))
+    assert schedule.arrival(3, 1) == pytest.approx(7.5)
+    assert schedule.arrival(4, 3) == pytest.approx(10.0)
+    assert schedule.arrival(2, 0) is None
+    assert schedule.arrival(5, 0) is None
+
+
+def test_starving_cores_are_lent_where_that_pays():
+    plan = replace(plan_of(4), link=Link.constant(0.1, "shared"))
+    bench = SimpleNamespace(teacher=SimpleNamespace(chunk_mb=0.01))
+    lender = Lender(plan, bench)
+    assert lends(plan)
+    assert lender.pays(1, received_mb=0.1, now_s=1.0)  # nothing waits, a tenth of a core is needed
+    assert not lender.pays(1, received_mb=0.1, now_s=60.0)  # much has arrived
+    assert not lender.pays(0, received_mb=0.1, now_s=1.0)
+    fast = replace(plan, link=Link.constant(0.95, "shared"))
+    assert not Lender(fast, bench).pays(1, received_mb=0.95, now_s=1.0)  # the core is busy
+    assert not lends(replace(plan, link=Link.constant(0.1, "idle")))
+    assert not lends(plan_of(4))
+
+
+@pytest.mark.slow
+def test_over_a_paced_link_nothing_is_received_before_it_has_arrived():
+    cores = take_cores(None)
+    total, n = len(cores), 3
+    c = np.arange(total + 1.0)
+    teaching = TeacherProcess(spec={"chunks": 2, "chunk_rows": 64})
+    with teaching as teacher:
+        mb = 8 * teacher.chunk_mb
+        link = Link.constant(mb / 0.2, "shared")  # a batch every 0.2 s
+        plan = Plan(
+            np.full(n, mb), np.full(n, 0.1), np.full(n, 0.1), 400 * c, 100 * (total - c), link=link
+        )
+        settings = BenchSettings(cores=cores, student_spec=TINY, timeout_s=30, yielding=True)
+        with Bench(settings, teacher) as bench:
+            bench.set_split(total)
+            bench.start_comm(mb)  # before the run, and not held back
+            bench.next_event()
+            live = replay(bench, plan, [2] * n, "greedy", pace=teaching.pace)
+        assert len(teaching.pace(None)) > 0  # chunks were held back
+    for i, end in enumerate(live.task_ends("comm")):
+        assert end >= link.arrival_time(mb * (i + 1)) - 1e-6
 
 
 def test_training_without_a_teacher_receives_nothing(monkeypatch):
@@ -207,184 +285,3 @@ def test_the_real_loop_runs_under_a_policy_to_the_end():
     for i in range(n):
         ends = {t.kind: t for t in live.tasks if t.cycle == i}
         assert ends["backward"].end > ends["comm"].end
-
-
-# --- the verdict ----------------------------------------------------------------------------------
-
-
-def predicted_as_measured(fit, settings, factor=1.0):
-    """Real runs that the simulation predicts exactly, but for a factor."""
-    runs = []
-    for workload in settings.workloads:
-        scenario = validate.scenario_of(fit, workload, 0.256)
-        for policy in settings.policies:
-            for number in range(settings.runs):
-                run = simulate(scenario, policy, seed=settings.seed, replication=number)
-                starts = zip(run.backward_starts, [*run.backward_starts[1:], run.makespan],
-                             strict=True)  # fmt: skip
-                tasks = [
-                    *(Task("comm", i, 0.0, e * factor) for i, e in enumerate(run.comm_ends)),
-                    *(Task("forward", i, 0.0, e * factor) for i, e in enumerate(run.forward_ends)),
-                    *(Task("backward", i, a * factor, b * factor)
-                      for i, (a, b) in enumerate(starts)),
-                ]  # fmt: skip
-                runs.append(
-                    (workload, LiveRun(policy, settings.seed, number, run.makespan * factor,
-                                       tuple(tasks), ((0.0, 1),), 1))
-                )  # fmt: skip
-    return runs
-
-
-SETTINGS = validate.ValidationSettings(
-    policies=("random", "comm-priority", "greedy", "optimal"),
-    workloads=(validate.Workload("1:1", 4), validate.Workload("2:1", 4)),
-    runs=2,
-)
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    return fit_trace(synthetic(4, noise=0.01), bootstrap=20)
-
-
-def test_a_perfect_prediction_has_no_error_and_the_right_ranking(fitted):
-    result = validate.judge(fitted, SETTINGS, predicted_as_measured(fitted, SETTINGS), 0.256)
-    assert result.summary["worst_absolute_error"] < 1e-9
-    assert set(result.summary["kendall_tau"].values()) == {1.0}
-    assert result.summary["pairs_in_order"] == result.summary["pairs_separated"]
-    assert len(result.table) == 8
-    assert (result.table["predicted_low"] <= result.table["predicted_high"]).all()
-    assert (result.table["worst_task_error"] < 1e-9).all()
-
-
-def test_an_error_is_signed_predicted_against_measured(fitted):
-    runs = predicted_as_measured(fitted, SETTINGS, factor=1.25)
-    result = validate.judge(fitted, SETTINGS, runs, 0.256)
-    np.testing.assert_allclose(result.table["error"], -0.2, rtol=1e-9)
-    assert result.summary["median_absolute_error"] == pytest.approx(0.2)
-
-
-def test_pairs_count_only_where_measured_intervals_separate():
-    table = pd.DataFrame(
-        {
-            "workload": "1:1",
-            "policy": ["a", "b", "c"],
-            "measured": [1.0, 1.05, 2.0],
-            "measured_low": [0.9, 0.95, 1.9],
-            "measured_high": [1.1, 1.15, 2.1],
-            "predicted": [1.2, 1.0, 1.1],
-            "error": [0.2, -0.05, -0.45],
-        }
-    )
-    summary = validate.summarise(table)
-    assert summary["pairs_separated"] == 2
-    assert summary["pairs_in_order"] == 1
-
-
-def test_a_validation_can_be_drawn(fitted):
-    result = validate.judge(fitted, SETTINGS, predicted_as_measured(fitted, SETTINGS), 0.256)
-    (ax,) = validation_figure(result).axes
-    assert "measured makespan (s)" in ax.get_xlabel()
-    figure = timeline_figure(result, policies=2)
-    assert [ax.get_title(loc="left").split(":")[0] for ax in figure.axes] == [
-        "measured", "predicted", "measured", "predicted",
-    ]  # fmt: skip
-
-
-def test_runs_are_interleaved_round_by_round():
-    order = validate._order(SETTINGS)
-    cells = len(SETTINGS.policies) * len(SETTINGS.workloads)
-    assert len(order) == cells * SETTINGS.runs
-    for number in range(SETTINGS.runs):
-        part = order[number * cells : (number + 1) * cells]
-        assert {(w.time_ratio, p) for w, p, _ in part} == {
-            (w.time_ratio, p) for w in SETTINGS.workloads for p in SETTINGS.policies
-        }
-        assert {n for _, _, n in part} == {number}
-
-
-@pytest.mark.parametrize(
-    ("changes", "error", "said"),
-    [
-        (
-            {"policies": ("greedy", "greedy")},
-            WorkloadError,
-            "policies must be given, and each once",
-        ),
-        ({"policies": ()}, WorkloadError, "policies must be given"),
-        ({"workloads": (validate.Workload("1:1"),) * 2}, WorkloadError, "workloads must be given"),
-        ({"policies": ("greedy", "gredy")}, PolicyError, "did you mean 'greedy'"),
-        ({"policies": ("greedy", "static:99")}, PolicyError, "asks for 99 communication cores"),
-    ],
-)
-def test_what_cannot_be_run_is_refused_before_anything_is(changes, error, said, monkeypatch):
-    monkeypatch.setattr(validate, "_one_run", lambda *_: pytest.fail("a run was made"))
-    total = len(take_cores(None))
-    here = fit_trace(synthetic(total, a2=0.3), communication_model="table", bootstrap=0)
-    with pytest.raises(error, match=said):
-        validate.validate(here, replace(SETTINGS, **changes))
-
-
-@pytest.mark.parametrize("option", ["-o", "--plot", "--timelines"])
-def test_results_are_given_a_place_before_anything_is_run(option, tmp_path, monkeypatch):
-    monkeypatch.setattr(validate, "validate", lambda *_, **__: pytest.fail("a run was made"))
-    path = tmp_path / "t.csv"
-    write_trace(path, synthetic(4, trials=2).rows, {})
-    arguments = ["validate", str(path), option]
-    before = path.read_bytes()
-    places = [tmp_path / "no" / "x.png", path] + [tmp_path / "x.xyz"] * (option != "-o")
-    for place in places:
-        result = CliRunner().invoke(command, [*arguments, str(place)])
-        assert isinstance(result.exception, KdsimError)
-        assert str(place) in str(result.exception)
-    assert path.read_bytes() == before
-
-
-def test_one_policy_has_no_ranking_and_no_warning(fitted):
-    settings = replace(SETTINGS, policies=("greedy",))
-    result = validate.judge(fitted, settings, predicted_as_measured(fitted, settings), 0.256)
-    assert all(np.isnan(tau) for tau in result.summary["kendall_tau"].values())
-
-
-def test_another_device_s_trace_cannot_be_validated_here(fitted):
-    header = {"cores": list(range(len(take_cores(None))))}
-    other = fit_trace(Trace(synthetic(11, a2=0.05).rows, header), bootstrap=0)
-    with pytest.raises(WorkloadError, match="validate on the device that was measured"):
-        validate.validate(other, SETTINGS)
-
-
-@pytest.mark.slow
-def test_collect_fit_and_validate_in_a_row(tmp_path):
-    from calibration.bench.collect import collect
-    from calibration.bench.measure import CollectSettings
-
-    settings = CollectSettings(
-        rounds=2, extra_rounds=0, window_s=0.1, batches=(1, 2), mb=(0.256,), guard=1.0,
-        patience_s=0.0, device="test",
-    )  # fmt: skip
-    path = tmp_path / "t.csv"
-    trace = collect(path, settings, student_spec=TINY)
-    trace.rows["status"] = "ok"  # however busy the machine that runs the tests is
-    write_trace(path, trace.rows, trace.header)
-    arguments = [
-        "validate", str(path), "--policies", "greedy,comm-priority", "--time-ratios", "1:1",
-        "--cycles", "2", "--batches", "1", "--runs", "2", "--guard", "1", "--json",
-        "-o", str(tmp_path / "v.csv"), "--plot", str(tmp_path / "v.png"),
-        "--timelines", str(tmp_path / "t.png"),
-    ]  # fmt: skip
-    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
-    told = json.loads(result.stdout)
-    assert {row["policy"] for row in told["rows"]} == {"greedy", "comm-priority"}
-    assert all(row["measured"] > 0 and row["predicted"] > 0 for row in told["rows"])
-    assert (tmp_path / "v.png").exists()
-    assert (tmp_path / "t.png").exists()
-    assert len(pd.read_csv(tmp_path / "v.csv")) == 2
-
-
-@pytest.mark.parametrize("ratio", ["1", "a:b", "0:1", "1:-1", "1:1:1", "nan:1"])
-def test_a_workload_must_be_a_ratio(ratio, tmp_path):
-    path = tmp_path / "t.csv"
-    write_trace(path, synthetic(2, a2=0.3).rows, {})
-    result = CliRunner().invoke(command, ["validate", str(path), "--time-ratios", ratio])
-    assert isinstance(result.exception, WorkloadError)
-    assert "ratios like 2:1" in str(result.exception)

@@ -69,10 +69,14 @@ def test_it_starts_early_when_the_work_will_be_long(to_terminal, clock):
 
 
 def test_nothing_done_yet_is_no_division_by_zero(to_terminal, clock):
-    to_terminal()
+    terminal = to_terminal()
     with progress.ProgressBar("runs") as tell:
         clock.now = 0.5
         tell(0, 100)
+        assert terminal.getvalue() == ""  # nothing says that it will take long
+        clock.now = 3.0
+        tell(0, 100)
+    assert "0/100" in terminal.getvalue()
 
 
 def test_a_pipe_gets_no_bar(clock, monkeypatch):

@@ -1,6 +1,8 @@
 """Policies of a user's own: the bad ones are found out and named, and never hang."""
 
+import re
 import textwrap
+import threading
 
 import pytest
 from front_door import call, spawn
@@ -130,10 +132,12 @@ BAD = {
     "Arguments": "cannot be made: TypeError",
     "BadStart": "raised ValueError in start: not today",
     "NoName": "needs a name",
-    "NoDecide": "needs a method decide",
+    "NoDecide": "without a method decide",
     "InheritsDecide": "answered None",
-    "function": "is no policy",
+    "function": "function is a function without a method decide",
 }
+#: What is no policy at all is bad input, not a run that failed.
+NO_POLICY = ("NoName", "NoDecide", "function")
 UNKNOWN = {
     "mine:Sond": "mine has no 'Sond' - did you mean 'Sound'?",
     "mein:Sound": "no module named 'mein'",
@@ -169,10 +173,11 @@ def assert_clear(answer, code, words):
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_policy_ends_the_run_by_name_and_state(name, folder):
     answer = call("run", "paper-1to1", "--policy", f"mine:{name}")
-    assert_clear(answer, 1, BAD[name])
+    code = 2 if name in NO_POLICY else 1
+    assert_clear(answer, code, BAD[name])
     assert any(known in answer.err for known in ("policy mine ", name))
     answer = call("compare", "paper-1to1", "-n", 2, "-p", "optimal", "-p", f"mine:{name}", "--json")
-    assert_clear(answer, 1, BAD[name].replace("= 9;", "= 7;").replace("0..8", "0..6"))
+    assert_clear(answer, code, BAD[name].replace("= 9;", "= 7;").replace("0..8", "0..6"))
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
@@ -184,7 +189,7 @@ def test_an_unknown_policy_is_bad_input(name, folder):
 
 def test_a_policy_that_leaves_python_is_told(folder):
     answer = spawn("run", "paper-1to1", "--policy", "leaving:Sound", cwd=folder)
-    assert_clear(answer, 1, "called sys.exit(0)")
+    assert_clear(answer, 2, "importing leaving raised SystemExit: 0")
 
 
 def test_a_fresh_process_finds_the_policy_beside_the_scenario(folder):
@@ -222,7 +227,7 @@ def test_check_policy_lists_what_is_wrong(name, folder):
 def test_a_sound_policy_passes(name, folder):
     report = check_policy(name)
     assert report.ok, str(report)
-    assert report.runs == 60
+    assert report.runs == 84
     assert any("gap to the optimum" in remark for remark in report.remarks)
     assert call("check", "--policy", name).out.startswith(f"policy {name}: ok")
 
@@ -319,7 +324,7 @@ def test_the_users_scenario_is_one_more_case():
     assert check_policy(OnlySmall).ok
     report = check_policy(OnlySmall, load_scenario("paper-1to1"))
     assert "scenario paper-1to1" in report.problems[0]
-    assert report.runs == 61
+    assert report.runs == 85
 
 
 def test_an_instance_and_a_class_can_be_checked():
@@ -342,3 +347,57 @@ def test_a_report_reads_well(folder):
 i=0, j=0, k=0, remaining comm 1, comp 1, t=0 s, 1 cores) (case: 1 core, 6 cycles); \
 2 more of this kind
           problem: stopped after three faulty cases""")
+
+
+class Hanging(kdsim.Policy):
+    """Waits in one place until the test lets it go."""
+
+    name = "hanging"
+
+    def __init__(self, where, released):
+        self._where, self._released = where, released
+
+    def start(self, plan):
+        if self._where == "start":
+            self._released.wait(60)
+
+    def decide(self, state):
+        if self._where == "decide" and state.comm_done == 1:
+            self._released.wait(60)
+        return kdsim.Decision(1)
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("start", r"did not return within 0\.2 s while starting a run"),
+        ("decide", r"did not answer within 0\.2 s \(state: i=1, j=\d+, k=\d+, .* cores\)"),
+    ],
+)
+def test_a_policy_that_never_returns_is_reported_with_its_state(where, words):
+    released = threading.Event()
+    try:
+        report = check_policy(Hanging(where, released), limit_s=0.2)
+    finally:
+        released.set()
+    assert not report.ok
+    assert re.search(rf"policy hanging {words}", report.problems[0])
+
+
+def test_a_class_that_never_finishes_its_constructor_is_reported():
+    released = threading.Event()
+
+    class Slow(kdsim.Policy):
+        name = "slow"
+
+        def __init__(self):
+            released.wait(60)
+
+        def decide(self, state):
+            return kdsim.Decision(1)
+
+    try:
+        report = check_policy(Slow, limit_s=0.2)
+    finally:
+        released.set()
+    assert "did not return within 0.2 s while being made" in report.problems[0]

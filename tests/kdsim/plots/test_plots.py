@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from scipy import stats
 
 import kdsim
@@ -279,6 +280,16 @@ def test_a_heat_map_holds_each_gap_at_its_place(scenario):
     assert (tick_labels(ax.xaxis), tick_labels(ax.yaxis)) == (["6", "8"], ["1:1", "2:1"])
 
 
+def assert_drawn(figure, name):
+    """Draw a figure, where a formula that is none would fail, and find a name in it as it is."""
+    figure.draw_without_rendering()
+    texts = [text for text in figure.findobj(Text) if name in text.get_text().replace(r"\$", "$")]
+    assert texts
+    for text in texts:
+        _, is_formula = text._preprocess_math(text.get_text())
+        assert not is_formula
+
+
 def test_dollars_in_names_are_no_formulas(scenario, swept, grid):
     dollars = r"from $\frac$"
     named = scenario.model_copy(update={"name": dollars})
@@ -291,9 +302,9 @@ def test_dollars_in_names_are_no_formulas(scenario, swept, grid):
     ]
     for axes in drawn:
         first = axes[0] if isinstance(axes, list) else axes
-        first.figure.draw_without_rendering()  # where a formula that is none would fail
+        assert_drawn(first.figure, dollars)
     run = kdsim.simulate(named, "greedy")
-    plots.timeline(run).figure.draw_without_rendering()
+    assert_drawn(plots.timeline(run).figure, dollars)
 
 
 def test_a_heat_map_writes_the_uncertainty_of_varying_gaps(grid):

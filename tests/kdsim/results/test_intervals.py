@@ -10,6 +10,7 @@ from scipy import stats
 
 from kdsim.results.intervals import (
     mean_interval,
+    median_interval,
     paired_difference,
     replications_needed,
     student_t_quantile,
@@ -107,3 +108,53 @@ def test_nothing_more_is_needed_where_all_is_known():
     assert replications_needed(mean_interval([0.0] * 4)) == 4
     assert replications_needed(mean_interval([-1.0, 1.0])) == 2**62
     assert replications_needed(mean_interval([1.0])) == 2**62
+
+
+# --- medians --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "outer"), [(6, 1), (8, 1), (9, 2), (11, 2), (12, 3), (20, 6), (30, 10)]
+)
+def test_a_medians_interval_ends_at_the_tabulated_order_statistics(n, outer):
+    """The ranks are those of published binomial tables."""
+    interval = median_interval(np.arange(1.0, n + 1))
+    assert (interval.low, interval.high) == (outer, n + 1 - outer)
+    assert interval.median == (n + 1) / 2
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_too_few_values_give_a_median_without_an_interval(n):
+    interval = median_interval(np.arange(1.0, n + 1))
+    assert interval.median == (n + 1) / 2
+    assert math.isnan(interval.low)
+    assert math.isnan(interval.half_width)
+
+
+def test_a_medians_interval_covers_what_it_says_for_any_distribution():
+    rng = np.random.default_rng(0)
+    draws = rng.lognormal(size=(4000, 9))
+    covered = [i.low <= 1.0 <= i.high for i in (median_interval(row) for row in draws)]
+    assert 0.95 <= np.mean(covered) < 0.975  # exactly 0.9609 for nine
+
+
+def test_one_wild_value_among_nine_moves_no_end_and_among_six_it_shows():
+    nine, six = np.linspace(1.0, 1.1, 9), np.linspace(1.0, 1.1, 6)
+    assert median_interval([*nine[:-1], 9.0]).high == nine[-2]
+    assert median_interval([*six[:-1], 9.0]).high == 9.0
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=6, max_size=60), st.floats(0.5, 0.999))
+def test_a_medians_interval_holds_the_median_whatever_the_order(values, level):
+    interval = median_interval(values, level=level)
+    assert interval == median_interval(values[::-1], level=level)
+    if not math.isnan(interval.low):
+        assert min(values) <= interval.low <= interval.median <= interval.high <= max(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "level"), [([], 0.95), ([1.0, math.nan], 0.95), ([1.0], 0.0), ([1.0], 1.0)]
+)
+def test_values_without_a_median_are_refused(values, level):
+    with pytest.raises(ValueError, match=r"median_interval needs|level must"):
+        median_interval(values, level=level)

@@ -77,7 +77,7 @@ def test_recorded_differences_are_those_of_the_recorded_runs(made):
             pair = tuple(row["difference"].split(" - "))
             (again,) = [
                 r
-                for r in page._compare(record, "method", [pair], ["net", "size"])
+                for r in page.compare(record, "method", [pair], ["net", "size"])
                 if (r["net"], r["size"]) == (row["net"], row["size"])
             ]
             for key in ("mean", "ci_low", "ci_high"):

@@ -10,7 +10,7 @@ from workload_data import stripes
 from calibration.commands.aflkd import command
 from calibration.workloads.aflkd.config import PRESETS, StudyConfig
 from calibration.workloads.aflkd.figures import plot_accuracy, plot_forest, plot_temperature
-from calibration.workloads.aflkd.methods import StudentConfig
+from calibration.workloads.aflkd.methods import METHODS, StudentConfig
 from calibration.workloads.aflkd.paper import paper_accuracy, paper_cloud_accuracy
 from calibration.workloads.aflkd.report import build_result, tables, verdict, write_report
 from calibration.workloads.aflkd.study import (
@@ -281,6 +281,21 @@ def test_an_interrupt_says_how_far_it_came(tmp_path, monkeypatch):
     shown = CliRunner().invoke(command, [*QUICK, "-o", str(tmp_path)])
     assert shown.exit_code == 130
     assert "stopped with 0 of 8 runs done" in shown.stderr
+
+
+def test_the_methods_are_listed_with_their_switches():
+    shown = CliRunner().invoke(command, ["--list-methods"], catch_exceptions=False)
+    assert "| kd-frozen | frozen | all | fixed, initial 4.0 |" in shown.stdout
+    assert shown.stdout.count("\n| ") == len(METHODS)
+
+
+def test_a_budget_that_runs_out_says_how_far_it_came(tmp_path):
+    shown = CliRunner().invoke(
+        command, [*QUICK, "--budget", "0.01", "-o", str(tmp_path)], catch_exceptions=False
+    )
+    assert shown.exit_code == 0
+    assert "out of time with 0 of 8 runs done" in shown.stderr
+    assert not (tmp_path / "results.json").exists()
 
 
 def test_help_shows_an_example():
