@@ -177,7 +177,8 @@ class Scenario(Noun):
                 link.check_reach(float(self.workload.amounts("comm").sum()))
             except ScenarioError as error:
                 place = "link.rate" if self.link.rate is not None else "link.trace"
-                context = {"reason": error.reason, "field": place}
+                reason = f"{self.link.trace or 'the link'}: {error.reason}"
+                context = {"reason": reason, "field": place}
                 raise PydanticCustomError("link", "{reason}", context) from None
         return self
 
