@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -139,7 +140,16 @@ def main() -> int:
     )
     folder = arguments.out or Path("benchmarks/results/validation") / name
     folder.mkdir(parents=True, exist_ok=True)
-    trace = measured_trace(folder, arguments.virtual_cores)
+    # A collection is stopped as by Ctrl-C, keeps what is there, and is resumed by the next call.
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.alarm(max(int(60 * arguments.minutes - _SPARE_S), 1))
+    try:
+        trace = measured_trace(folder, arguments.virtual_cores)
+    except KeyboardInterrupt:
+        print("the device is measured in part; call again to go on")
+        return 3
+    finally:
+        signal.alarm(0)
     fitted = fit_trace(trace)
     write_curves(fitted, folder / "curves.yaml")
 
