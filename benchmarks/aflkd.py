@@ -20,6 +20,7 @@ from pathlib import Path
 from calibration.workloads.aflkd.campaign import Outcome, Study, run_campaign
 from calibration.workloads.aflkd.config import EDGE_NETWORKS, PRESETS, StudyConfig
 from calibration.workloads.aflkd.methods import METHODS
+from calibration.workloads.aflkd.temperature import TemperatureConfig
 from kdsim.errors import KdsimError
 
 _STEPS_OF_500 = tuple(range(500, 5001, 500))
@@ -39,7 +40,7 @@ _SSLF = replace(
     student=replace(_CIFAR.student, training=replace(_CIFAR.student.training, epochs=10)),
 )
 #: The same for SSLF alone with a weaker teacher, for a machine without an accelerator.
-_SMALL_SSLF = replace(_SSLF, methods=("sslf",), seeds=3, teacher=replace(_CIFAR.teacher, epochs=5))
+_SMALL_SSLF = replace(_SSLF, methods=("sslf",), seeds=3, teacher=replace(_CIFAR.teacher, epochs=4))
 _TWENTY_EPOCHS = replace(_SSLF.student, training=replace(_SSLF.student.training, epochs=20))
 
 STUDIES: dict[str, StudyConfig] = {
@@ -57,6 +58,25 @@ STUDIES: dict[str, StudyConfig] = {
     # Every method where a run takes a second: 8x8 images that ship with scikit-learn.
     "digits": replace(
         PRESETS["digits"], nets=("edge-1", "edge-2"), methods=tuple(METHODS), seeds=5, teachers=3
+    ),
+    # On so few images T hardly moves: with ten times its rate, n does change.
+    "digits-fast-t": replace(
+        PRESETS["digits"],
+        nets=("edge-1", "edge-2"),
+        methods=(
+            "sslf",
+            "kd-frozen",
+            "kd-frozen-learned",
+            "kd-half-learned",
+            "aflkd-fixed",
+            "aflkd-reverse",
+            "aflkd-descend",
+        ),
+        seeds=5,
+        teachers=3,
+        student=replace(
+            PRESETS["digits"].student, temperature=TemperatureConfig(learning_rate=0.1)
+        ),
     ),
     # The first column of the table, with weaker teachers: what a share of one core does in an hour.
     "small-fashion-mnist": replace(

@@ -148,7 +148,8 @@ def _reallocation(rows: pd.DataFrame) -> dict[str, Any]:
 def _window_times(rows: pd.DataFrame) -> dict[tuple[int, int], float]:
     """Return the time of a unit of work over each whole window, by (communication cores, trial)."""
     times = {}
-    for (cores, trial), window in rows.groupby(["comm_cores", "trial"]):
+    started = rows[rows["t_start"].notna()]
+    for (cores, trial), window in started.groupby(["comm_cores", "trial"]):
         # A batch is a forward and a backward pass; where they are apart, each row is half of one.
         halves = window["phase"].isin(HALVES)
         work = window["work"].where(~halves, window["work"] / 2).sum()

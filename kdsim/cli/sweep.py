@@ -80,7 +80,9 @@ def sweep(
     r"""Run every policy at every point of SCENARIO, or what STORE still lacks of it.
 
     Interrupt it at any time: the same command continues where it was. A store takes more points,
-    policies and replications of its scenario at any time.
+    policies and replications of its scenario at any time. A policy of your own is identified by the
+    code that its class needs, imported modules of yours included: when that changes, its results go
+    into another store.
 
     \b
     Examples:

@@ -17,6 +17,7 @@ import simpy
 from kdsim.engines.core_pool import describe_state
 from kdsim.engines.des import run_processes
 from kdsim.errors import KdsimError
+from kdsim.model.link import Link
 from kdsim.model.optimum import minimal_makespan
 from kdsim.model.plan import Plan
 from kdsim.model.random_streams import Draws
@@ -246,6 +247,8 @@ def _cases(scenario: Scenario | None) -> Iterator[tuple[str, Plan]]:
     generator = np.random.default_rng(0)
     extras: list[dict[str, Any]] = [
         {}, {"prefetch": 1}, {"prefetch": 2}, {"release": 0.7}, {"reallocation_cost": 0.05},
+        {"link": Link.constant(0.5)},
+        {"link": Link(np.array([0.0, 3.0]), np.array([0.0, 1.0]), 6.0, "shared")},
     ]  # fmt: skip
     for c_total in (1, 2, 3, 8):
         share = np.arange(c_total + 1) / c_total

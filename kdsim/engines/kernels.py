@@ -11,13 +11,15 @@ import math
 import numpy as np
 
 from kdsim.engines.core_pool import DONE
-from kdsim.model import rules, state_rule
+from kdsim.model import rules, state_rule, timed_rule
 from kdsim.model.jit import compiled
 from kdsim.model.optimum import string_bends
 from kdsim.model.random_streams import uniform
 
 #: Kinds of policy, as the loop knows them.
-RANDOM, STATIC, GREEDY, GREEDY_FULL, STATE_BASED, LOOK_AHEAD, OPTIMAL, IN_TIME = range(8)
+RANDOM, STATIC, GREEDY, GREEDY_FULL, STATE_BASED, LOOK_AHEAD, OPTIMAL, IN_TIME, STATE_IN_TIME = (
+    range(9)
+)
 
 # The names under which the loops call the rules: their compiled forms.
 random_cores = compiled(rules.random_cores)
@@ -26,6 +28,7 @@ aim = compiled(rules.aim)
 aim_in_time = compiled(rules.aim_in_time)
 state_based_cores = compiled(state_rule.state_based_cores)
 look_ahead_cores = compiled(state_rule.look_ahead_cores)
+state_in_time_cores = compiled(timed_rule.state_in_time_cores)
 uniform_draw = compiled(uniform)
 taut_string_bends = compiled(string_bends)
 
@@ -47,7 +50,7 @@ def _one_run(
     kind, fixed, key,
     comm, forward, backward, plan_comm, plan_forward, plan_backward,
     comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
-    link, row, optimum, planned,
+    link, row, optimum, planned, clocked,
 ):  # fmt: skip
     """Play one run; return its makespan. The order of operations is the SimPy engine's."""
     n, c_total = comm.size, comm_rates.size - 1
@@ -56,6 +59,10 @@ def _one_run(
         price, batches, splits, tasks, corners, normals, shortfall,
         gates, gate_of, following, left, ended,
     ) = planned  # fmt: skip
+    (
+        releases, comm_ends, times, arrived, waiting_shared,
+        values, lengths, fastest, lens, nothing,
+    ) = clocked  # fmt: skip
     now, split, draw = 0.0, -1, np.uint64(0)
     i = k = 0  # Comm tasks done; Forward and Backward tasks done
     comm_on, comp_on, ready, ready_at = False, False, True, 0.0
@@ -113,6 +120,14 @@ def _one_run(
             c, hold, then = aim_in_time(
                 comm_left * comm_scale, w, now, last_cell[i] + 1, last_cell[i + 1],
                 rest, heights, ends, cores, vr, vq, way_normals,
+            )  # fmt: skip
+        elif kind == STATE_IN_TIME:
+            c = state_in_time_cores(
+                i, k, comm_left * comm_scale, comp_left * comp_scale, split, now,
+                price, batches, splits, tasks, corners, normals, shortfall,
+                gates, gate_of, following, left, ended,
+                releases, comm_ends, times, arrived, waiting_shared,
+                values, lengths, fastest, lens, nothing,
             )  # fmt: skip
         elif kind == LOOK_AHEAD:
             c = look_ahead_cores(
@@ -209,7 +224,7 @@ def _one_run(
 def many_runs(
     kind, fixed, keys, comm, forward, backward, plan_comm, plan_forward, plan_backward,
     comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
-    link, optimum, planned, out,
+    link, optimum, planned, clocked, out,
 ):  # fmt: skip
     """Play replication after replication; one row of work serves all when there is no noise."""
     noisy = comm.shape[0] > 1
@@ -219,7 +234,7 @@ def many_runs(
             kind, fixed, keys[run], comm[row], forward[row], backward[row],
             plan_comm, plan_forward, plan_backward, comm_rates, comp_rates, comm_times, comp_times,
             prefetch, release, cost, link, row,
-            optimum, planned,
+            optimum, planned, clocked,
         )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from kdsim.model.jit import COMPILE_FROM, compiled
 from kdsim.model.optimum import Corridor, corridor, is_timed, path_heights, taut_string
 from kdsim.model.plan import Plan
 from kdsim.model.string_tree import link_corners, times_left
-from kdsim.model.timed_optimum import timed_path
+from kdsim.model.timed_optimum import arrivals_of, releases_of, slopes_of, tasks_of, timed_path
 
 
 class Heights(NamedTuple):
@@ -94,6 +94,53 @@ class Planned(NamedTuple):
     done: Any
 
 
+class Clocked(NamedTuple):
+    """What the state-based rule reads besides `Planned` where data arrive in time.
+
+    Attributes
+    ----------
+    releases, ends : (N,)
+        Earliest start of each Comm task in seconds; data processed when it ends.
+    times, arrived : (K,)
+        Corners of the arrivals; empty without a link.
+    shared : bool
+        Whether computation uses the time that starved cores do not need.
+    values, lengths, fastest
+        See ``timed_optimum.Slopes``.
+    lens, nothing
+        Scratch of the number of slopes; an empty sequence.
+    """
+
+    releases: Any
+    ends: Any
+    times: Any
+    arrived: Any
+    shared: bool
+    values: Any
+    lengths: Any
+    fastest: float
+    lens: Any
+    nothing: Any
+
+
+def clocked_of(plan: Plan) -> Clocked:
+    """Prepare what a plan adds for the state-based rule on the clock."""
+    ends, slopes = np.cumsum(plan.comm), slopes_of(plan.region)
+    times, arrived = arrivals_of(plan, float(plan.comm.sum()))
+    return Clocked(
+        releases=releases_of(plan),
+        ends=ends,
+        times=times,
+        arrived=arrived,
+        shared=plan.link is not None and plan.link.starved == "shared",
+        values=slopes.values,
+        lengths=slopes.lengths,
+        fastest=slopes.fastest,
+        lens=np.zeros(slopes.values.size),
+        nothing=np.zeros(0),
+    )
+
+
 def heights_of(plan: Plan) -> Heights:
     """Prepare a plan for `optimal`."""
     region = plan.region
@@ -127,7 +174,7 @@ def planned_of(plan: Plan) -> Planned:
         cost=plan.reallocation_cost,
         prefetch=plan.prefetch,
         splits=np.stack([*rates, plan.comm_unit_times, plan.comp_unit_times], axis=1).ravel(),
-        tasks=np.stack([plan.comm, plan.forward, plan.backward], axis=1).ravel(),
+        tasks=tasks_of(plan),
         cores=region.vertices,
         normals=region.facets.ravel(),
         shortfall=np.maximum(1.0 - region.facets @ rates, 0.0).ravel(),
@@ -174,7 +221,7 @@ def _linked(gates: Corridor, bounded: bool, facets: Any) -> tuple[Any, Any]:
 
 
 def _nothing(kind: Any, whole: tuple[str, ...]) -> Any:
-    numbers = {"cost": 0.0, "prefetch": 0}
+    numbers = {"cost": 0.0, "prefetch": 0, "shared": False, "fastest": 0.0}
     return kind._make(
         numbers.get(name, np.zeros(0, np.int64 if name in whole else float))
         for name in kind._fields
@@ -184,3 +231,4 @@ def _nothing(kind: Any, whole: tuple[str, ...]) -> Any:
 #: For the rules that look at the present tasks alone.
 NO_HEIGHTS: Heights = _nothing(Heights, ("cores", "last"))
 NOT_PLANNED: Planned = _nothing(Planned, ("cores", "gate_of", "following"))
+NO_CLOCK: Clocked = _nothing(Clocked, ())

@@ -73,6 +73,11 @@ class Link:
         if not rates.any():
             raise ScenarioError("its rates are all 0: no data would ever arrive", field="link")
 
+    def __str__(self) -> str:
+        if self.rates.size == 1:
+            return f"{self.rates[0]:g} data units per second, {self.starved}"
+        return f"{self.rates.size} rates up to {self.rates.max():g}, {self.starved}"
+
     @classmethod
     def constant(cls, rate: float, starved: Starved = "idle") -> Link:
         """Return a link that always carries `rate` data units per second."""

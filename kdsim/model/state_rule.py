@@ -59,6 +59,23 @@ def measured(
     return facet, longest + left[corner]
 
 
+def passed(
+    gate: int, w: float, total: float, bounded: bool,
+    splits: Any, normals: Any, gates: Any, following: Any, left: Any,
+) -> float:  # fmt: skip
+    """Return the seconds to the end when a gate is reached with compute work w done.
+
+    The parameters are those of `held`.
+    """
+    if 3 * (gate + 1) == len(gates):
+        return float((total - w) * splits[3])
+    if bounded and gates[3 * gate + 2] > w:
+        return float((gates[3 * gate + 2] - w) * splits[3] + left[2 * gate + 1])
+    dv = gates[3 * gate + 3] - gates[3 * gate]
+    _, seconds = measured(gate + 1, dv, w, bounded, normals, gates, following, left)
+    return seconds
+
+
 def held(
     c: int, gate: int, dv: float, rest: float, end: float, total: float, bounded: bool,
     splits: Any, normals: Any, gates: Any, following: Any, left: Any,
@@ -95,12 +112,7 @@ def held(
     if comm_time > both:
         dv -= comm_rate * step
     else:
-        if 3 * (gate + 1) == len(gates):
-            return step + float((total - w) * splits[3])
-        if bounded and gates[3 * gate + 2] > w:
-            return step + float((gates[3 * gate + 2] - w) * splits[3] + left[2 * gate + 1])
-        dv = gates[3 * gate + 3] - gates[3 * gate]
-        gate += 1
+        return step + passed(gate, w, total, bounded, splits, normals, gates, following, left)
     _, seconds = measured(gate, dv, w, bounded, normals, gates, following, left)
     return step + seconds
 

@@ -93,15 +93,24 @@ def cut_left(rest: float, t: float, lens: Any, values: Any) -> float:
 
 
 def timed_pass(
-    comm: Any, forward: Any, backward: Any, releases: Any, prefetch: int,
-    times: Any, arrived: Any, values: Any, lengths: Any, fastest: float,
-    lens: Any, cells: Any, kept: Any,
-) -> tuple[float, int]:  # fmt: skip
-    """Carry T from gate to gate; return the makespan and the number of cells.
+    first: int, stop: int, left: float, v: float, w: float, t: float, high: float, floor: float,
+    tasks: Any, releases: Any, prefetch: int, times: Any, arrived: Any,
+    values: Any, lengths: Any, fastest: float, lens: Any, cells: Any, kept: Any,
+) -> tuple[float, float, int]:  # fmt: skip
+    """Carry T from a state from gate to gate.
 
     Parameters
     ----------
-    comm, forward, backward : (N,) sequence of float
+    first, stop : int
+        The running or next Comm task, and the first one that is not looked at.
+    left : float
+        Data left of the first.
+    v, w, t : float
+        Data processed, compute work done, seconds.
+    high, floor : float
+        Compute work at most done before the first Comm task ends, at least before it starts.
+    tasks : (3N,) sequence of float
+        Work of Comm, Forward and Backward of each cycle in turn.
     releases : (N,) sequence of float
         Earliest start of each Comm task, seconds.
     prefetch : int
@@ -111,31 +120,47 @@ def timed_pass(
     values, lengths, fastest
         See `Slopes`.
     lens : (k,) sequence of float
-        Scratch, zero.
+        Written to: the lengths of T in the end.
     cells, kept : (6G,) and (G*k,) sequence of float
-        Empty when only the makespan is wanted; else G must be N + K at least. Written per cell:
+        Empty when the path is not wanted; else G must be N + K at least. Written per cell:
         its data, its ceiling, its earliest start, the arrival of its last data, the least
         compute work with which a path may enter it, and the data left of its Comm task behind
         it; the lengths of T where it is entered.
+
+    Returns
+    -------
+    t, low, count
+        T at the left end of its domain, that end, and the number of cells.
     """
-    n, size, knots = len(comm), len(values), len(times)
+    size, knots = len(values), len(times)
     last = size - 1
     record = len(cells) > 0
-    t = low = high = floor = v = before = 0.0
-    ahead = count = 0  # the first breakpoint beyond v; cells so far
-    for m in range(n):
-        # At the gate: computation may go on up to the next ceiling, at the full rate.
-        climb = before + forward[m]
-        lens[last] += climb
-        high += climb
-        before = backward[m]
-        t = raise_to(releases[m], t, lens, values)
-        if 0 < prefetch <= m:
-            floor += forward[m - prefetch] + backward[m - prefetch]
-            if floor > low:
-                t = cut_left(floor - low, t, lens, values)
-                low = floor
-        left, end, begin = comm[m], v + comm[m], releases[m]
+    for k in range(size):
+        lens[k] = 0.0
+    low, count = w, 0
+    lens[last] = high - w
+    ahead, beyond = 0, knots  # the first breakpoint beyond v
+    while ahead < beyond:
+        middle = (ahead + beyond) // 2
+        if arrived[middle] <= v * (1.0 + SAME_DATA):
+            ahead = middle + 1
+        else:
+            beyond = middle
+    for m in range(first, stop):
+        if m > first:
+            # At the gate: computation may go on up to the next ceiling, at the full rate.
+            climb = tasks[3 * m - 1] + tasks[3 * m + 1]
+            lens[last] += climb
+            high += climb
+            left = tasks[3 * m]
+            if 0 < prefetch <= m:
+                floor += tasks[3 * (m - prefetch) + 1] + tasks[3 * (m - prefetch) + 2]
+        begin = releases[m]
+        t = raise_to(begin, t, lens, values)
+        if floor > low:
+            t = cut_left(floor - low, t, lens, values)
+            low = floor
+        end = v + left
         while True:
             arrive, data, whole = 0.0, left, True
             if knots > 0 and left > 0.0:
@@ -179,10 +204,14 @@ def timed_pass(
             v = arrived[ahead]
             left = end - v
             begin = 0.0
-    top = t
-    for k in range(size):
-        top += values[k] * lens[k]
-    return top + before * values[last], count
+    return t, low, count
+
+
+def to_the_end(t: float, last_backward: float, lens: Any, values: Any) -> float:
+    """Return the makespan where T is known at the end of all communication."""
+    for k in range(len(values)):
+        t += values[k] * lens[k]
+    return t + last_backward * float(values[len(values) - 1])
 
 
 def timed_heights(
@@ -207,6 +236,18 @@ def timed_heights(
         leave[g] = at
         if g > 0:
             w = min(at, cells[CELL * g - CELL + 1])
+
+
+def timed_clock(climbs: Any, earliest: Any, lengths: Any, there: Any, begin: Any, end: Any) -> None:
+    """Write when each cell of a path begins and ends.
+
+    A cell begins once the climb before it is done, at the `earliest` start at the soonest; it ends
+    when its length has passed and its data are `there`. All are (G,) sequences of seconds.
+    """
+    clock = 0.0
+    for g in range(len(begin)):
+        begin[g] = max(clock + climbs[g], earliest[g])
+        end[g] = clock = max(begin[g] + lengths[g], there[g])
 
 
 class TimedPath(NamedTuple):
@@ -274,11 +315,8 @@ def timed_path(plan: Plan) -> TimedPath:
     climbs = full * (leave - np.append(0.0, arrive[:-1]))
     lengths = plan.region.gauge(data, arrive - leave)
     begin, end = np.empty(count), np.empty(count)
-    clock = 0.0
-    facts = zip(climbs.tolist(), earliest.tolist(), lengths.tolist(), there.tolist(), strict=True)
-    for g, (climb, start, length, arrival) in enumerate(facts):
-        begin[g] = max(clock + climb, start)
-        end[g] = clock = max(begin[g] + length, arrival)
+    count_up = compiled(timed_clock) if count >= COMPILE_FROM else timed_clock
+    count_up(climbs, earliest.copy(), lengths, there.copy(), begin, end)
     return TimedPath(makespan, data, rest, leave, arrive, begin, end)
 
 
@@ -288,19 +326,25 @@ def _solve(
     """Run `timed_pass`, compiled where that pays; return its answer and what it recorded."""
     values, lengths, fastest = slopes_of(plan.region)
     room = plan.cycles + arrivals[0].size if record else 0
-    cells, kept = np.zeros(CELL * room), np.zeros(room * values.size)
-    work = (plan.comm, plan.forward, plan.backward, releases_of(plan))
+    lens, cells, kept = np.zeros(values.size), np.zeros(CELL * room), np.zeros(room * values.size)
+    tasks, releases = tasks_of(plan), releases_of(plan)
+    run = timed_pass
+    fields: tuple[Any, ...] = (tasks, releases, *arrivals, values, lengths, lens, cells, kept)
     if max(plan.cycles, arrivals[0].size) >= COMPILE_FROM:
-        makespan, count = compiled(timed_pass)(
-            *work, plan.prefetch, *arrivals, values, lengths, fastest,
-            np.zeros(values.size), cells, kept,
-        )  # fmt: skip
-        return float(makespan), int(count), cells, kept
-    plain_cells, plain_kept = cells.tolist(), kept.tolist()
-    comm, forward, backward, releases = (x.tolist() for x in work)
-    times, arrived = (x.tolist() for x in arrivals)
-    makespan, count = timed_pass(
-        comm, forward, backward, releases, plan.prefetch, times, arrived,
-        values.tolist(), lengths.tolist(), fastest, [0.0] * values.size, plain_cells, plain_kept,
+        run = compiled(timed_pass)
+    else:
+        # Views: their entries are plain numbers, faster one by one than an array's.
+        fields = tuple(memoryview(x) for x in fields)
+    tasks, releases, times, arrived, values, lengths, lens, cells, kept = fields
+    t, _, count = run(
+        0, plan.cycles, tasks[0], 0.0, 0.0, 0.0, tasks[1], 0.0,
+        tasks, releases, plan.prefetch, times, arrived,
+        values, lengths, fastest, lens, cells, kept,
     )  # fmt: skip
-    return makespan, count, np.array(plain_cells), np.array(plain_kept)
+    makespan = to_the_end(t, tasks[len(tasks) - 1], lens, values)
+    return float(makespan), int(count), np.asarray(cells), np.asarray(kept)
+
+
+def tasks_of(plan: Plan) -> FloatArray:
+    """Return the work of Comm, Forward and Backward of each cycle in turn, (3N,)."""
+    return np.stack([plan.comm, plan.forward, plan.backward], axis=1).ravel()

@@ -10,12 +10,15 @@ go to computation, when computation is blocked all go to communication (eq. 13).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from kdsim.errors import UnknownPolicyError
-from kdsim.model.guide import Heights, as_views, heights_of, planned_of
+from kdsim.model.guide import Heights, as_views, clocked_of, heights_of, planned_of
+from kdsim.model.optimum import is_timed
 from kdsim.model.plan import Plan
 from kdsim.model.rules import aim, aim_in_time, greedy_cores, random_cores
 from kdsim.model.state_rule import look_ahead_cores, state_based_cores
+from kdsim.model.timed_rule import state_in_time_cores
 from kdsim.policies.base import Decision, Policy, State
 
 
@@ -102,13 +105,20 @@ class StateBased(Policy):
         """Prepare the corridor's corners and the time left at each."""
         self._planned = as_views(planned_of(plan))
         self._rule = look_ahead_cores if looks_ahead(plan, self._noisy) else state_based_cores
+        self._clocked: list[Any] | None = None
+        if is_timed(plan) and not looks_ahead(plan, self._noisy):
+            self._clocked = as_views(clocked_of(plan))
         self._answers = [Decision(c) for c in range(plan.c_total + 1)]
 
     def decide(self, state: State) -> Decision:
         """Take the split from which all is done first."""
         k = state.forward_done + state.backward_done
         comm, comp = state.remaining_comm, state.remaining_comp
-        cores = self._rule(state.comm_done, k, comm, comp, state.comm_cores, *self._planned)
+        asked = (state.comm_done, k, comm, comp, state.comm_cores)
+        if self._clocked is not None:
+            cores = state_in_time_cores(*asked, state.now, *self._planned, *self._clocked)
+        else:
+            cores = self._rule(*asked, *self._planned)
         return self._answers[cores]
 
 

@@ -192,6 +192,13 @@ class MeasuredCores(Noun):
         default=None, description="[least, largest] communication cores"
     )
 
+    @field_validator("compute", "communication")
+    @classmethod
+    def _check_order(cls, ends: list[int] | None) -> list[int] | None:
+        if ends is not None and ends[0] > ends[1]:
+            raise PydanticCustomError("range", "the least must not exceed the largest", {})
+        return ends
+
 
 class Proxies(Noun):
     """What a side's curve was taken from, where that was not the task itself."""

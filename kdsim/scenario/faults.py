@@ -189,7 +189,7 @@ def faults_of(error: ValidationError, document: Document, root: type[BaseModel])
         if (
             kind != "missing"
             and "(got" not in reason
-            and kind not in ("policy", "work", "design", "library")
+            and kind not in ("policy", "work", "design", "library", "link")
         ):
             reason = f"{reason} (got {shorten(got)})"
         faults.append(document.fault(location, reason))

@@ -19,7 +19,11 @@ TRACE_FIELDS = ("trace", "times", "rates", "period")
 
 
 class LinkSettings(Noun):
-    """A constant rate or a bandwidth trace; with neither, all data are there from the beginning."""
+    """A constant rate or a bandwidth trace; with neither, all data are there from the beginning.
+
+    The link delivers from time 0 on, whatever `Extensions.release` says: each of the two limits
+    holds on its own.
+    """
 
     rate: Number | None = Field(
         default=None, ge=1e-15, le=MAX_RATE, description="constant rate, data units per second"

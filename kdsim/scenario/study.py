@@ -177,7 +177,8 @@ class Scenario(Noun):
                 link.check_reach(float(self.workload.amounts("comm").sum()))
             except ScenarioError as error:
                 place = "link.rate" if self.link.rate is not None else "link.trace"
-                context = {"reason": error.reason, "field": place}
+                reason = f"{self.link.trace or 'the link'}: {error.reason}"
+                context = {"reason": reason, "field": place}
                 raise PydanticCustomError("link", "{reason}", context) from None
         return self
 
@@ -516,7 +517,9 @@ def _sweep_faults(
             if known_design and not sampled:
                 yield place, f"method {scenario.design.method} needs a list of values, not a range"
             yield from _value_faults(scenario, path, {"low": swept.low, "high": swept.high})
-        else:
+        elif path == "device.library" or not (
+            path.startswith("device.") and "device.library" in scenario.sweep
+        ):  # what is legal on one of several devices shows at each point
             yield from _value_faults(scenario, path, dict(enumerate(swept)))
     if not known_design:
         return

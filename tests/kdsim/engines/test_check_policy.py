@@ -227,7 +227,7 @@ def test_check_policy_lists_what_is_wrong(name, folder):
 def test_a_sound_policy_passes(name, folder):
     report = check_policy(name)
     assert report.ok, str(report)
-    assert report.runs == 60
+    assert report.runs == 84
     assert any("gap to the optimum" in remark for remark in report.remarks)
     assert call("check", "--policy", name).out.startswith(f"policy {name}: ok")
 
@@ -324,7 +324,7 @@ def test_the_users_scenario_is_one_more_case():
     assert check_policy(OnlySmall).ok
     report = check_policy(OnlySmall, load_scenario("paper-1to1"))
     assert "scenario paper-1to1" in report.problems[0]
-    assert report.runs == 61
+    assert report.runs == 85
 
 
 def test_an_instance_and_a_class_can_be_checked():

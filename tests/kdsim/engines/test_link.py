@@ -15,9 +15,10 @@ from kdsim.engines import batch
 from kdsim.model.link import Link
 from kdsim.model.optimum import minimal_makespan
 from kdsim.plots.timeline_figure import blocks
+from kdsim.policies.names import POLICY_NAMES
 from kdsim.report.chrome_trace import events, slices
 
-ALL = ["random", "comm-priority", "comp-priority", "greedy", "greedy-full", "optimal", "static:1"]
+ALL = [*POLICY_NAMES, "static:1"]
 #: Policies that plan nothing, so that rounding cannot change their answers.
 BLIND = ["random", "comm-priority", "comp-priority", "static:1"]
 

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import html
 import io
 import json
 import re
@@ -374,3 +375,10 @@ def test_the_page_can_be_read_on_a_telephone(tmp_path, page):
     assert seen["open"] == [True, False, False]  # the section that the address names
     assert all(width >= 0.99 * room for room, width in seen["figures"])
     assert seen["text"] >= 12
+
+
+def test_the_page_says_how_much_a_policy_can_matter(grid):
+    page = report.report_html(report.ReportData(grid.scenario, grid.samples))
+    assert len(grid.stakes) == 4
+    for point, worth in grid.stakes:
+        assert worth.sentence in html.unescape(page), point

@@ -13,7 +13,7 @@ from kdsim.errors import ScenarioError
 from kdsim.plots.labels import setting
 from kdsim.scenario.json_schema import scenario_schema
 from kdsim.scenario.library import library_device, library_names
-from kdsim.scenario.study import Scenario, with_fields
+from kdsim.scenario.study import Scenario, scenario_from_data, with_fields
 
 WORK = {"cycles": 3, "comm": 1.0, "forward": 1.0, "backward": 1.0}
 OWN = {"b1": 5.0, "b2": 0.0, "b3": 1.0}
@@ -82,6 +82,19 @@ def test_the_library_can_be_swept():
     assert slow.makespans[0] > fast.makespans[0]
     assert "4 cores" not in setting(scenario, ["device.library"])  # the boards' own differ
     assert setting(scenario).startswith("raspberry-pi-4 · 4 cores")
+
+
+def test_devices_and_their_cores_can_be_swept_in_step():
+    sweep = {"device.library": ["raspberry-pi-5", "jetson-agx-orin"], "device.cores": [4, 12]}
+    scenario = study({"library": "raspberry-pi-5"}, sweep=sweep, design={"method": "zip"})
+    assert len(scenario_from_data(scenario.model_dump(exclude={"files"})).sweep) == 2
+    slow, fast = kdsim.compare(scenario, ["optimal"]).samples
+    assert slow.makespans[0] > fast.makespans[0]
+    grid = study({"library": "raspberry-pi-5"}, sweep=sweep)
+    with pytest.raises(
+        ScenarioError, match=r"at device\.library = raspberry-pi-5, device\.cores = 12"
+    ):
+        kdsim.compare(grid, ["optimal"])
 
 
 def test_a_change_puts_the_whole_device_in_place():

@@ -68,7 +68,7 @@ def test_every_bundled_scenario_is_legal(name):
 def test_bundled_scenarios_are_found_from_any_folder(tmp_path):
     answer = spawn("check", "paper-1to1", "paper-2to1", cwd=tmp_path)
     assert answer.code == 0
-    assert "paper-2to1: ok (8 cores, 50 cycles, 6 policies, 4 points)" in answer.out
+    assert "paper-2to1: ok (8 cores, 50 cycles, 7 policies, 4 points)" in answer.out
 
 
 def test_a_misspelt_bundled_name_gets_a_hint():

@@ -80,6 +80,12 @@ def test_a_table_ends_where_its_cores_end():
         Device.model_validate(late)
 
 
+def test_a_range_upside_down_is_refused():
+    device = {"cores": 2, "compute": {"a1": 1.0, "a2": 0.1}, "communication": PAPER}
+    with pytest.raises(ValueError, match="least must not exceed the largest"):
+        Device.model_validate({**device, "measured_cores": {"compute": [4, 1]}})
+
+
 def test_typed_constants_have_no_measured_range():
     paper = with_fields(kdsim.load_scenario("paper-1to1"), {"device.cores": 24})
     assert paper.marks() == ()
@@ -112,7 +118,7 @@ def test_every_output_carries_the_mark(tmp_path):
     ):  # fmt: skip
         assert MARK in words_of(drawn)
     page = write_report(result, tmp_path / "p.html").read_text()
-    assert f'<p class="note">{MARK}</p>' in page
+    assert f"<strong>{MARK}</strong>" in page
 
 
 def words_of(drawn):
