@@ -191,3 +191,17 @@ def test_the_compiled_engine_does_not_load_the_other():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
     )
     assert result.stdout.split() == ["True", "False"]
+
+
+def test_policies_that_look_ahead_are_compiled_sooner():
+    scenario = kdsim.load_scenario("paper-1to1")
+    noisy = kdsim.with_fields(scenario, {"extensions.noise": 0.1})
+    linked = kdsim.with_fields(scenario, {"link.rate": 1.0})
+    for policy, case, noise, slower in (
+        ("greedy", noisy, True, False),
+        ("optimal", scenario, False, False),
+        ("optimal", linked, False, False),
+        ("optimal", noisy, True, True),
+        ("state-based", linked, False, True),
+    ):
+        assert (batch._effort(case.plan(), policy, noisy=noise) > 1) is slower
