@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ from kdsim.errors import WorkloadError
 #: Images in one forward pass without gradients: large enough to keep a core busy, 100 MB at most.
 _PREDICT_BATCH = 250
 
-_Movable = TypeVar("_Movable", nn.Module, Tensor)
+_Network = TypeVar("_Network", bound=nn.Module)
 
 #: ``objective(logits, rows, batch) -> loss``, see :func:`train_epoch`.
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -207,10 +207,19 @@ def device_of(network: nn.Module) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
-def lay_out(what: _Movable, device: torch.device) -> _Movable:
+@overload
+def lay_out(what: _Network, device: torch.device) -> _Network: ...
+@overload
+def lay_out(what: Tensor, device: torch.device) -> Tensor: ...
+
+
+def lay_out(what: nn.Module | Tensor, device: torch.device) -> nn.Module | Tensor:
     """Move a network, or images, to a device in the memory layout that is fastest there."""
     if device.type == "cpu":
         # Channels last: a quarter faster for these convolutions on a CPU.
+        if isinstance(what, nn.Module):
+            # torch's stub of Module.to lacks the keyword that its documentation names.
+            return what.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
         return what.to(device, memory_format=torch.channels_last)
     return what.to(device)
 
@@ -219,7 +228,8 @@ def on_device(order: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]
     """Move an epoch's batches of indices to a device, all at once."""
     if device.type == "cpu":
         return order
-    return torch.cat(list(order)).to(device).split([len(rows) for rows in order])
+    moved = torch.cat(list(order)).to(device)
+    return torch.split(moved, [len(rows) for rows in order])
 
 
 # --- steps ---------------------------------------------------------------------------------------
