@@ -28,6 +28,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from calibration.link.gloo_group import join_group
+from calibration.machine.children import end_with_parent
 from calibration.workloads.decentralized.clients import Client
 from calibration.workloads.decentralized.cohort import CostLedger, Material, client_of
 from calibration.workloads.decentralized.exchange import (
@@ -89,6 +90,7 @@ def work(
     threads : int
         Threads to compute with.
     """
+    end_with_parent()
     torch.set_num_threads(threads)
     with _signs_of_life(pipe, timeout_s / _SIGNS) as voice:
         try:

@@ -176,3 +176,17 @@ def test_bounds_agree_to_the_last_bit_where_computation_must_come_first():
         play(scenario, "greedy", 0, 50)[1] for play in (batch._by_simpy, batch.makespans)
     )
     assert np.array_equal(compiled, slow)
+
+
+def test_policies_that_look_ahead_are_compiled_sooner():
+    scenario = kdsim.load_scenario("paper-1to1")
+    noisy = kdsim.with_fields(scenario, {"extensions.noise": 0.1})
+    linked = kdsim.with_fields(scenario, {"link.rate": 1.0})
+    for policy, case, noise, slower in (
+        ("greedy", noisy, True, False),
+        ("optimal", scenario, False, False),
+        ("optimal", linked, False, False),
+        ("optimal", noisy, True, True),
+        ("state-based", linked, False, True),
+    ):
+        assert (batch._effort(case.plan(), policy, noisy=noise) > 1) is slower
