@@ -109,8 +109,8 @@ def extras(trace: Trace, trials: ArrayLike | None = None) -> dict[str, Any]:
         )
         share = (medians["forward"] / medians.sum(axis=1, skipna=False)).dropna()
         if len(share):
-            counts = share.index.to_numpy().tolist()
-            found["forward_share"] = dict(zip(counts, share.tolist(), strict=True))
+            by_cores = zip(share.index.to_numpy(), share, strict=True)
+            found["forward_share"] = {int(cores): float(part) for cores, part in by_cores}
     cost = {
         side: described
         for side, task in ((COMPUTE, "compute"), (COMMUNICATION, "comm"))
