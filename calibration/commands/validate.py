@@ -160,7 +160,7 @@ def manifest(fitted: Fit, settings: ValidationSettings) -> dict[str, Any]:
     """Describe everything that a validation depends on; JSON values only."""
     from dataclasses import asdict
 
-    from calibration.machine.cores import fingerprint
+    from calibration.machine.host import fingerprint
 
     return {
         "trace": Path(str(fitted.trace.path)).name,
