@@ -15,6 +15,7 @@ from aflkd_sections import (
     Record,
     Row,
     accuracy_rows,
+    backwards_table,
     cells_of,
     claims_table,
     data_name,
@@ -25,6 +26,7 @@ from aflkd_sections import (
     sslf_section,
     switches_table,
     temperatures_table,
+    went_backwards,
     worth_of_switches,
 )
 
@@ -51,6 +53,7 @@ def page(records: Mapping[str, Any], planned: Mapping[str, StudyConfig]) -> str:
         claims_table(studies),
         switches_table(studies),
         spread_table(studies),
+        backwards_table(studies),
         temperatures_table(studies),
         sslf_section(cells, studies),
         _robustness(records.get("robustness")),
@@ -133,13 +136,7 @@ def _adaptivity(studies: Mapping[str, Record]) -> list[str]:
         frozenset(verdict(row) for _, row, _, _ in adapted),
         "a gain, a loss or neither, as the data and the comparison have it",
     )
-    clauses = [
-        f"{in_points(row)} points {row['switch'].removeprefix('n follows T, ')} "
-        f"({DATA[data_name(record)]}, {cells_of(record, row)}, {row['seeds']} seeds x "
-        f"{row['teachers']} "
-        f"teachers; n changed in {changed} of {runs} adaptive runs)"
-        for record, row, changed, runs in adapted
-    ]
+    clauses = [_worth_of_adapting(*each) for each in adapted]
     still = dict.fromkeys(name for name, record in studies.items() if any(
         record is r and not changed for r, _, changed, _ in found
     ))  # fmt: skip
@@ -151,6 +148,18 @@ def _adaptivity(studies: Mapping[str, Record]) -> list[str]:
         else ""
     )
     return [f"{start}is {judged}: {'; '.join(clauses)}.{rest}", ""]
+
+
+def _worth_of_adapting(record: Record, row: Row, changed: int, runs: int) -> str:
+    back, of = went_backwards(record, row["second"])
+    text = (
+        f"{in_points(row)} points {row['switch'].removeprefix('n follows T, ')} "
+        f"({DATA[data_name(record)]}, {cells_of(record, row)}, {row['seeds']} seeds x "
+        f"{row['teachers']} teachers; n changed in {changed} of {runs} adaptive runs"
+    )
+    if back:
+        text += f"; the training of {back} of the {of} others went backwards, see below"
+    return f"{text})"
 
 
 def _changes(record: Record, row: Row) -> tuple[int, int]:

@@ -77,7 +77,7 @@ class StudyConfig:
     def __post_init__(self) -> None:
         check_sizes(self.sizes)
         _check_names("networks", self.nets, EDGE_NETWORKS)
-        _check_names("methods", self.methods, METHODS)
+        _check_names("methods", self.methods, tuple(METHODS))
         if self.seeds < 1:
             raise WorkloadError(f"seeds must be 1 or more, got {self.seeds}")
         if self.teacher_images < 1:
