@@ -1,47 +1,44 @@
 """The page over all AFLKD records: every sentence with a number is made from them.
 
-``benchmarks/aflkd_report.py`` writes it; nothing here trains or reads files.
+``benchmarks/aflkd_report.py`` writes it; nothing here trains or reads files. Its tables are in
+``aflkd_sections``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
-from statistics import median
 from typing import Any
+
+from aflkd_sections import (
+    DATA,
+    Record,
+    Row,
+    accuracy_rows,
+    backwards_table,
+    cells_of,
+    claims_table,
+    data_name,
+    in_points,
+    is_cell,
+    listed,
+    spread_table,
+    sslf_section,
+    switches_table,
+    temperatures_table,
+    went_backwards,
+    worth_of_switches,
+)
 
 from calibration.workloads.aflkd.config import StudyConfig
 from calibration.workloads.aflkd.report import percent, verdict
-from calibration.workloads.aflkd.switches import switch_rows
-from calibration.workloads.records.crossed import compare_crossed, summarise_crossed
-
-Record = Mapping[str, Any]
-Row = dict[str, Any]
-
-#: (what the paper says of every cell, first method, second method)
-CLAIMS = (
-    ("AFLKD (`descend`, the paper's eq. 5) beats SSLF", "aflkd-descend", "sslf"),
-    ("AFLKD (`reverse`, the gradient in T reversed) beats SSLF", "aflkd-reverse", "sslf"),
-    ("AFLKD (`descend`) beats training from scratch", "aflkd-descend", "baseline"),
-    ("AFLKD (`reverse`) beats training from scratch", "aflkd-reverse", "baseline"),
-    ("SSLF beats training from scratch", "sslf", "baseline"),
-    ("adaptive freezing (`descend`) beats freezing all layers, both distilling",
-     "aflkd-descend", "kd-frozen"),
-    ("adaptive freezing (`reverse`) beats freezing all layers, both distilling",
-     "aflkd-reverse", "kd-frozen"),
-)  # fmt: skip
+from calibration.workloads.records.crossed import summarise_crossed
 
 #: Switches whose value is that of adapting n to T, and nothing else.
 ADAPTIVITY = (
     "n follows T, instead of all layers frozen",
     "n follows T, instead of half of them frozen",
 )
-
-DATA = {
-    "fashion-mnist": "Fashion-MNIST",
-    "cifar10-jpeg": "a part of CIFAR-10 decoded from JPEG",
-    "digits": "scikit-learn's digits",
-}
 
 
 def page(records: Mapping[str, Any], planned: Mapping[str, StudyConfig]) -> str:
@@ -53,11 +50,12 @@ def page(records: Mapping[str, Any], planned: Mapping[str, StudyConfig]) -> str:
         _left_out(studies, planned),
         _adaptivity(studies),
         _processors(records, studies),
-        _claims(studies),
-        _switches(studies),
-        _spread(studies),
-        _temperatures(studies),
-        _sslf(cells, studies),
+        claims_table(studies),
+        switches_table(studies),
+        spread_table(studies),
+        backwards_table(studies),
+        temperatures_table(studies),
+        sslf_section(cells, studies),
         _robustness(records.get("robustness")),
         _speed(records.get("speed")),
         _files(records),
@@ -71,15 +69,21 @@ def page(records: Mapping[str, Any], planned: Mapping[str, StudyConfig]) -> str:
 
 def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig]) -> list[str]:
     whole = planned["fashion-mnist"]
-    nets = {run["net"] for r in studies.values() for run in r["runs"] if _data(r) != "digits"}
+    nets = {run["net"] for r in studies.values() for run in r["runs"] if data_name(r) != "digits"}
     absent = [net for net in whole.nets if net not in nets]
-    ablated = [
-        DATA[_data(r)] for r in studies.values() if len(r["manifest"]["config"]["methods"]) > 4
+    ablations = [r for r in studies.values() if len(r["manifest"]["config"]["methods"]) > 4]
+    ablated = dict.fromkeys(DATA[data_name(r)] for r in ablations)
+    on = dict.fromkeys(net for r in ablations for net in r["manifest"]["config"]["nets"])
+    most_methods = max((len(r["manifest"]["config"]["methods"]) for r in ablations), default=0)
+    complete = [
+        DATA[data_name(r)]
+        for r in ablations
+        if len(r["manifest"]["config"]["methods"]) == len(whole.methods)
     ]
     most = {
-        DATA[_data(r)]: max(stage["size"] for run in r["runs"] for stage in run["stages"])
+        DATA[data_name(r)]: max(stage["size"] for run in r["runs"] for stage in run["stages"])
         for r in sorted(studies.values(), key=lambda r: max(r["manifest"]["config"]["sizes"]))
-        if _data(r) != "digits"
+        if data_name(r) != "digits"
     }
     beyond = [f"{data} all beyond {n:,} images" for data, n in most.items()]
     single = [name for name, r in studies.items() if len(r["cloud"]["accuracy"]) == 1]
@@ -89,9 +93,10 @@ def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig])
         f"missing,",
         *([f"{' and '.join(absent)} on images of 28 pixels and more,"] if absent else []),
         f"and on {'; on '.join(beyond)}.",
-        f"The ablations were run on {_and(dict.fromkeys(ablated))} alone." if ablated else
-        "No ablation was run yet.",
-        f"In {_and(f'`{name}`' for name in single)} one teacher serves all seeds, so that their "
+        f"Ablations were run on {listed(on)} and on {listed(ablated)} alone, with all "
+        f"{most_methods} methods on {listed(complete) if complete else 'none of them'} alone."
+        if ablated else "No ablation was run yet.",
+        f"In {listed(f'`{name}`' for name in single)} one teacher serves all seeds, so that their "
         "intervals leave the teacher's variance out." if single else "",
     ]  # fmt: skip
     lines = [" ".join(s for s in sentences if s), ""]
@@ -105,7 +110,7 @@ def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig])
         sizes = sorted({stage["size"] for run in record["runs"] for stage in run["stages"]})
         clouds = record["cloud"]["accuracy"]
         lines.append(
-            f"| [`{name}`]({name}/tables.md) | {DATA[_data(record)]} | "
+            f"| [`{name}`]({name}/tables.md) | {DATA[data_name(record)]} | "
             f"{', '.join(config['nets'])} | "
             f"{', '.join(f'{n:,}' for n in sizes)} | {len(config['methods'])} | "
             f"{len({run['seed'] for run in record['runs']})} x {len(clouds)} | "
@@ -116,34 +121,58 @@ def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig])
 
 def _adaptivity(studies: Mapping[str, Record]) -> list[str]:
     found = [
-        (name, row)
-        for name, record in studies.items()
-        for row in _pooled(record)
+        (record, row, *_changes(record, row))
+        for record in studies.values()
+        for row in worth_of_switches(record)
         if row["switch"] in ADAPTIVITY
     ]
-    if not found:
-        return [
-            "**What adaptivity itself is worth** is not known: in no study that is complete does "
-            "a method freeze a fixed number of layers under the same distillation.",
-            "",
-        ]
-    clauses = [
-        f"{_points(row)} points ({row['switch'].removeprefix('n follows T, ')}; "
-        f"{DATA[_data(studies[name])]}, {_where(studies[name], row)}, {row['seeds']} seeds x "
-        f"{row['teachers']} teachers)"
-        for name, row in found
-    ]
-    words = {verdict(row) for _, row in found}
+    adapted = [(record, row, changed, runs) for record, row, changed, runs in found if changed]
+    start = "**What adaptivity itself is worth**, letting n follow T with everything else equal, "
+    if not adapted:
+        why = (
+            "in every run of such a method n stayed what the start of T had made it"
+            if found
+            else "no complete study has the same distillation with a fixed number of frozen layers"
+        )
+        return [f"{start}is not known: {why}.", ""]
     judged = {
         frozenset({"open"}): "nothing that these intervals can tell from zero",
         frozenset({"holds"}): "a gain",
         frozenset({"contradicted"}): "a loss",
-    }.get(frozenset(words), "a gain or a loss as the data and the comparison have it")
-    return [
-        "**What adaptivity itself is worth**, letting n follow T with everything else equal, is "
-        f"{judged}: " + "; ".join(clauses) + ".",
-        "",
-    ]
+    }.get(
+        frozenset(verdict(row) for _, row, _, _ in adapted),
+        "a gain, a loss or neither, as the data and the comparison have it",
+    )
+    clauses = [_worth_of_adapting(*each) for each in adapted]
+    still = dict.fromkeys(name for name, record in studies.items() if any(
+        record is r and not changed for r, _, changed, _ in found
+    ))  # fmt: skip
+    rest = (
+        f" Not counted: {listed(f'`{name}`' for name in still)}, where n stayed in every run "
+        f"what the "
+        "start of T had made it."
+        if still
+        else ""
+    )
+    return [f"{start}is {judged}: {'; '.join(clauses)}.{rest}", ""]
+
+
+def _worth_of_adapting(record: Record, row: Row, changed: int, runs: int) -> str:
+    back, of = went_backwards(record, row["second"])
+    text = (
+        f"{in_points(row)} points {row['switch'].removeprefix('n follows T, ')} "
+        f"({DATA[data_name(record)]}, {cells_of(record, row)}, {row['seeds']} seeds x "
+        f"{row['teachers']} teachers; n changed in {changed} of {runs} adaptive runs"
+    )
+    if back:
+        text += f"; the training of {back} of the {of} others went backwards, see below"
+    return f"{text})"
+
+
+def _changes(record: Record, row: Row) -> tuple[int, int]:
+    """Return in how many runs of the adaptive method n changed, of how many."""
+    runs = [run for run in record["runs"] if run["method"] == row["first"]]
+    return sum(len(set(run["course"]["frozen_layers"])) > 1 for run in runs), len(runs)
 
 
 def _processors(records: Mapping[str, Any], studies: Mapping[str, Record]) -> list[str]:
@@ -152,244 +181,22 @@ def _processors(records: Mapping[str, Any], studies: Mapping[str, Record]) -> li
         return []
     values = [f"{100 * run['accuracy']:.2f} % {run['on']}" for run in found["runs"]]
     cell = found["cell"]
-    rows = [row for row in _rows(studies[cell["study"]]) if _is(row, cell)]
+    rows = [row for row in accuracy_rows(studies[cell["study"]]) if is_cell(row, cell)]
     (interval,) = summarise_crossed(rows, "accuracy", ["net"])
-    low, high = interval["ci_low"], interval["ci_high"]
+    spread = 2 * interval["sd_seeds"]
+    low, high = interval["mean"] - spread, interval["mean"] + spread
     inside = all(low <= run["accuracy"] <= high for run in found["runs"])
     return [
         "**Accuracies depend on the arithmetic of the processor.** The same seed and code "
         f"({cell['net']}, {cell['method']}, {cell['size']} images, seed {cell['seed']}) give "
-        f"{_and(values)}. Rounding differs, training amplifies it; the differences "
-        f"{'lie' if inside else 'do not all lie'} within the interval over seeds, "
+        f"{listed(values)}. Rounding differs, training amplifies it; the values "
+        f"{'lie' if inside else 'do not all lie'} within two standard deviations of seeds, "
         f"{100 * low:.1f} to {100 * high:.1f} %.",
         "",
     ]
 
 
-# --- claims, switches, spread --------------------------------------------------------------------
-
-
-def _claims(studies: Mapping[str, Record]) -> list[str]:
-    lines = [
-        "## The paper's claims",
-        "",
-        "Each is claimed of every cell (a network and a number of images). A cell *holds* if the "
-        "95 % "
-        "interval of its paired difference lies above zero, is *contradicted* if it lies below, "
-        "*open* "
-        "otherwise; a claim holds if all cells do, and is contradicted if one is. Intervals are "
-        "not "
-        "corrected for their number.",
-        "",
-        "| claim | study | holds | open | contradicted | means, points | verdict |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for claim, first, second in CLAIMS:
-        found = False
-        for name, record in studies.items():
-            rows = _compare(record, "method", [(first, second)], ["net", "size"])
-            if rows:
-                found = True
-                lines.append(f"| {claim} | `{name}` | {_counts(rows)} |")
-        if not found:
-            lines.append(f"| {claim} | none | | | | | not tested |")
-    for name, record in studies.items():
-        sizes = sorted({row["size"] for row in _rows(record)})
-        if len(sizes) < 2:
-            continue
-        rows = _compare(record, "size", [(b, a) for a, b in pairwise(sizes)], ["net", "method"])
-        lines.append(
-            f"| accuracy rises with every update, every method | `{name}` | {_counts(rows)} |"
-        )
-        rows = _gain_at_few(record, sizes)
-        if rows:
-            lines.append(
-                f"| AFLKD (`reverse`) gains more over training from scratch at {sizes[0]} images "
-                f"than "
-                f"at {sizes[-1]:,} | `{name}` | {_counts(rows)} |"
-            )
-    lines += [
-        "| T settles where Var(teacher) = Cov(student, teacher), eq. 13 | "
-        "[equations](../../../docs/aflkd-equations.md) | | | | | contradicted |",
-        "| CIFAR-100 (table 4) | none | | | | | not tested |",
-        "",
-    ]
-    return lines
-
-
-def _counts(rows: Sequence[Record]) -> str:
-    words = [verdict(row) for row in rows]
-    holds, still, against = (words.count(w) for w in ("holds", "open", "contradicted"))
-    overall = "contradicted" if against else "holds" if holds == len(rows) else "open"
-    means = [100 * row["mean"] for row in rows]
-    return f"{holds} | {still} | {against} | {min(means):+.1f} to {max(means):+.1f} | {overall}"
-
-
-def _gain_at_few(record: Record, sizes: Sequence[int]) -> list[Row]:
-    """Compare AFLKD's gain over the baseline at the fewest images with that at the most."""
-    gains: dict[tuple[Any, ...], float] = {}
-    for row in _rows(record):
-        sign = {"aflkd-reverse": 1, "baseline": -1}.get(row["method"])
-        if sign and row["size"] in (sizes[0], sizes[-1]):
-            key = (row["net"], row["teacher"], row["seed"], row["size"])
-            gains[key] = gains.get(key, 0.0) + sign * row["accuracy"]
-    both = {"aflkd-reverse", "baseline"} <= {row["method"] for row in _rows(record)}
-    rows = [
-        {"net": net, "teacher": teacher, "seed": seed, "size": size, "accuracy": gain}
-        for (net, teacher, seed, size), gain in gains.items()
-    ]
-    pairs = [(sizes[0], sizes[-1])]
-    return compare_crossed(rows, "accuracy", ["net"], treatment="size", pairs=pairs) if both else []
-
-
-def _switches(studies: Mapping[str, Record]) -> list[str]:
-    lines = []
-    for name, record in studies.items():
-        rows = _pooled(record)
-        if rows:
-            lines += [
-                f"### {DATA[_data(record)]} (`{name}`)",
-                "",
-                "| switch | difference | points | runs | |",
-                "|---|---|---|---|---|",
-                *(
-                    f"| {row['switch']} | {row['difference']} | {_points(row)} | "
-                    f"{row['seeds']} x {row['teachers']} | {verdict(row)} |"
-                    for row in rows
-                ),
-                "",
-            ]
-            if "switches" in record:
-                lines += [f"![paired differences, {name}]({name}/forest.png)", ""]
-    if not lines:
-        return []
-    return [
-        "## What each switch is worth",
-        "",
-        "Methods that differ in one switch; mean over networks and numbers of images [95 % "
-        "interval over "
-        "seeds and teachers]; *holds*: above zero. Every method against KD with all layers "
-        "frozen, SSLF "
-        "and the baseline, cell by cell: `*/tables.md`.",
-        "",
-        *lines,
-    ]
-
-
-def _spread(studies: Mapping[str, Record]) -> list[str]:
-    lines = []
-    for name, record in studies.items():
-        rows = summarise_crossed(_rows(record), "accuracy", ["net", "size", "method"])
-        known = [row for row in rows if row["sd_rest"] is not None]
-        if known:
-            sds = [
-                100 * median(row[key] for row in known)
-                for key in ("sd_seeds", "sd_teachers", "sd_rest")
-            ]
-            lines.append(
-                f"| `{name}` | {len(known)} | " + " | ".join(f"{x:.1f}" for x in sds) + " |"
-            )
-    if not lines:
-        return []
-    return [
-        "## Seeds and teachers",
-        "",
-        "Median over the cells of the standard deviations of accuracy, points: of a seed, of a "
-        "teacher, "
-        "of what neither explains.",
-        "",
-        "| study | cells | seeds | teachers | rest |",
-        "|---|---|---|---|---|",
-        *lines,
-        "",
-    ]
-
-
-def _temperatures(studies: Mapping[str, Record]) -> list[str]:
-    lines = []
-    for name, record in studies.items():
-        for method in record["manifest"]["config"]["methods"]:
-            runs = [run for run in record["runs"] if run["method"] == method]
-            course = [run["course"]["temperature"] for run in runs]
-            if not course or course[0][-1] is None or all(len(set(c)) == 1 for c in course):
-                continue
-            last = sorted(c[-1] for c in course)
-            low, high = sum(t < 2 for t in last), sum(t > 9 for t in last)
-            lines.append(
-                f"| `{name}` | {method} | {len(last)} | {low} | {len(last) - low - high} | "
-                f"{high} | "
-                f"{last[0]:.2f} | {median(last):.2f} | {last[-1]:.2f} |"
-            )
-    return [
-        "## Where T ends",
-        "",
-        "Runs by the T at their end; below 2 nearly all layers are frozen, above 9 none or one "
-        "in ten.",
-        "",
-        "| study | method | runs | below 2 | between | above 9 | least | median | most |",
-        "|---|---|---|---|---|---|---|---|---|",
-        *lines,
-        "",
-    ]
-
-
 # --- the rest ------------------------------------------------------------------------------------
-
-
-def _sslf(cells: Mapping[str, Record], studies: Mapping[str, Record]) -> list[str]:
-    lines = ["## SSLF on edge-1 at 2,000 CIFAR images", ""]
-    known = [
-        row for row in summarise_crossed(_rows(studies["cifar10-jpeg"]), "accuracy", _CELL)
-        if (row["net"], row["method"], row["size"]) == ("edge-1", "sslf", 2000)
-    ] if "cifar10-jpeg" in studies else []  # fmt: skip
-    if known:
-        lines += [
-            f"It reaches {percent(known[0])} % where the paper has 59.7 (n = {known[0]['n']})."
-        ]
-    base = next((name for name in cells if name.endswith("sslf-base")), None)
-    if base is None:
-        return [
-            *lines,
-            "Which of its differences from the paper explains it has not been tried.",
-            "",
-        ]
-    names = {
-        "labels": "streamed images carry their true labels",
-        "cumulative": "an update trains on all images so far",
-        "epochs": "twice the epochs",
-        "steps": "updates of 500 images",
-        "teacher": "the teacher trained to its end",
-        "leak": "the teacher trained to its end on all images, test included, as in the paper",
-        "paper": "all of these but the true labels",
-    }
-    teacher = ", ".join(f"{100 * c:.1f} %" for c in cells[base]["cloud"]["accuracy"])
-    lines += [
-        f"One change at a time (teacher: {teacher}, its own accuracy where it is changed), SSLF "
-        f"at 2,000 "
-        "images:",
-        "",
-        "| change | accuracy, % | against none, points | seeds | |",
-        "|---|---|---|---|---|",
-    ]
-    rows = {
-        name: [
-            r | {"cell": name} for r in _rows(record) if r["method"] == "sslf" and r["size"] == 2000
-        ]
-        for name, record in cells.items()
-    }
-    for name in sorted(cells, key=lambda n: n != base):
-        (own,) = summarise_crossed(rows[name], "accuracy", ["method"])
-        change = names.get(name.rpartition("-")[2], "none")
-        difference = [""] * 2
-        if name != base:
-            (row,) = compare_crossed(
-                rows[name] + rows[base], "accuracy", [], treatment="cell", pairs=[(name, base)]
-            )
-            difference = [_points(row), verdict(row)]
-        lines.append(
-            f"| {change} | {percent(own)} | {difference[0]} | {own['seeds']} | {difference[1]} |"
-        )
-    return [*lines, ""]
 
 
 def _robustness(record: Record | None) -> list[str]:
@@ -417,9 +224,9 @@ def _robustness(record: Record | None) -> list[str]:
         "",
         f"With 40 % of the labels wrong, at 100 digits on edge-1, AFLKD reaches {percent(ours)} "
         f"% and SSLF "
-        f"{percent(plain)} % (n = {ours['n']}). The teacher safeguard is worth {_points(helped)} "
+        f"{percent(plain)} % (n = {ours['n']}). The teacher safeguard is worth {in_points(helped)} "
         f"points "
-        f"where half of the cloud's answers are wrong, and {_points(hurt)} points where the "
+        f"where half of the cloud's answers are wrong, and {in_points(hurt)} points where the "
         f"labels that it "
         "checks with are: it trusts labels. All of it: `robustness.md`.",
         "",
@@ -440,7 +247,7 @@ def _speed(record: Record | None) -> list[str]:
         "",
         f"A step costs what a bare torch loop costs (ratios {min(steps):.2f} to "
         f"{max(steps):.2f}). With "
-        f"every layer frozen the backward pass takes, of that with none: {_and(ends)}. Where it "
+        f"every layer frozen the backward pass takes, of that with none: {listed(ends)}. Where it "
         f"is more "
         "than the FLOPs say, the update of the fully connected head, which the count leaves out, "
         "remains.",
@@ -503,55 +310,3 @@ def _steps(config: StudyConfig) -> int:
             images = b if config.update == "cumulative" else b - a
             total += training.epochs * -(-images // training.batch_size)
     return runs * total
-
-
-# --- helpers -------------------------------------------------------------------------------------
-
-_CELL = ["net", "size", "method"]
-
-
-def _data(record: Record) -> str:
-    return str(record["manifest"]["data"]["name"])
-
-
-def _rows(record: Record) -> list[Row]:
-    keys = ("net", "method", "teacher", "seed")
-    return [
-        {**{k: run[k] for k in keys}, "size": stage["size"], "accuracy": stage["accuracy"]}
-        for run in record["runs"]
-        for stage in run["stages"]
-    ]
-
-
-def _compare(
-    record: Record, treatment: str, pairs: Sequence[tuple[Any, Any]], by: Sequence[str]
-) -> list[Row]:
-    return compare_crossed(_rows(record), "accuracy", by, treatment=treatment, pairs=pairs)
-
-
-def _pooled(record: Record) -> list[Row]:
-    """Return what each switch is worth over all networks, or over the only one."""
-    rows = switch_rows(_rows(record))
-    several = {row["switch"] for row in rows if row["net"] is None}
-    return [row for row in rows if row["net"] is None or row["switch"] not in several]
-
-
-def _where(record: Record, row: Record) -> str:
-    sizes = sorted({r["size"] for r in _rows(record)})
-    net = row["net"] or " and ".join(record["manifest"]["config"]["nets"])
-    return f"{net}, {' and '.join(f'{n:,}' for n in sizes)} images"
-
-
-def _is(row: Record, cell: Record) -> bool:
-    return all(row[key] == cell[key] for key in ("net", "method", "size"))
-
-
-def _points(row: Record) -> str:
-    if row["ci_low"] is None:
-        return f"{100 * row['mean']:+.1f} [one seed]"
-    return f"{100 * row['mean']:+.1f} [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
-
-
-def _and(words: Iterable[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last

@@ -27,7 +27,9 @@ from kdsim.engines import batch
 from kdsim.engines import core_pool as pool
 from kdsim.engines import des as engine
 from kdsim.model import optimum
+from kdsim.model.link import Link
 from kdsim.model.random_streams import Draws
+from kdsim.model.timed_optimum import timed_makespan
 from kdsim.policies.base import Decision, Policy
 from kdsim.policies.resolve import make_policy
 from kdsim.scenario.points import points
@@ -230,6 +232,22 @@ def optimum_against_lp():
     return rows
 
 
+def timed_optimum():
+    """Seconds of the optimum with release times, a link and prefetch at 8 cores (linear in N)."""
+    rows = {}
+    for n in (10_000, 100_000, 1_000_000):
+        link = Link(np.array([0.0, 10.0, 20.0]), np.array([0.5, 0.0, 1.5]), 30.0)
+        for what, changes in (
+            ("release", {"release": 1.5}),
+            ("link", {"link": Link.constant(0.6)}),
+            ("release, link with outages, prefetch 3", {"release": 1.5, "link": link}),
+        ):
+            plan = replace(random_plan(n, 3 if "prefetch" in what else 0), **changes)
+            timed_makespan(plan)
+            rows[f"{n}, {what}"] = median_time(lambda plan=plan: timed_makespan(plan), repeats=3)[0]
+    return rows
+
+
 # --- the compiled engine --------------------------------------------------------------------------
 
 
@@ -357,6 +375,7 @@ def main():
         cost_against_n,
         heap_after_reallocations,
         optimum_against_lp,
+        timed_optimum,
         batch_against_simpy,
         batch_against_hand_loop,
     )

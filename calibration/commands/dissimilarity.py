@@ -7,7 +7,7 @@ What is *not* here: the study (``calibration.workloads.decentralized.study``) an
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,13 +171,24 @@ def command(
             rows = run_study(
                 study, dataset, ledger, processes=processes, profiles=out, progress=progress
             )
+    except KeyboardInterrupt:
+        click.echo(f"\nstopped; {out} keeps the finished runs (the same command goes on)", err=True)
+        raise click.exceptions.Exit(130) from None
     finally:
         torch.set_num_threads(threads)
     content = _write(study, dataset, rows, out)
     if as_json:
         click.echo(json.dumps(content, indent=2))
-        return
-    _print(content, out)
+    else:
+        _print(content, out)
+    broken = sum(bool(row.get("lost")) for row in rows)
+    if broken:
+        click.echo(
+            f"{broken} of {len(rows)} rows are of runs that lost a client which was not meant to "
+            "leave; those runs are not kept, the same command makes them again",
+            err=True,
+        )
+        raise click.exceptions.Exit(1)
 
 
 def _study(data: str, options: dict[str, Any]) -> Study:
@@ -283,8 +294,9 @@ def _print(content: dict[str, Any], out: Path) -> None:
         traffic[key] = max(traffic.get(key, 0.0), row["bytes_per_round"])
     for which in grid["splits"]:
         for case in grid["cases"]:
+            there = _clients(r for r in content["rows"] if (r["split"], r["case"]) == (which, case))
             table = Table(
-                title=f"{which}, case {case}: accuracy in %, mean over {grid['clients']} clients "
+                title=f"{which}, case {case}: accuracy in %, mean over {there} clients "
                 f"(private = own label mix); {traffic[which, case] / 1000:.1f} kB a round"
             )
             table.add_column("measure")
@@ -308,6 +320,13 @@ def _print(content: dict[str, Any], out: Path) -> None:
                 f"({gone['reason']}); its accuracy is missing[/bold]"
             )
     console.print(f"Written: {out}/results.json, accuracy.png, runs.jsonl, profile-*.csv")
+
+
+def _clients(rows: Iterable[Any]) -> str:
+    """Say how many clients reached the end of these rows' runs."""
+    counts = {len(row["clients"]) for row in rows}
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _cell(cells: dict[Any, Any], which: str, case: str, measure: str, alpha: float) -> str:

@@ -167,20 +167,9 @@ def _features(
 
 def _load(features: nn.Module, path: Path) -> None:
     """Load the trunk's weights from the state dict of a network."""
-    import pickle
+    from calibration.workloads.training.checkpoints import read_weights
 
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WorkloadError(
-            f"{path}: is not a state dict of tensors written by torch.save"
-        ) from error
-    except OSError as error:
-        raise WorkloadError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if not isinstance(state, dict):
-        raise WorkloadError(f"{path}: holds {type(state).__name__}, not a state dict")
+    state = read_weights(path)
     wanted = features.state_dict()
     found = {k.removeprefix("features."): v for k, v in state.items() if not k.startswith("head.")}
     missing = sorted(set(wanted) - set(found))

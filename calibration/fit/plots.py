@@ -101,9 +101,9 @@ def fit_figure(fit: Fit) -> Figure:
     plot_curve(fit, "communication", axes[1])
     plot_residuals(fit, axes[2])
     host = fit.trace.header.get("host", {})
-    given = fit.trace.header.get("cores_given_by")
+    cpu, given = host.get("cpu"), fit.trace.header.get("cores_given_by")
     figure.suptitle(
-        f"{fit.trace.device}: {host.get('cpu', 'unknown processor')}, "
+        f"{fit.trace.device}: {f'{cpu}, ' if cpu else ''}"
         f"{fit.trace.total_cores} cores{f' ({given})' if given else ''}",
         fontsize="medium",
     )

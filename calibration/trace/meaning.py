@@ -17,7 +17,7 @@ import pandas as pd
 
 from calibration.trace.columns import TASKS
 from calibration.trace.listing import listing
-from calibration.trace.trials import HALVES, POINT, STEP
+from calibration.trace.trials import HALVES, POINT, STEP, measurements
 from kdsim.errors import TraceError
 
 #: Work per second that no device has (faults), or few have (questions): batches, MB.
@@ -186,14 +186,15 @@ def _impossible_rates(checked: _Checked) -> None:
             )
             continue
         low, high = _UNLIKELY[task]
-        middle = float(np.median(rate[mine]))
+        each = measurements(rows[mine])  # a batch is both of its halves
+        middle = float((each["work"] / each["seconds"]).median())
         if not low <= middle <= high:
             line = int(rows.loc[mine, "line"].iloc[0])
-            each = f"{1 / middle:.3g} s per {unit}" if middle < low else (
+            typical = f"{1 / middle:.3g} s per {unit}" if middle < low else (
                 f"{middle:.3g} {unit} per second"
             )  # fmt: skip
             checked.questions.append(
-                f"{checked.place(line)}: {task} takes {each} in the median: is the unit of "
+                f"{checked.place(line)}: {task} takes {typical} in the median: is the unit of "
                 f"seconds s, and that of work {unit}?"
             )
 

@@ -15,18 +15,18 @@ from kdsim.errors import KdsimError, ScenarioError, UnknownPolicyError
 from kdsim.output_file import SUFFIXES, check_output
 from kdsim.policies.names import POLICY_NAMES
 from kdsim.policies.resolve import is_built_in, policy_file
-from kdsim.scenario.curve_draws import MAX_DRAWS
-from kdsim.scenario.drawn import LEAST_DRAWS
-from kdsim.scenario.load import bundled_scenarios, load_scenario
-from kdsim.scenario.study import (
+from kdsim.scenario.changes import (
     SWITCHES,
     TEXT_FIELDS,
-    Scenario,
     multiply_sweep,
     parse_ratio,
     sweepable_fields,
     with_fields,
 )
+from kdsim.scenario.curve_draws import MAX_DRAWS
+from kdsim.scenario.drawn import LEAST_DRAWS
+from kdsim.scenario.load import bundled_scenarios, load_scenario
+from kdsim.scenario.study import Scenario
 from kdsim.scenario.swept_values import with_sweep
 
 _Function = Callable[..., Any]
@@ -237,10 +237,10 @@ def _changed(scenario: Scenario, changes: tuple[str, ...], *, keep_sweep: bool) 
     changed = with_fields(scenario, parsed)
     if not keep_sweep:
         return changed
-    gone = set(parsed)
-    if "device.library" in gone:  # another device: what was swept of the old one says nothing of it
-        gone |= {name for name in scenario.sweep if name.startswith("device.")}
-    sweep = {name: values for name, values in scenario.sweep.items() if name not in gone}
+    dropped = set(parsed)
+    if "device.library" in dropped:  # values swept for one device do not apply to another
+        dropped |= {name for name in scenario.sweep if name.startswith("device.")}
+    sweep = {name: values for name, values in scenario.sweep.items() if name not in dropped}
     if "workload.ratio" in parsed:
         sweep = multiply_sweep(sweep, parse_ratio(parsed["workload.ratio"]))
     design = scenario.design if sweep else type(scenario.design)()

@@ -11,10 +11,11 @@ from kdsim.engines.curve_uncertainty import over_curve_draws
 from kdsim.policies.base import Policy
 from kdsim.policies.resolve import distinct_policies, policy_name
 from kdsim.results.comparison import Comparison, Sample
+from kdsim.scenario.changes import with_run_counts
 from kdsim.scenario.drawn import check_draws
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.points import Point, points
-from kdsim.scenario.study import Scenario, with_run_counts
+from kdsim.scenario.study import Scenario
 
 #: Called with (runs done, runs in all) as work goes on.
 Progress = Callable[[int, int], None]
@@ -86,11 +87,11 @@ def compare(
     for (point, policy), count in zip(todo, counts, strict=True):
         before = done
 
-        def tell(runs: int, before: int = before) -> None:
+        def report(runs: int, before: int = before) -> None:
             if progress:
                 progress(before + runs, total)
 
-        samples.append(sample(point.legal(), policy, count, point.values, tell, threads))
+        samples.append(sample(point.legal(), policy, count, point.values, report, threads))
         done += count
     if curve_draws is None:
         return Comparison(scenario, samples)
@@ -123,10 +124,10 @@ def sample(
     policy: Any,
     count: int,
     point: dict[str, Any],
-    tell: Callable[[int], None] = lambda _: None,
+    report: Callable[[int], None] = lambda _: None,
     threads: int | None = None,
 ) -> Sample:
-    """Run replications 0..count-1 of one policy at one point, in steps that tell progress."""
+    """Run replications 0..count-1 of one policy at one point, in steps, reporting after each."""
     import numpy as np
 
     plan = scenario.plan()
@@ -138,7 +139,7 @@ def sample(
         more, bound = batch.makespans(scenario, policy, start, stop, threads=threads)
         times.append(more)
         bounds.append(bound)
-        tell(stop)
+        report(stop)
     noisy = scenario.extensions.noise > 0
     return Sample(
         point=point,

@@ -7,7 +7,8 @@ from typing import Any
 from kdsim.errors import ScenarioError
 from kdsim.messages import whole_number
 from kdsim.scenario.curve_draws import MAX_DRAWS
-from kdsim.scenario.study import Scenario, scenario_from_data
+from kdsim.scenario.study import Scenario
+from kdsim.scenario.validate import scenario_from_data
 
 #: Fewer draws have no interval.
 LEAST_DRAWS = 2

@@ -17,7 +17,8 @@ from kdsim.scenario.device import Device
 from kdsim.scenario.faults import Document, FaultyFileError, faults_of
 from kdsim.scenario.library import BUNDLE, CURVE_FIELDS
 from kdsim.scenario.profile import Profile, read_profile
-from kdsim.scenario.study import Scenario, scenario_from_data
+from kdsim.scenario.study import Scenario
+from kdsim.scenario.validate import scenario_from_data
 from kdsim.scenario.yaml_document import read_yaml
 
 CURVES_VERSION = 1
@@ -213,7 +214,7 @@ def _insert_profile(data: dict[str, Any], document: Document, folder: Path) -> N
 
 
 def _profile_work(profile: Profile, data: dict[str, Any]) -> dict[str, Any]:
-    """Turn a profile into work for the device, if that is legal: its own faults are told apart."""
+    """Turn a profile into work for the device; faults of the device are reported elsewhere."""
     rate = data["workload"].get("profile_rate")
     legal = isinstance(rate, int | float) and 0 < rate < math.inf
     try:

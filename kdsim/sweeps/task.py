@@ -1,4 +1,4 @@
-"""What a worker does: run some replications of some runs and give back arrays.
+"""What a worker does: run some replications of some runs and return arrays.
 
 A task is plain data (the scenario as JSON, points, names and ranges), never a live object, so
 that it crosses to another process or machine as it is. A run that fails is an outcome with its
@@ -19,7 +19,8 @@ from kdsim._version import __version__
 from kdsim.engines import batch
 from kdsim.errors import KdsimError, SweepError, UnknownPolicyError
 from kdsim.model.curves import FloatArray
-from kdsim.scenario.study import Scenario, with_fields
+from kdsim.scenario.changes import with_fields
+from kdsim.scenario.study import Scenario
 from kdsim.sweeps.policy_source import PolicySource, is_source, package_digest, policy_source
 
 #: Raised whenever an engine's numbers change; part of every run's identity.
@@ -69,8 +70,8 @@ class Task:
     threads : int or None
         Threads of the compiled engine in each worker; None for all cores.
     compiled : bool
-        Whether the sweep as a whole is worth loading the compiled engine, be this task ever so
-        small.
+        Whether the sweep as a whole is large enough to load the compiled engine, whatever the
+        size of this task.
     """
 
     scenario: str

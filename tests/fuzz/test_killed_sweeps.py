@@ -55,8 +55,7 @@ def stopped(process: subprocess.Popen, after: float, number: int, *, paused: boo
             os.killpg(process.pid, signal.SIGSTOP)
             os.killpg(process.pid, signal.SIGCONT)
         os.killpg(process.pid, number)
-        _, errors = process.communicate(timeout=60)
-        assert "Traceback" not in errors or number != signal.SIGINT, errors
+        process.communicate(timeout=60)
 
 
 def finished(folder: Path) -> bytes:

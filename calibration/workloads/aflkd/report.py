@@ -262,14 +262,15 @@ def _switch_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "Percentage points, mean over the numbers of images, [95 % interval over seeds and "
         "teachers].",
         "",
-        "| switch | network | difference | mean | n | verdict |",
+        "| switch | network | difference | mean | n | |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
         net = row["net"] or "all of them"
+        worth = {"holds": "gain", "contradicted": "loss"}.get(row["verdict"], "open")
         lines.append(
             f"| {row['switch']} | {net} | {row['difference']} | {percent(row)} | {row['n']} | "
-            f"{row['verdict']} |"
+            f"{worth} |"
         )
     return [*lines, ""]
 

@@ -111,16 +111,26 @@ def _graph(name: str, clients: int, edges: Iterable[tuple[int, int]]) -> Exchang
 
 
 def _read_edges(path: Path, clients: int) -> list[tuple[int, int]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise WorkloadError(
+            f"exchange graph {path} must be text in UTF-8, got the byte "
+            f"{error.object[error.start]:#04x} at position {error.start}"
+        ) from error
+    except OSError as error:
+        raise WorkloadError(f"exchange graph {path} cannot be read: {error.strerror}") from error
     edges = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         fields = line.partition("#")[0].split()
         if not fields:
             continue
-        ends = [int(f) for f in fields if f.isdecimal()]
+        # No client has a number of ten digits, and Python refuses to convert thousands of them.
+        ends = [int(f) for f in fields if f.isdecimal() and f.isascii() and len(f) < 10]
         if len(fields) != 2 or len(ends) != 2 or max(ends) >= clients or ends[0] == ends[1]:
             raise WorkloadError(
                 f"{path}:{number}: an edge is two different clients of 0 to {clients - 1}, "
-                f"'teacher learner'; got {line.strip()!r}"
+                f"'teacher learner'; got {line.strip()!r:.80}"
             )
         edges.append((ends[0], ends[1]))
     return edges

@@ -12,7 +12,6 @@ What is *not* here: what such a process does (``client_process``).
 from __future__ import annotations
 
 import json
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterable
@@ -24,6 +23,7 @@ from typing import Any
 
 import torch
 
+from calibration.machine.children import fork_server
 from calibration.workloads.decentralized.client_process import LEFT, patience_s, work
 from calibration.workloads.decentralized.clients import ClientAccuracy
 from calibration.workloads.decentralized.cohort import (
@@ -79,7 +79,8 @@ def run_in_processes(
     check_material(material, plan)
     for index in range(graph.clients):
         client_of(material, plan, index)  # faults of the data are told here, not by a process
-    context = _context()
+    # Imports torch once for all clients, and for all later runs.
+    context: Any = fork_server([work.__module__])
     with tempfile.TemporaryDirectory(prefix="kdsim-clients-") as name:
         paths = _hand_out(material, Path(name))
         meeting = Path(name) / "meeting"
@@ -136,19 +137,6 @@ class _Worker:
     @property
     def finished(self) -> bool:
         return self.outcome is not None or self.departure is not None
-
-
-def _context() -> Any:
-    """Return a way to start processes that inherits neither threads nor open sockets.
-
-    A fork server imports torch once for all clients, and for all later runs; where there is none
-    (Windows), each process imports it anew.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work.__module__])
-    return context
 
 
 def _hand_out(material: Material, folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,8 @@ def run_study(
     dataset : Dataset
         Where the samples come from.
     ledger : RunLedger
-        Finished runs; each new one is added as it ends.
+        Finished runs; each new one is added as it ends. A run that lost a client which was not
+        meant to leave is not finished: it is returned, marked, and made again by the next call.
     processes : bool
         One operating-system process a client instead of one for all.
     profiles : path, optional
@@ -136,6 +137,7 @@ def run_study(
     missing = [unit for unit in todo if unit.name not in ledger]
     total, done = len(todo) * study.rounds, (len(todo) - len(missing)) * study.rounds
     data: tuple[tuple[str, int], Material] | None = None
+    broken: dict[str, dict[str, Any]] = {}
     for unit in missing:
         if data is None or data[0] != (unit.split, unit.seed):
             data = (unit.split, unit.seed), material(study, dataset, unit.split, unit.seed)
@@ -150,13 +152,27 @@ def run_study(
         if kept is not None:  # accuracies at the ends of the first client's epochs
             plan = replace(plan, evaluate_every=_epoch_rounds(len(data[1].shares[0][1]), study))
         result = run_unit(data[1], plan, processes=processes, progress=on_round)
+        done += study.rounds
+        row = row_of(unit, result, study.rounds)
+        if lost := unplanned_losses(result, plan):
+            broken[unit.name] = {**row, "lost": lost}
+            continue
         if kept is not None:
             save_profile(kept, study, unit, result)
-        ledger.add(unit.name, row_of(unit, result, study.rounds))
-        done += study.rounds
+        ledger.add(unit.name, row)
     if progress is not None:
         progress(total, total)
-    return rows(study, ledger)
+    return rows(study, ledger, broken)
+
+
+def unplanned_losses(result: Result, plan: Plan) -> list[int]:
+    """Return the clients that a run lost although its plan did not let them leave."""
+    planned = dict(plan.departures)
+    return [
+        d.client
+        for d in result.departures
+        if d.reason != "left" or planned.get(d.client) != d.round
+    ]
 
 
 def run_unit(
@@ -193,13 +209,19 @@ def row_of(unit: Unit, result: Result, rounds: int) -> dict[str, Any]:
     }
 
 
-def rows(study: Study, ledger: RunLedger) -> list[dict[str, Any]]:
-    """Return the rows of all finished runs; one with alpha = 1 stands for each measure and case."""
+def rows(
+    study: Study, ledger: RunLedger, broken: Mapping[str, dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """Return the rows of all finished runs; one with alpha = 1 stands for each measure and case.
+
+    Rows of `broken` runs are among them, with the clients that they `lost`.
+    """
     found = []
+    known = {**(broken or {}), **ledger.runs}
     for unit in units(study):
-        if unit.name not in ledger:
+        if unit.name not in known:
             continue
-        row = ledger.runs[unit.name]
+        row = known[unit.name]
         if unit.measure != NOT_EXCHANGING:
             found.append(row)
             continue

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -72,27 +73,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
         If the file is damaged, is no checkpoint, or belongs to another run (the first difference
         is named).
     """
-    try:
-        # torch checks no checksum on reading: a flipped bit would be a slightly other weight.
-        with zipfile.ZipFile(path) as archive:
-            if (damaged := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
-        # Onto the CPU: what was trained on an accelerator can be read where there is none.
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        LookupError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-        pickle.UnpicklingError,
-    ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WorkloadError(
-            f"checkpoint {path} is damaged or not a checkpoint ({reason}); delete it to start anew"
-        ) from error
+    content = _checked(path, f"checkpoint {path}", "; delete it to start anew")
     if (
         not isinstance(content, dict)
         or content.get("format") != _FORMAT
@@ -108,6 +89,62 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
         )
     state: dict[str, Any] = content["state"]
     return state
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict of finite tensors that ``torch.save`` has written.
+
+    Raises
+    ------
+    WorkloadError
+        If the file is damaged, or holds anything else; names the entry.
+    """
+    content = _checked(path, str(path), "")
+    if not isinstance(content, dict) or not content:
+        raise WorkloadError(f"{path}: holds {type(content).__name__}, not a state dict of tensors")
+    for name, tensor in content.items():
+        if not isinstance(name, str):
+            raise WorkloadError(f"{path}: a state dict names its tensors, got the key {name!r:.40}")
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+            kind = type(tensor).__name__
+            raise WorkloadError(f"{path}: {name!r:.60} must be a dense tensor, got {kind}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise WorkloadError(f"{path}: {name!r:.60} holds NaN or infinite values")
+    return dict(content)
+
+
+def _checked(path: Path, what: str, remedy: str) -> Any:
+    """Read a file of ``torch.save`` without pickle's power, every checksum verified first."""
+    try:
+        # torch checks no checksum on reading: a flipped bit would be a slightly other weight.
+        with zipfile.ZipFile(path) as archive:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+                raise zipfile.BadZipFile("it is compressed, which torch.save never does")
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise WorkloadError(f"{what}: no such file") from error
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        EOFError,
+        LookupError,
+        MemoryError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        struct.error,
+        zipfile.BadZipFile,
+        zlib.error,
+        pickle.UnpicklingError,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WorkloadError(
+            f"{what} is damaged or not a file that torch.save has written ({reason:.200}){remedy}"
+        ) from error
 
 
 def restore(path: Path, network: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -280,7 +280,10 @@ def test_more_rounds_can_be_asked_for_when_going_on(collected, tmp_path, monkeyp
     def trial_of(bench_settings, teacher, point, settings, trial, t_zero, header):
         asked.append(trial)
         rows = read_trace(collected[0]).rows
-        return rows[rows["condition"] == point.condition].assign(trial=trial).to_dict("records")
+        mine = (rows["condition"] == point.condition) & rows["task"].isin(point.sides)
+        if point.comm_cores is not None:
+            mine &= rows["comm_cores"] == point.comm_cores
+        return rows[mine].assign(trial=trial).to_dict("records")
 
     monkeypatch.setattr(collect, "_guarded_trial", trial_of)
     trace = collect.collect(path, replace(FAST, rounds=2), student_spec=TINY, resume=True)

@@ -389,6 +389,12 @@ def test_the_cost_of_a_change_is_what_a_window_loses_beyond_the_gaps_between_its
     assert cost["n"] == 3
 
 
+def test_without_start_times_no_change_is_costed():
+    trace = windows(gap=0.002, lost=0.003)
+    trace.rows["t_start"] = math.nan
+    assert "reallocation_cost_s" not in extras(trace)
+
+
 def test_a_change_is_never_costed_against_contended_tasks():
     trace = windows(gap=0.0, lost=0.003, condition_of_splits="contended")
     assert "reallocation_cost_s" not in extras(trace)

@@ -9,9 +9,9 @@ from front_door import call
 
 import kdsim
 from kdsim.errors import ScenarioError
+from kdsim.scenario.changes import with_fields
 from kdsim.scenario.faults import FaultyFileError
 from kdsim.scenario.load import load_scenario
-from kdsim.scenario.study import with_fields
 
 
 def written(tmp_path, text, **files):
@@ -129,3 +129,10 @@ def test_a_swept_link_has_a_point_per_rate(tmp_path):
         (0.5, "idle"), (0.5, "shared"), (2, "idle"), (2, "shared"),
     ]  # fmt: skip
     assert rows[0]["mean"] > rows[1]["mean"]
+
+
+def test_a_trace_that_ends_before_the_data_is_named_without_the_whole_scenario(tmp_path):
+    trace = "time_s,rate\n0,1\n2,0\n"
+    path = written(tmp_path, "link: {trace: t.csv, repeat: false}\n", t_csv=trace)
+    (fault,) = faults(path)
+    assert fault.reason == "t.csv: ends with rate 0 after 2 data units; 3 have to arrive"

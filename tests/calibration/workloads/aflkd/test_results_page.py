@@ -19,19 +19,21 @@ def made():
         import aflkd
         import aflkd_page
         import aflkd_report
+        import aflkd_sections
     finally:
         sys.path.remove(str(BENCHMARKS))
-    return aflkd_page, aflkd_report, aflkd.STUDIES, aflkd_report.read_records(RESULTS)
+    records = aflkd_report.read_records(RESULTS)
+    return aflkd_page, aflkd_report, aflkd.STUDIES, records, aflkd_sections
 
 
 def test_the_committed_page_is_made_from_the_committed_records(made):
-    page, _, studies, records = made
+    page, _, studies, records, _ = made
     assert (RESULTS / "README.md").read_text(encoding="utf-8") == page.page(records, studies)
 
 
 def test_no_number_on_the_page_stays_when_the_records_change(made):
     """Each sentence and table row with a result in it is computed, not written."""
-    page, _, studies, records = made
+    page, _, studies, records, _ = made
     shifted = copy.deepcopy(records)
     for number, record in enumerate(shifted["studies"].values()):
         for run in record["runs"]:
@@ -71,13 +73,13 @@ def test_tables_are_made_from_their_runs(made):
 
 
 def test_recorded_differences_are_those_of_the_recorded_runs(made):
-    page, _, _, records = made
+    *_, records, sections = made
     for name, record in records["studies"].items():
         for row in record["differences"]:
             pair = tuple(row["difference"].split(" - "))
             (again,) = [
                 r
-                for r in page._compare(record, "method", [pair], ["net", "size"])
+                for r in sections.compare(record, "method", [pair], ["net", "size"])
                 if (r["net"], r["size"]) == (row["net"], row["size"])
             ]
             for key in ("mean", "ci_low", "ci_high"):
@@ -105,3 +107,17 @@ def test_only_seeds_that_met_every_teacher_are_taken_over(made):
         (100, 200),
         2,
     )
+
+
+def test_a_run_went_backwards_if_its_loss_came_near_its_beginning_again(made):
+    sections = made[4]
+
+    def record(*losses):
+        runs = [{"method": "kd", "course": {"loss": loss}} for loss in losses]
+        config = {"student": {"training": {"epochs": 3}}}
+        return {"manifest": {"config": config}, "runs": runs}
+
+    falling, rising, small = [8.0, 4.0, 2.0], [8.0, 4.0, 6.0], [8.0, 0.1, 0.2]
+    in_the_second_lesson = [*falling, 4.0, 2.0, 5.0]
+    found = record(falling, rising, small, in_the_second_lesson)
+    assert sections.went_backwards(found, "kd") == (2, 4)

@@ -92,3 +92,20 @@ def test_a_snapshot_does_not_follow_training():
         for parameter in network.parameters():
             parameter += 1
     assert not torch.equal(before["head.1.weight"], network.state_dict()["head.1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"0 1\n\xff 2\n", "must be text in UTF-8, got the byte 0xff at position 4"),
+        (b"0 1\n1 " + b"9" * 5000, r":2: an edge is two different clients of 0 to 2"),
+        ("0 \u0662\n".encode(), r":1: an edge is two different clients"),
+        (b"0 -1", r":1: an edge is two different clients"),
+    ],
+)
+def test_what_is_no_file_of_edges_is_refused_in_a_line(tmp_path, content, said):
+    path = tmp_path / "graph"
+    path.write_bytes(content)
+    with pytest.raises(WorkloadError, match=said) as caught:
+        exchange_graph(str(path), 3)
+    assert len(str(caught.value)) < 400 + len(str(path))

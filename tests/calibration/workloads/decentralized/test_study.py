@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from calibration.commands.dissimilarity import command
 from calibration.workloads.data.datasets import Dataset, load
 from calibration.workloads.decentralized import study as dissimilarity
+from calibration.workloads.decentralized import study as study_module
+from calibration.workloads.decentralized.cohort import Departure
 from calibration.workloads.decentralized.config import Study, units
 from calibration.workloads.decentralized.figures import plot_accuracy, plot_study
 from calibration.workloads.decentralized.report import summary, verdicts
@@ -255,3 +257,48 @@ def test_fashion_mnist_gives_rows_of_its_own_name(tmp_path):
     study = replace(STUDY, seeds=(0,), measures=("kl",), cases=("sum",), splits=("skew",))
     found = run_study(study, dataset, RunLedger(tmp_path / "runs.jsonl"))
     assert len(found) == 2
+
+
+# --- a client that is killed ----------------------------------------------------------------------
+
+
+def killing(monkeypatch, unit_number):
+    """Let one run of a study lose its last client, as if its process had been killed."""
+    real, made = study_module.run_unit, []
+
+    def run(data, plan, **options):
+        result = real(data, plan, **options)
+        made.append(plan)
+        if len(made) != unit_number:
+            return result
+        gone = Departure(2, 1, "its process ended with status -9")
+        kept = {"accuracies": result.accuracies[:-1], "costs": result.costs[:-1]}
+        return replace(result, departures=(gone,), **kept)
+
+    monkeypatch.setattr(study_module, "run_unit", run)
+
+
+def test_a_killed_client_fails_the_command_and_its_run_is_made_again(tmp_path, monkeypatch):
+    whole = invoke(*QUICK, "--out", tmp_path / "whole", "--json")
+    with monkeypatch.context() as patch:
+        killing(patch, 1)
+        outcome = invoke(*QUICK, "--out", tmp_path / "hurt")
+    assert outcome.exit_code == 1
+    text = " ".join(outcome.output.split())
+    assert "mean over 2 to 3 clients" in text
+    assert "its process ended with status -9" in text
+    assert "the same command makes them again" in text
+    again = invoke(*QUICK, "--out", tmp_path / "hurt", "--json")
+    assert again.exit_code == 0
+    assert json.loads(again.stdout)["rows"] == json.loads(whole.stdout)["rows"]
+
+
+def test_ctrl_c_is_one_line_and_status_130(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study_module, "run_unit", interrupted)
+    outcome = invoke(*QUICK, "--out", tmp_path)
+    assert outcome.exit_code == 130
+    assert "keeps the finished runs" in outcome.output
+    assert len(outcome.output.strip().splitlines()) == 1

@@ -47,7 +47,7 @@ def test_the_command_measures_and_writes_what_was_asked_for(tmp_path: Path) -> N
     [
         ({"0.weight": torch.zeros(1)}, "does not match the network: 1.bias is missing"),
         ([1, 2], "holds list, not a state dict"),
-        (None, "is not a state dict of tensors written by torch.save"),
+        (None, "is damaged or not a file that torch.save has written"),
     ],
 )
 def test_a_weights_file_that_does_not_match_is_refused(

@@ -1,0 +1,371 @@
+"""Tables of the page over all AFLKD records: claims, switches, spread, temperatures, SSLF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from calibration.workloads.aflkd.report import percent, verdict
+from calibration.workloads.aflkd.switches import switch_rows
+from calibration.workloads.records.crossed import compare_crossed, summarise_crossed
+
+Record = Mapping[str, Any]
+Row = dict[str, Any]
+
+#: (what the paper says of every cell, first method, second method)
+CLAIMS = (
+    ("AFLKD (`descend`, the paper's eq. 5) beats SSLF", "aflkd-descend", "sslf"),
+    ("AFLKD (`reverse`, the gradient in T reversed) beats SSLF", "aflkd-reverse", "sslf"),
+    ("AFLKD (`descend`) beats training from scratch", "aflkd-descend", "baseline"),
+    ("AFLKD (`reverse`) beats training from scratch", "aflkd-reverse", "baseline"),
+    ("SSLF beats training from scratch", "sslf", "baseline"),
+    ("adaptive freezing (`descend`) beats freezing all layers, both distilling",
+     "aflkd-descend", "kd-frozen"),
+    ("adaptive freezing (`reverse`) beats freezing all layers, both distilling",
+     "aflkd-reverse", "kd-frozen"),
+)  # fmt: skip
+
+DATA = {
+    "fashion-mnist": "Fashion-MNIST",
+    "cifar10-jpeg": "a part of CIFAR-10 decoded from JPEG",
+    "digits": "scikit-learn's digits",
+}
+
+
+def claims_table(studies: Mapping[str, Record]) -> list[str]:
+    """Give the verdict on each of the paper's claims, study by study."""
+    lines = [
+        "## The paper's claims",
+        "",
+        "Each is claimed of every cell (a network and a number of images). A cell *holds* if the "
+        "95 % "
+        "interval of its paired difference lies above zero, is *contradicted* if it lies below, "
+        "*open* "
+        "otherwise; a claim holds if all cells do, and is contradicted if one is. Intervals are "
+        "not "
+        "corrected for their number.",
+        "",
+        "| claim | study | holds | open | contradicted | means, points | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for claim, first, second in CLAIMS:
+        found = False
+        for name, record in studies.items():
+            rows = compare(record, "method", [(first, second)], ["net", "size"])
+            if rows:
+                found = True
+                lines.append(f"| {claim} | `{name}` | {_counts(rows)} |")
+        if not found:
+            lines.append(f"| {claim} | none | | | | | not tested |")
+    for name, record in studies.items():
+        sizes = sorted({row["size"] for row in accuracy_rows(record)})
+        if len(sizes) < 2:
+            continue
+        rows = compare(record, "size", [(b, a) for a, b in pairwise(sizes)], ["net", "method"])
+        lines.append(
+            f"| accuracy rises with every update, every method | `{name}` | {_counts(rows)} |"
+        )
+        rows = _gain_at_few(record, sizes)
+        if rows:
+            lines.append(
+                f"| AFLKD (`reverse`) gains more over training from scratch at {sizes[0]} images "
+                f"than "
+                f"at {sizes[-1]:,} | `{name}` | {_counts(rows)} |"
+            )
+    lines += [
+        "| T settles where Var(teacher) = Cov(student, teacher), eq. 13 | "
+        "[equations](../../../docs/aflkd-equations.md) | | | | | contradicted |",
+        "| CIFAR-100 (table 4) | none | | | | | not tested |",
+        "",
+    ]
+    return lines
+
+
+def _counts(rows: Sequence[Record]) -> str:
+    words = [verdict(row) for row in rows]
+    holds, still, against = (words.count(w) for w in ("holds", "open", "contradicted"))
+    overall = "contradicted" if against else "holds" if holds == len(rows) else "open"
+    means = [100 * row["mean"] for row in rows]
+    return f"{holds} | {still} | {against} | {min(means):+.1f} to {max(means):+.1f} | {overall}"
+
+
+def _gain_at_few(record: Record, sizes: Sequence[int]) -> list[Row]:
+    """Compare AFLKD's gain over the baseline at the fewest images with that at the most."""
+    gains: dict[tuple[Any, ...], float] = {}
+    for row in accuracy_rows(record):
+        sign = {"aflkd-reverse": 1, "baseline": -1}.get(row["method"])
+        if sign and row["size"] in (sizes[0], sizes[-1]):
+            key = (row["net"], row["teacher"], row["seed"], row["size"])
+            gains[key] = gains.get(key, 0.0) + sign * row["accuracy"]
+    both = {"aflkd-reverse", "baseline"} <= {row["method"] for row in accuracy_rows(record)}
+    rows = [
+        {"net": net, "teacher": teacher, "seed": seed, "size": size, "accuracy": gain}
+        for (net, teacher, seed, size), gain in gains.items()
+    ]
+    pairs = [(sizes[0], sizes[-1])]
+    return compare_crossed(rows, "accuracy", ["net"], treatment="size", pairs=pairs) if both else []
+
+
+def switches_table(studies: Mapping[str, Record]) -> list[str]:
+    """Say what each switch is worth, study by study."""
+    lines = []
+    for name, record in studies.items():
+        rows = worth_of_switches(record)
+        if rows:
+            lines += [
+                f"### {DATA[data_name(record)]} (`{name}`)",
+                "",
+                "| switch | difference | points | runs | |",
+                "|---|---|---|---|---|",
+                *(
+                    f"| {row['switch']} | {row['difference']} | {in_points(row)} | "
+                    f"{row['seeds']} x {row['teachers']} | {_worth(row)} |"
+                    for row in rows
+                ),
+                "",
+            ]
+            if "switches" in record:
+                lines += [f"![paired differences, {name}]({name}/forest.png)", ""]
+    if not lines:
+        return []
+    return [
+        "## What each switch is worth",
+        "",
+        "Methods that differ in one switch; mean over networks and numbers of images [95 % "
+        "interval over "
+        "seeds and teachers]. Every method against KD with all layers "
+        "frozen, SSLF "
+        "and the baseline, cell by cell: `*/tables.md`.",
+        "",
+        *lines,
+    ]
+
+
+def spread_table(studies: Mapping[str, Record]) -> list[str]:
+    """Say where the spread of accuracies comes from."""
+    lines = []
+    for name, record in studies.items():
+        rows = summarise_crossed(accuracy_rows(record), "accuracy", ["net", "size", "method"])
+        known = [row for row in rows if row["sd_rest"] is not None]
+        if known:
+            sds = [
+                100 * median(row[key] for row in known)
+                for key in ("sd_seeds", "sd_teachers", "sd_rest")
+            ]
+            lines.append(
+                f"| `{name}` | {len(known)} | " + " | ".join(f"{x:.1f}" for x in sds) + " |"
+            )
+    if not lines:
+        return []
+    return [
+        "## Seeds and teachers",
+        "",
+        "Median over the cells of the standard deviations of accuracy, points: of a seed, of a "
+        "teacher, "
+        "of what neither explains.",
+        "",
+        "| study | cells | seeds | teachers | rest |",
+        "|---|---|---|---|---|",
+        *lines,
+        "",
+    ]
+
+
+def went_backwards(record: Record, method: str) -> tuple[int, int]:
+    """Return in how many runs the training loss ended near its beginning again, of how many.
+
+    That is, in some lesson the last epoch's loss is above half of the run's first and 25 % above
+    the least of the lesson: the step is too long for what is trained.
+    """
+    epochs = record["manifest"]["config"]["student"]["training"]["epochs"]
+    losses = [run["course"]["loss"] for run in record["runs"] if run["method"] == method]
+
+    def backwards(loss: Sequence[float]) -> bool:
+        lessons = [loss[k : k + epochs] for k in range(0, len(loss), epochs)]
+        return any(x[-1] > max(0.5 * loss[0], 1.25 * min(x)) for x in lessons)
+
+    return sum(map(backwards, losses)), len(losses)
+
+
+def backwards_table(studies: Mapping[str, Record]) -> list[str]:
+    """List the methods whose training did not settle in some run."""
+    lines = []
+    for name, record in studies.items():
+        for method in record["manifest"]["config"]["methods"]:
+            count, runs = went_backwards(record, method)
+            if count:
+                lines.append(f"| `{name}` | {method} | {count} of {runs} |")
+    if not lines:
+        return []
+    return [
+        "## Runs that went backwards",
+        "",
+        "Runs whose training loss, in some training, ended above half of the first epoch's and 25 "
+        "% above "
+        "its least: the learning rate is too high for what is trained there. A difference from "
+        "such a "
+        "method says how it fares at this learning rate, and no more.",
+        "",
+        "| study | method | runs |",
+        "|---|---|---|",
+        *lines,
+        "",
+    ]
+
+
+def temperatures_table(studies: Mapping[str, Record]) -> list[str]:
+    """Count where T ends and in how many runs n changed."""
+    lines = []
+    for name, record in studies.items():
+        for method in record["manifest"]["config"]["methods"]:
+            runs = [run for run in record["runs"] if run["method"] == method]
+            course = [run["course"]["temperature"] for run in runs]
+            if not course or course[0][-1] is None or all(len(set(c)) == 1 for c in course):
+                continue
+            last = sorted(c[-1] for c in course)
+            low, high = sum(t < 2 for t in last), sum(t > 9 for t in last)
+            way = median(abs(c[-1] - c[0]) for c in course)
+            changed = sum(len(set(run["course"]["frozen_layers"])) > 1 for run in runs)
+            lines.append(
+                f"| `{name}` | {method} | {len(last)} | {low} | {len(last) - low - high} | "
+                f"{high} | {last[0]:.2f} | {median(last):.2f} | {last[-1]:.2f} | {way:.2f} | "
+                f"{changed} |"
+            )
+    return [
+        "## Where T ends",
+        "",
+        "Runs by the T at their end; below 2 nearly all layers are frozen, above 9 none or one "
+        "in ten.",
+        "",
+        "| study | method | runs | below 2 | between | above 9 | least | median | most | "
+        "median way from epoch 1 | runs in which n changed |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+        *lines,
+        "",
+    ]
+
+
+def sslf_section(cells: Mapping[str, Record], studies: Mapping[str, Record]) -> list[str]:
+    """Compare SSLF at 2,000 CIFAR images under one change at a time."""
+    lines = ["## SSLF on edge-1 at 2,000 CIFAR images", ""]
+    known = [
+        row for row in summarise_crossed(accuracy_rows(studies["cifar10-jpeg"]), "accuracy", _CELL)
+        if (row["net"], row["method"], row["size"]) == ("edge-1", "sslf", 2000)
+    ] if "cifar10-jpeg" in studies else []  # fmt: skip
+    if known:
+        lines += [
+            f"It reaches {percent(known[0])} % where the paper has 59.7 (n = {known[0]['n']})."
+        ]
+    base = next((name for name in cells if name.endswith("sslf-base")), None)
+    if base is None:
+        return [
+            *lines,
+            "Which of its differences from the paper explains it has not been tried.",
+            "",
+        ]
+    names = {
+        "labels": "streamed images carry their true labels",
+        "cumulative": "an update trains on all images so far",
+        "epochs": "twice the epochs",
+        "rate": "a tenth of the learning rate",
+        "steps": "updates of 500 images",
+        "teacher": "the teacher trained to its end",
+        "leak": "the teacher trained to its end on all images, test included, as in the paper",
+        "paper": "the updates, epochs and teacher of the paper together",
+    }
+    teacher = ", ".join(f"{100 * c:.1f} %" for c in cells[base]["cloud"]["accuracy"])
+    lines += [
+        f"One change at a time (teacher: {teacher}, its own accuracy where it is changed), SSLF "
+        f"at 2,000 "
+        "images:",
+        "",
+        "| change | accuracy, % | against none, points | seeds | |",
+        "|---|---|---|---|---|",
+    ]
+    rows = {
+        name: [
+            r | {"cell": name}
+            for r in accuracy_rows(record)
+            if r["method"] == "sslf" and r["size"] == 2000
+        ]
+        for name, record in cells.items()
+    }
+    for name in sorted(cells, key=lambda n: n != base):
+        (own,) = summarise_crossed(rows[name], "accuracy", ["method"])
+        change = names.get(name.rpartition("-")[2], "none")
+        difference = [""] * 2
+        if name != base:
+            (row,) = compare_crossed(
+                rows[name] + rows[base], "accuracy", [], treatment="cell", pairs=[(name, base)]
+            )
+            difference = [in_points(row), verdict(row)]
+        lines.append(
+            f"| {change} | {percent(own)} | {difference[0]} | {own['seeds']} | {difference[1]} |"
+        )
+    return [*lines, ""]
+
+
+# --- helpers -------------------------------------------------------------------------------------
+
+_CELL = ["net", "size", "method"]
+
+
+def data_name(record: Record) -> str:
+    """Return the name of a record's data set."""
+    return str(record["manifest"]["data"]["name"])
+
+
+def accuracy_rows(record: Record) -> list[Row]:
+    """Return a row for each run and number of images."""
+    keys = ("net", "method", "teacher", "seed")
+    return [
+        {**{k: run[k] for k in keys}, "size": stage["size"], "accuracy": stage["accuracy"]}
+        for run in record["runs"]
+        for stage in run["stages"]
+    ]
+
+
+def compare(
+    record: Record, treatment: str, pairs: Sequence[tuple[Any, Any]], by: Sequence[str]
+) -> list[Row]:
+    """Compare methods, or numbers of images, over a record's runs."""
+    return compare_crossed(accuracy_rows(record), "accuracy", by, treatment=treatment, pairs=pairs)
+
+
+def worth_of_switches(record: Record) -> list[Row]:
+    """Return what each switch is worth over all networks, or over the only one."""
+    rows = switch_rows(accuracy_rows(record))
+    several = {row["switch"] for row in rows if row["net"] is None}
+    return [row for row in rows if row["net"] is None or row["switch"] not in several]
+
+
+def cells_of(record: Record, row: Record) -> str:
+    """Name the networks and numbers of images behind a row."""
+    sizes = sorted({r["size"] for r in accuracy_rows(record)})
+    net = row["net"] or " and ".join(record["manifest"]["config"]["nets"])
+    return f"{net}, {' and '.join(f'{n:,}' for n in sizes)} images"
+
+
+def _worth(row: Row) -> str:
+    """Say what an interval says of a switch, which nobody made a claim about."""
+    return {"holds": "gain", "contradicted": "loss"}.get(verdict(row), "open")
+
+
+def is_cell(row: Record, cell: Record) -> bool:
+    """Whether a row is of a certain network, method and number of images."""
+    return all(row[key] == cell[key] for key in ("net", "method", "size"))
+
+
+def in_points(row: Record) -> str:
+    """Write a difference and its interval in percentage points."""
+    if row["ci_low"] is None:
+        return f"{100 * row['mean']:+.1f} [one seed]"
+    return f"{100 * row['mean']:+.1f} [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
+
+
+def listed(words: Iterable[str]) -> str:
+    """Join words with commas and a last "and"."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
