@@ -15,6 +15,7 @@ from aflkd_sections import (
     Record,
     Row,
     accuracy_rows,
+    backwards_table,
     cells_of,
     claims_table,
     data_name,
@@ -25,6 +26,7 @@ from aflkd_sections import (
     sslf_section,
     switches_table,
     temperatures_table,
+    went_backwards,
     worth_of_switches,
 )
 
@@ -51,6 +53,7 @@ def page(records: Mapping[str, Any], planned: Mapping[str, StudyConfig]) -> str:
         claims_table(studies),
         switches_table(studies),
         spread_table(studies),
+        backwards_table(studies),
         temperatures_table(studies),
         sslf_section(cells, studies),
         _robustness(records.get("robustness")),
@@ -68,8 +71,14 @@ def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig])
     whole = planned["fashion-mnist"]
     nets = {run["net"] for r in studies.values() for run in r["runs"] if data_name(r) != "digits"}
     absent = [net for net in whole.nets if net not in nets]
-    ablated = [
-        DATA[data_name(r)] for r in studies.values() if len(r["manifest"]["config"]["methods"]) > 4
+    ablations = [r for r in studies.values() if len(r["manifest"]["config"]["methods"]) > 4]
+    ablated = dict.fromkeys(DATA[data_name(r)] for r in ablations)
+    on = dict.fromkeys(net for r in ablations for net in r["manifest"]["config"]["nets"])
+    most_methods = max((len(r["manifest"]["config"]["methods"]) for r in ablations), default=0)
+    complete = [
+        DATA[data_name(r)]
+        for r in ablations
+        if len(r["manifest"]["config"]["methods"]) == len(whole.methods)
     ]
     most = {
         DATA[data_name(r)]: max(stage["size"] for run in r["runs"] for stage in run["stages"])
@@ -84,8 +93,9 @@ def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig])
         f"missing,",
         *([f"{' and '.join(absent)} on images of 28 pixels and more,"] if absent else []),
         f"and on {'; on '.join(beyond)}.",
-        f"The ablations were run on {listed(dict.fromkeys(ablated))} alone." if ablated else
-        "No ablation was run yet.",
+        f"Ablations were run on {listed(on)} and on {listed(ablated)} alone, with all "
+        f"{most_methods} methods on {listed(complete) if complete else 'none of them'} alone."
+        if ablated else "No ablation was run yet.",
         f"In {listed(f'`{name}`' for name in single)} one teacher serves all seeds, so that their "
         "intervals leave the teacher's variance out." if single else "",
     ]  # fmt: skip
@@ -133,13 +143,7 @@ def _adaptivity(studies: Mapping[str, Record]) -> list[str]:
         frozenset(verdict(row) for _, row, _, _ in adapted),
         "a gain, a loss or neither, as the data and the comparison have it",
     )
-    clauses = [
-        f"{in_points(row)} points {row['switch'].removeprefix('n follows T, ')} "
-        f"({DATA[data_name(record)]}, {cells_of(record, row)}, {row['seeds']} seeds x "
-        f"{row['teachers']} "
-        f"teachers; n changed in {changed} of {runs} adaptive runs)"
-        for record, row, changed, runs in adapted
-    ]
+    clauses = [_worth_of_adapting(*each) for each in adapted]
     still = dict.fromkeys(name for name, record in studies.items() if any(
         record is r and not changed for r, _, changed, _ in found
     ))  # fmt: skip
@@ -151,6 +155,18 @@ def _adaptivity(studies: Mapping[str, Record]) -> list[str]:
         else ""
     )
     return [f"{start}is {judged}: {'; '.join(clauses)}.{rest}", ""]
+
+
+def _worth_of_adapting(record: Record, row: Row, changed: int, runs: int) -> str:
+    back, of = went_backwards(record, row["second"])
+    text = (
+        f"{in_points(row)} points {row['switch'].removeprefix('n follows T, ')} "
+        f"({DATA[data_name(record)]}, {cells_of(record, row)}, {row['seeds']} seeds x "
+        f"{row['teachers']} teachers; n changed in {changed} of {runs} adaptive runs"
+    )
+    if back:
+        text += f"; the training of {back} of the {of} others went backwards, see below"
+    return f"{text})"
 
 
 def _changes(record: Record, row: Row) -> tuple[int, int]:

@@ -173,6 +173,48 @@ def spread_table(studies: Mapping[str, Record]) -> list[str]:
     ]
 
 
+def went_backwards(record: Record, method: str) -> tuple[int, int]:
+    """Return in how many runs the training loss ended near its beginning again, of how many.
+
+    That is, in some lesson the last epoch's loss is above half of the run's first and 25 % above
+    the least of the lesson: the step is too long for what is trained.
+    """
+    epochs = record["manifest"]["config"]["student"]["training"]["epochs"]
+    losses = [run["course"]["loss"] for run in record["runs"] if run["method"] == method]
+
+    def backwards(loss: Sequence[float]) -> bool:
+        lessons = [loss[k : k + epochs] for k in range(0, len(loss), epochs)]
+        return any(x[-1] > max(0.5 * loss[0], 1.25 * min(x)) for x in lessons)
+
+    return sum(map(backwards, losses)), len(losses)
+
+
+def backwards_table(studies: Mapping[str, Record]) -> list[str]:
+    """List the methods whose training did not settle in some run."""
+    lines = []
+    for name, record in studies.items():
+        for method in record["manifest"]["config"]["methods"]:
+            count, runs = went_backwards(record, method)
+            if count:
+                lines.append(f"| `{name}` | {method} | {count} of {runs} |")
+    if not lines:
+        return []
+    return [
+        "## Runs that went backwards",
+        "",
+        "Runs whose training loss, in some training, ended above half of the first epoch's and 25 "
+        "% above "
+        "its least: the learning rate is too high for what is trained there. A difference from "
+        "such a "
+        "method says how it fares at this learning rate, and no more.",
+        "",
+        "| study | method | runs |",
+        "|---|---|---|",
+        *lines,
+        "",
+    ]
+
+
 def temperatures_table(studies: Mapping[str, Record]) -> list[str]:
     """Count where T ends and in how many runs n changed."""
     lines = []
@@ -227,10 +269,11 @@ def sslf_section(cells: Mapping[str, Record], studies: Mapping[str, Record]) -> 
         "labels": "streamed images carry their true labels",
         "cumulative": "an update trains on all images so far",
         "epochs": "twice the epochs",
+        "rate": "a tenth of the learning rate",
         "steps": "updates of 500 images",
         "teacher": "the teacher trained to its end",
         "leak": "the teacher trained to its end on all images, test included, as in the paper",
-        "paper": "all of these but the true labels",
+        "paper": "the updates, epochs and teacher of the paper together",
     }
     teacher = ", ".join(f"{100 * c:.1f} %" for c in cells[base]["cloud"]["accuracy"])
     lines += [

@@ -31,7 +31,7 @@ class ScenarioError(KdsimError, ValueError):
 
 
 class PolicyError(KdsimError):
-    """A policy raised, answered nonsense or made no progress; names the policy and the state."""
+    """A policy raised, gave an invalid answer or made no progress; names policy and state."""
 
     exit_code = 1
 
@@ -55,7 +55,7 @@ class StoreError(KdsimError):
 
 
 class SweepError(KdsimError):
-    """A sweep could not be carried through: its workers or its cluster are gone."""
+    """A sweep could not be completed: its workers or its cluster no longer answer."""
 
     exit_code = 1
 
@@ -73,12 +73,12 @@ class WorkloadError(KdsimError):
 
 
 class TransportError(KdsimError):
-    """A peer is gone, stalled or speaks another protocol."""
+    """A peer has closed the connection, has stalled or uses another protocol."""
 
     exit_code = 1
 
 
 class AddressError(TransportError, ValueError):
-    """What was given as a host and port is none."""
+    """The text given is not a host and port."""
 
     exit_code = 2

@@ -154,7 +154,7 @@ CORPUS: dict[str, Broken] = {
     "text-in-list": _at(8, "  comm: [1, a, 3]", "workload.comm[1]", "number", "'a'"),
     "nan-in-list": _at(8, "  comm: [1, 2, .nan]", "workload.comm[2]", "finite"),
     "list-in-list": _at(8, "  comm: [1, [2], 3]", "workload.comm[1]", "number"),
-    "short-list": _at(8, "  comm: [1, 2]", "workload.comm", "one number a cycle, 3 (got 2)"),
+    "short-list": _at(8, "  comm: [1, 2]", "workload.comm", "one number per cycle, 3 (got 2)"),
     "long-list": _at(9, "  forward: [1, 2, 3, 4]", "workload.forward", "3 (got 4)"),
     "empty-list": _at(8, "  comm: []", "workload.comm", "must not be empty"),
     "no-work-at-all": _entry(

@@ -160,7 +160,7 @@ def manifest(fitted: Fit, settings: ValidationSettings) -> dict[str, Any]:
     """Describe everything that a validation depends on; JSON values only."""
     from dataclasses import asdict
 
-    from calibration.machine.cores import fingerprint
+    from calibration.machine.host import fingerprint
 
     return {
         "trace": Path(str(fitted.trace.path)).name,
@@ -175,6 +175,7 @@ def manifest(fitted: Fit, settings: ValidationSettings) -> dict[str, Any]:
 def _print(result: Validation) -> None:
     from rich.table import Table
 
+    from calibration.validation.judge import cell_rows
     from kdsim.cli.tables import console as make_console
 
     console = make_console()
@@ -183,7 +184,7 @@ def _print(result: Validation) -> None:
     table.add_column("policy")
     for heading in ("measured", "95 % CI", "predicted", "95 % CI", "error", "95 % CI", "runs"):
         table.add_column(heading, justify="right")
-    for row in result.table.itertuples():
+    for row in cell_rows(result.table):
         aside = f" (+{row.disturbed})" if row.disturbed else ""
         table.add_row(
             row.condition, row.policy, f"{row.measured:.3f}",

@@ -17,7 +17,7 @@ from calibration.importing.units import TIME, WORK
 from calibration.trace.columns import COLUMNS
 from kdsim.errors import TraceError
 from kdsim.messages import did_you_mean
-from kdsim.scenario.device import Noun
+from kdsim.scenario.device import StrictModel
 from kdsim.scenario.faults import FaultyFileError, faults_of
 from kdsim.scenario.yaml_document import read_yaml
 
@@ -29,14 +29,14 @@ NAMES = (*COLUMNS, OWN_CORES)
 TIMES = ("seconds", "t_start", "sender_cpu_s")
 
 
-class Mapped(Noun):
+class Mapped(StrictModel):
     """Their column for one of ours, and its unit where ours has one."""
 
     column: str = Field(description="name of their column")
     unit: str | None = Field(default=None, description="unit of a time: s, ms, us, ns or min")
 
 
-class TableMapping(Noun):
+class TableMapping(StrictModel):
     """How a table's columns become a trace's."""
 
     columns: dict[str, str | Mapped] = Field(

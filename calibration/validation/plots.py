@@ -10,6 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from calibration.bench.replay import LiveRun, Task
 from calibration.fit.plots import BLUE, GREEN, GREY, ORANGE, PURPLE
+from calibration.validation.judge import cell_rows
 from calibration.validation.validate import Validation
 from kdsim.results.run import Run
 
@@ -37,7 +38,7 @@ def plot_validation(result: Validation, ax: Axes) -> Axes:
     ax.plot(ends, ends, color=GREY, lw=0.8)
     policies = list(dict.fromkeys(table["policy"]))
     conditions = list(dict.fromkeys(table["condition"]))
-    for row in table.itertuples():
+    for row in cell_rows(table):
         number, place = policies.index(row.policy), conditions.index(row.condition)
         ax.errorbar(
             row.measured, row.predicted,

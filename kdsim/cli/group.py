@@ -193,7 +193,7 @@ def main(argv: list[str] | None = None) -> None:
         error.show()
         status = error.exit_code
     except BrokenPipeError:
-        status = _reader_gone()
+        status = _exit_on_closed_pipe()
     except ModuleNotFoundError as error:
         missing = _missing(error, "this command")
         _say(str(missing))
@@ -201,10 +201,10 @@ def main(argv: list[str] | None = None) -> None:
     except SystemExit as error:
         # Of click's own: shell completion ends so, and so does a closed pipe. A user's code that
         # calls sys.exit was refused where it was called.
-        status = _reader_gone() if _lost_reader(error) else error.code
+        status = _exit_on_closed_pipe() if _lost_reader(error) else error.code
     except OSError as error:
         if error.filename is None:  # a full disk under standard output
-            _reader_gone()
+            _exit_on_closed_pipe()
             _say(f"the output cannot be written: {error.strerror or error}")
             status = 1
         else:
@@ -220,10 +220,10 @@ def _prepare_streams() -> None:
     """Make standard output and error fit for whatever is printed."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed by the caller: nobody wants to see it
+        if stream is None:  # closed by the caller: nothing is shown
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open to the very end
         elif name == "stdout" and hasattr(stream, "reconfigure"):
-            # A name that the terminal's encoding lacks is no reason to lose a result.
+            # A character that the terminal's encoding lacks must not cost the result.
             stream.reconfigure(errors="replace")
 
 
@@ -233,8 +233,8 @@ def _lost_reader(error: SystemExit) -> bool:
     return silenced or isinstance(error.__context__, BrokenPipeError)
 
 
-def _reader_gone() -> int:
-    """Go quietly when the reader of the output (head, less) has gone: it has what it wanted."""
+def _exit_on_closed_pipe() -> int:
+    """Exit without a message when the reader of the output (head, less) has closed the pipe."""
     # Keeps Python from complaining at exit about what it could not flush.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -230,10 +230,10 @@ def _changed(scenario: Scenario, changes: tuple[str, ...], *, keep_sweep: bool) 
     changed = with_fields(scenario, parsed)
     if not keep_sweep:
         return changed
-    gone = set(parsed)
-    if "device.library" in gone:  # another device: what was swept of the old one says nothing of it
-        gone |= {name for name in scenario.sweep if name.startswith("device.")}
-    sweep = {name: values for name, values in scenario.sweep.items() if name not in gone}
+    dropped = set(parsed)
+    if "device.library" in dropped:  # values swept for one device do not apply to another
+        dropped |= {name for name in scenario.sweep if name.startswith("device.")}
+    sweep = {name: values for name, values in scenario.sweep.items() if name not in dropped}
     if "workload.ratio" in parsed:
         sweep = multiply_sweep(sweep, parse_ratio(parsed["workload.ratio"]))
     design = scenario.design if sweep else type(scenario.design)()

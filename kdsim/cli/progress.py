@@ -36,12 +36,12 @@ class ProgressBar:
     enabled : bool
         False keeps standard error silent, e.g. for machine-readable output.
     advice : str
-        Said once, with the time that it will take, as soon as that looks long.
+        Shown once, with the expected time, as soon as that is long.
 
     Examples
     --------
-    >>> with ProgressBar("runs", enabled=False) as tell:
-    ...     tell(1, 2)
+    >>> with ProgressBar("runs", enabled=False) as report:
+    ...     report(1, 2)
     """
 
     def __init__(self, what: str, *, enabled: bool = True, advice: str = "") -> None:
@@ -72,13 +72,13 @@ class ProgressBar:
             line = f"{total:,} {self._what} take about {took}; {self._advice}"
             if self._bar is None:
                 sys.stderr.write(f"{line}\n")
-            else:  # above the bar, which goes on below it
+            else:  # printed above the bar
                 self._bar.console.print(line, markup=False, highlight=False)
             self._advice = ""
         if not self._enabled:
             return
         if self._bar is None:
-            # Start early if what was seen so far says that it will take long.
+            # Start early if the rate so far predicts a long time.
             if elapsed < _QUICK_S and (not done or elapsed / done * total < _QUICK_S):
                 return
             self._start(total)

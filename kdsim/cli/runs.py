@@ -80,7 +80,7 @@ def compare(
     chosen = list(dict.fromkeys(policies or loaded.policies))
     check_allowed(chosen, policies, scenario, allow=allow_policies)
     for name in chosen:
-        make_policy(name)  # a wrong name is told before the others have been simulated
+        make_policy(name)  # report a wrong name before simulating the others
     if against and against not in chosen:
         raise UnknownPolicyError(
             f"--against {against!r} is not among the policies compared"

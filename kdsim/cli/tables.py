@@ -52,7 +52,7 @@ def swept(value: object) -> str:
 
 
 def comparison_table(result: Comparison) -> Table:
-    """Lay a comparison out: one row a point and policy, points set apart."""
+    """Lay a comparison out: one row per point and policy, a rule between points."""
     rows = result.rows
     fields = [name for name in rows[0] if name not in SUMMARY_COLUMNS]
     kinds = sorted({str(row["bound_kind"]) for row in rows})
@@ -65,7 +65,7 @@ def comparison_table(result: Comparison) -> Table:
     )
     _add_fields(table, fields)
     for header in ("mean", "95 % CI", "min .. max", "n", " / ".join(kinds)):
-        # On a narrow terminal the extremes give way: they alone may be broken over two lines.
+        # On a narrow terminal only the columns min and max may be broken over two lines.
         table.add_column(header, justify="right", no_wrap=header != "min .. max")
     table.add_column("regret" if noisy else "gap", justify="right", no_wrap=True)
     last: Any = None
@@ -132,12 +132,12 @@ def _traffic_line(traffic: Traffic) -> str:
     """Say what a recorded run received and sent."""
     received = f"{traffic.profile}: received {traffic.received_mb:.3g} MB"
     if traffic.sent_mb is None:
-        return f"{received}; what it sent is not told apart."
+        return f"{received}; what it sent is not listed separately."
     return f"{received}; the {traffic.sent_mb:.3g} MB that it sent are not simulated."
 
 
 def _add_fields(table: Table, fields: Sequence[str]) -> None:
-    """Add the columns that name a row: swept fields, by their last word if that is enough."""
+    """Add a column per swept field, headed by the last word of its path where that is unique."""
     leaves = [name.rpartition(".")[2] for name in fields]
     for name, leaf in zip(fields, leaves, strict=True):
         table.add_column(leaf if leaves.count(leaf) == 1 else name, justify="right", no_wrap=True)
@@ -173,23 +173,23 @@ def difference_table(
         title_justify="left",
     )
     _add_fields(table, fields)
-    for header in ("mean", "95 % CI", "n", "verdict"):
+    for header in ("mean", "95 % CI", "n", "conclusion"):
         table.add_column(header, justify="right")
     for row in rows:
-        told = row["needed"] <= row["n"]
+        conclusive = row["needed"] <= row["n"]
         direction = "slower" if row["mean"] > 0 else "faster"
         if row["ci_method"] == "exact" and row["mean"] == 0:
             direction = "equal"
         needed = "no difference" if row["needed"] >= 2**62 else f"needs n = {row['needed']:,}"
         if row["ci_method"] == "none":
-            needed = "one pair tells nothing"
+            needed = "one pair is not enough"
         table.add_row(
             *(swept(row[name]) for name in fields),
             str(row["policy"]),
             f"{row['mean']:+.4g}" if row["mean"] else "0",
             _interval(row),
             str(row["n"]),
-            direction if told else f"not told apart, {needed}",
+            direction if conclusive else f"inconclusive, {needed}",
         )
     return table
 

@@ -1,1 +1,1 @@
-"""What plays a run: SimPy processes, compiled loops; and what runs many."""
+"""The two engines (SimPy processes, compiled loops) and the functions that run them."""

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from kdsim.engines.des import realised, run_processes
+from kdsim.engines.realised import realised
 from kdsim.model import optimum
 from kdsim.model.curves import FloatArray
 from kdsim.model.guide import (
@@ -208,6 +208,8 @@ def _by_simpy(
     scenario: Scenario, policy: Any, start: int, stop: int
 ) -> tuple[FloatArray, FloatArray]:
     import simpy
+
+    from kdsim.engines.des import run_processes  # loads SimPy
 
     plan, noise, seed = scenario.plan(), scenario.extensions.noise, scenario.seed
     times = np.empty(stop - start)

@@ -44,7 +44,7 @@ class PolicyReport:
     policy : str
         Name of the policy.
     problems : list of str
-        What has to be mended; empty when the policy is sound.
+        Faults to correct; empty when the policy can be used.
     remarks : list of str
         What is worth knowing: its gap, how often it asks to be called again, how slow it is.
     runs : int
@@ -58,7 +58,7 @@ class PolicyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing has to be mended."""
+        """Whether no faults were found."""
         return not self.problems
 
     def __str__(self) -> str:
@@ -83,7 +83,7 @@ def check_policy(
         One more case beside the built-in ones, e.g. the study it was written for.
     limit_s : float
         Seconds that one call of the policy may take. One that takes longer is reported with the
-        state that it was asked in, and left alone in its thread.
+        state that it was asked in, and abandoned in its thread.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def check_policy(
     name = policy_name(policy)
     watch = _Watch()
     outcome: Future[PolicyReport] = Future()
-    # A thread can be left alone; the main thread sleeps, so that Ctrl-C ends the check at once.
+    # A thread can be abandoned; the main thread sleeps, so that Ctrl-C ends the check at once.
     threading.Thread(target=_deliver, args=(outcome, policy, scenario, watch), daemon=True).start()
     while not wait([outcome], timeout=min(limit_s, _TICK_S)).done:
         late = watch.late(limit_s)
@@ -169,8 +169,8 @@ def _exercise(
         low, middle, high = 100.0 * np.maximum(np.quantile(gaps, [0.0, 0.5, 1.0]), 0.0)
         remarks.append(f"gap to the optimum: {low:.1f} % to {high:.1f} %, median {middle:.1f} %")
     if asked and spent / asked > _SLOW_DECISION_S:
-        remarks.append(f"slow: {1e3 * spent / asked:.0f} ms a decision")
-    return PolicyReport(name, found.told(), remarks, runs)
+        remarks.append(f"slow: {1e3 * spent / asked:.0f} ms per decision")
+    return PolicyReport(name, found.lines(), remarks, runs)
 
 
 class _Watch:
@@ -222,7 +222,7 @@ class _Watched(Policy):
 
 @dataclass(slots=True)
 class _Found:
-    """Problems by kind: the first case of each is told whole, of the others the number."""
+    """Problems by kind: the first case of each in full, and the number of further cases."""
 
     first: dict[str, str] = field(default_factory=dict)
     count: dict[str, int] = field(default_factory=dict)
@@ -234,7 +234,7 @@ class _Found:
         self.count[kind] = self.count.get(kind, 0) + 1
         self.cases += 1
 
-    def told(self) -> list[str]:
+    def lines(self) -> list[str]:
         out = []
         for kind, text in self.first.items():
             more = self.count[kind] - 1

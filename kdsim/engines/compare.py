@@ -77,11 +77,11 @@ def compare(
     for (point, policy), count in zip(todo, counts, strict=True):
         before = done
 
-        def tell(runs: int, before: int = before) -> None:
+        def report(runs: int, before: int = before) -> None:
             if progress:
                 progress(before + runs, total)
 
-        samples.append(sample(point.legal(), policy, count, point.values, tell, threads))
+        samples.append(sample(point.legal(), policy, count, point.values, report, threads))
         done += count
     return Comparison(scenario, samples)
 
@@ -106,10 +106,10 @@ def sample(
     policy: Any,
     count: int,
     point: dict[str, Any],
-    tell: Callable[[int], None] = lambda _: None,
+    report: Callable[[int], None] = lambda _: None,
     threads: int | None = None,
 ) -> Sample:
-    """Run replications 0..count-1 of one policy at one point, in steps that tell progress."""
+    """Run replications 0..count-1 of one policy at one point, in steps, reporting after each."""
     import numpy as np
 
     plan = scenario.plan()
@@ -121,7 +121,7 @@ def sample(
         more, bound = batch.makespans(scenario, policy, start, stop, threads=threads)
         times.append(more)
         bounds.append(bound)
-        tell(stop)
+        report(stop)
     noisy = scenario.extensions.noise > 0
     return Sample(
         point=point,

@@ -17,12 +17,11 @@ from simpy.events import Event, EventPriority
 from kdsim.engines.buffer import Buffer
 from kdsim.errors import PolicyError
 from kdsim.model.plan import Plan
+from kdsim.model.tolerances import DONE
 from kdsim.policies.base import Decision, Policy, State
 from kdsim.policies.resolve import policy_name
 from kdsim.results.recording import Recording, Stretches
 
-#: A task with no more than this share of its work left is done: the rest is rounding.
-DONE = 1e-12
 #: Questions to a policy without a single completion between them.
 MAX_QUESTIONS = 100_000
 #: After every event of the same instant (SimPy's own priorities are 0 and 1).
@@ -180,7 +179,7 @@ class CorePool:
         if type(answer) is Decision and answer.hold is None and answer.then is None:
             cores = answer.comm_cores
             if type(cores) is int and 0 <= cores <= self._c_total:
-                return answer  # the common case, without ceremony
+                return answer  # the common case, without the general checks below
         return check_decision(answer, self._policy, state)
 
     def _run_on(self, cores: int, hold: float | None, then: int | None) -> None:
@@ -349,7 +348,7 @@ def check_decision(answer: Any, policy: Policy, state: State) -> Decision:
     except (TypeError, ValueError):
         seconds = math.nan
     if seconds > 0 and then is not None and state.now + seconds == state.now:
-        return Decision(then)  # shorter than the clock can tell
+        return Decision(then)  # too short for the clock to advance
     if not 0 < seconds < math.inf or state.now + seconds == state.now:
         raise _blame(
             policy,

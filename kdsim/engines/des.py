@@ -14,16 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import simpy
 from simpy.events import Event
 
 from kdsim.engines.core_pool import CorePool
+from kdsim.engines.realised import realised
 from kdsim.errors import PolicyError
 from kdsim.messages import whole_number
 from kdsim.model.optimum import bound_kind, minimal_makespan
 from kdsim.model.plan import Plan
-from kdsim.model.random_streams import Draws, noise_factors
+from kdsim.model.random_streams import Draws
 from kdsim.policies.base import Policy
 from kdsim.policies.resolve import make_policy, policy_name
 from kdsim.results.recording import chunked
@@ -204,16 +204,3 @@ def counters(pool: CorePool, tasks: _Tasks) -> dict[str, float]:
         "starved_s": pool.starved_s,
         "buffer_peak": pool.buffer_peak,
     }
-
-
-def realised(plan: Plan, cv: float, seed: int, replication: int) -> Plan:
-    """Return the plan with the work that one replication really meets; `plan` itself if no noise.
-
-    Task j of a replication (Comm_1..N, Forward_1..N, Backward_1..N in this order) has the same
-    factor under every policy.
-    """
-    if cv == 0:
-        return plan
-    factors = noise_factors(seed, replication, 3 * plan.cycles, cv)[0]
-    comm, forward, backward = np.split(factors, 3)
-    return plan.with_work(plan.comm * comm, plan.forward * forward, plan.backward * backward)

@@ -10,11 +10,11 @@ import math
 
 import numpy as np
 
-from kdsim.engines.core_pool import DONE
 from kdsim.model import rules, state_rule, timed_rule
 from kdsim.model.jit import compiled
 from kdsim.model.optimum import string_bends
 from kdsim.model.random_streams import uniform
+from kdsim.model.tolerances import DONE
 
 #: Kinds of policy, as the loop knows them.
 RANDOM, STATIC, GREEDY, GREEDY_FULL, STATE_BASED, LOOK_AHEAD, OPTIMAL, IN_TIME, STATE_IN_TIME = (

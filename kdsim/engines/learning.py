@@ -1,7 +1,7 @@
 """Learning curves: the accuracy of a real run against simulated time on a device.
 
 Training a student gives the same weights on every device; what differs is when. A cost profile
-tells what each cycle of a real run cost and the accuracy at the ends of its epochs. Replayed on a
+records what each cycle of a real run cost and the accuracy at the ends of its epochs. Replayed on a
 device's curves, each policy says at which moment the device would have reached it; the proven
 optimum of the cycles up to there says how early that could have been at all.
 """
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdsim.engines import batch
-from kdsim.engines.des import realised, simulate
+from kdsim.engines.des import simulate
+from kdsim.engines.realised import realised
 from kdsim.errors import ScenarioError
 from kdsim.model.curves import FloatArray
 from kdsim.model.optimum import bound_kind, minimal_makespan
@@ -45,7 +46,7 @@ def learning_curves(
     profile_rate: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LearningCurves:
-    """Replay real runs on a device and tell when it reaches which accuracy under which policy.
+    """Replay real runs on a device: when it reaches which accuracy under which policy.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def learning_curves(
     seed : int, optional
         Root of all randomness; the scenario's by default.
     profile_rate : float, optional
-        Compute units a second of the host that recorded the profiles; by default the device's own
+        Compute units per second of the host that recorded the profiles; by default the device's own
         curve at their core counts, that is, the host is taken for the device.
     progress : callable, optional
         Called with (runs done, runs in all).
@@ -92,7 +93,7 @@ def learning_curves(
     if replications is None:
         most = min(most, MOST_REPLICATIONS)
     for policy in chosen:
-        make_policy(policy)  # a wrong name is told before the others have been simulated
+        make_policy(policy)  # report a wrong name before simulating the others
     counts = [most if batch.varies(device, policy) else 1 for policy in chosen]
     total, done, curves = sum(counts) * len(read), 0, []
     for profile, name in zip(read, _names(read), strict=True):
@@ -128,7 +129,7 @@ def _traffic(profile: Profile, name: str) -> Traffic:
 
 
 def _names(profiles: Sequence[Profile]) -> list[str]:
-    """Name profiles by what tells them apart: method, method and seed, file, or path."""
+    """Name profiles by what differs between them: method, method and seed, file, or path."""
     keys: list[Callable[[Profile], str]] = [
         lambda p: p.header.get("method", p.path.stem),
         lambda p: f"{p.header.get('method', p.path.stem)}, seed {p.header.get('seed', '?')}",

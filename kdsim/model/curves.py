@@ -151,7 +151,7 @@ def table_rates(cores: Sequence[float], rates: Sequence[float], p: FloatArray) -
     cores : sequence of float
         Measured core counts, increasing.
     rates : sequence of float
-        Work a second at each of them.
+        Work per second at each of them.
     p : (n,) float array
         Core counts asked for, >= 1. Below the first measured count the rate falls in proportion.
 
@@ -190,7 +190,7 @@ def paper_compute_rates(a1: float, a2: float, c_total: int, reference_cores: int
     Returns
     -------
     (c_total + 1,) float array
-        Work a second; the last entry is 0 (no compute core is left).
+        Work per second; the last entry is 0 (no compute core is left).
 
     Raises
     ------
@@ -228,7 +228,7 @@ def fitted_compute_rates(a1: float, a2: float, c_total: int, reference_cores: in
     Returns
     -------
     (c_total + 1,) float array
-        Work a second; the last entry is 0 (no compute core is left).
+        Work per second; the last entry is 0 (no compute core is left).
 
     Raises
     ------
@@ -248,7 +248,7 @@ def paper_communication_rates(b1: float, b2: float, b3: float, c_total: int) -> 
     Returns
     -------
     (c_total + 1,) float array
-        Data a second; the first entry is 0 (no communication core).
+        Data per second; the first entry is 0 (no communication core).
 
     Notes
     -----
@@ -385,7 +385,7 @@ def as_simulated(rates: FloatArray, side: str) -> FloatArray:
 
 
 def unit_times(rates: FloatArray) -> FloatArray:
-    """Return seconds a unit of work for rates in work a second; infinite where a rate is 0."""
+    """Return seconds per unit of work for rates in work per second; infinite where a rate is 0."""
     return np.asarray(np.divide(1.0, rates, out=np.full(rates.shape, np.inf), where=rates > 0))
 
 

@@ -95,7 +95,7 @@ def corridor(plan: Plan) -> Corridor:
 
 
 def string_bends(V: Any, upper: Any, lower: Any, start: float, up: Any, lo: Any, out: Any) -> int:
-    """Pull the string tight (funnel); write gate indexes of its bends to `out`, return their count.
+    """Compute the taut string (funnel); write its bends to `out` and return their count.
 
     `up` and `lo` are the two chains of the funnel as gate indexes from an apex on: the greatest
     convex minorant of the ceiling, the least concave majorant of the floor. A bend at gate k is

@@ -18,7 +18,7 @@ class Plan:
     comm, forward, backward : (N,) or (..., N) float array
         Work of each task, data units and compute units; leading dimensions are replications.
     comm_rates, comp_rates : (c_total + 1,) float array
-        r(c) and q(c), work a second, indexed by communication cores.
+        r(c) and q(c), work per second, indexed by communication cores.
     prefetch : int
         Logit batches the device can hold; 0 means no limit.
     release, reallocation_cost : float

@@ -109,7 +109,7 @@ def noise_factors(seed: int, replications: Any, tasks: int, cv: float) -> FloatA
     replications : int or (n,) int array
         Replication numbers.
     tasks : int
-        Factors a replication; factor j belongs to task j whatever the policy.
+        One row of factors per replication; factor j belongs to task j under every policy.
     cv : float
         Coefficient of variation, >= 0.
 

@@ -104,7 +104,7 @@ def held(
     if comp_rate > 0.0:
         comp_time = rest * splits[4 * c + 3]
     step = min(comm_time, comp_time)
-    # Both complete at once where rounding alone tells them apart.
+    # The two complete at once if their times differ by rounding alone.
     both = step * (1.0 + TIE)
     w = end
     if comp_time > both:

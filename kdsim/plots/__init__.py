@@ -5,8 +5,8 @@
 against simulated time; ``save`` writes any of them. Each draws on the Axes it is given, or on a
 figure of its own, and returns the Axes. Nothing is shown, no global setting is touched and no
 display is needed; in a notebook, ``ax.figure`` at the end of a cell shows the figure. All marks
-are told apart without colour, every axis carries its unit, and what is uncertain is drawn with its
-uncertainty.
+are distinguishable without colour, every axis carries its unit, and what is uncertain is drawn
+with its uncertainty.
 """
 
 from __future__ import annotations

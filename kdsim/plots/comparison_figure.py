@@ -226,7 +226,7 @@ def _mean(ax: Axes, x: float, interval: Interval, style: PolicyStyle, policy: st
         linestyle="none",
         marker=style.marker,
         markersize=style.size,
-        # Without an interval the mark stays open: one run of what may vary tells no mean.
+        # Without an interval the mark stays open: one run of a random quantity gives no mean.
         markerfacecolor=PAPER if interval.method == "none" else style.color,
         markeredgecolor=style.color if interval.method == "none" else PAPER,
         markeredgewidth=0.7,

@@ -68,7 +68,7 @@ def curves(
     Returns
     -------
     list of two Axes
-        Seconds a unit of work, against the cores allocated to computation (the others receive).
+        Seconds per unit of work, against the cores allocated to computation (the others receive).
 
     Raises
     ------
@@ -137,7 +137,7 @@ def _rates(scenario: Scenario, c_total: int) -> tuple[Any, Any]:
 
 
 def _coincide(rates: Sequence[Any]) -> bool:
-    """Tell whether all core counts share one curve over the cores of computation."""
+    """Return whether all core counts share one curve over the cores of computation."""
     fewest = min(rate.size for rate in rates)
     by_comp_cores = [rate[::-1][:fewest] for rate in rates]
     return all(np.allclose(rate, by_comp_cores[0], rtol=1e-9) for rate in by_comp_cores)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 #: Cells of a heat map that still have room for their number.
 _NUMBERED_CELLS = 150
-#: Steps of a distribution function; more cannot be told apart on paper.
+#: Steps of a distribution function; more cannot be distinguished in print.
 _STEPS = 1000
 
 _Cells = dict[tuple[int, int], Mapping[str, Any]]
@@ -57,7 +57,7 @@ def gap_heatmap(
     Parameters
     ----------
     frame : DataFrame
-        One row a policy and point, as of `Comparison.frame`.
+        One row per policy and point, as of `Comparison.frame`.
     x, y : str
         Columns of the two swept fields.
     policy : str
@@ -111,7 +111,7 @@ def _heat(ax: Axes, cells: _Cells, columns: int, rows: int, top: float | None) -
     for cell, row in cells.items():
         gaps[cell] = 0.0 if abs(row["gap_mean"]) < NO_GAP else 100.0 * row["gap_mean"]
     ax.grid(False)
-    # Seen where a cell is missing.
+    # Visible where a cell is missing.
     hatch: dict[str, Any] = {"facecolor": PAPER, "edgecolor": MUTED, "hatch": "////"}
     ax.add_patch(Rectangle((-0.5, -0.5), columns, rows, linewidth=0, zorder=0, **hatch))
     end = float(np.nanmax(gaps)) if top is None else 100.0 * top

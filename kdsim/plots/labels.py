@@ -123,7 +123,7 @@ def axis_positions(values: Sequence[Any]) -> tuple[list[Any], dict[Any, float], 
 
 
 def is_log(values: Sequence[Any], spread: Any = None) -> bool:
-    """Tell whether a swept field belongs on a logarithmic axis.
+    """Return whether a swept field belongs on a logarithmic axis.
 
     Parameters
     ----------

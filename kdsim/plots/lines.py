@@ -91,7 +91,7 @@ def sweep_lines(
     Parameters
     ----------
     frame : DataFrame
-        One row a policy and value of `x`, as of `Comparison.frame`.
+        One row per policy and value of `x`, as of `Comparison.frame`.
     x : str
         Column of the swept field.
     ax : Axes, optional

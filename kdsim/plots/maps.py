@@ -97,7 +97,7 @@ def _by_fields(cmp: Comparison, x: str, y: str, top: float) -> list[Axes]:
 
 
 def _is_scattered(samples: Sequence[Sample], x: str, y: str, rest: Sequence[str]) -> bool:
-    """Tell whether the points are a sample, in which cells would have one point each."""
+    """Return whether the points are a sample, in which cells would have one point each."""
     points = {repr(s.point): s.point for s in samples}
     cells = {repr((p[x], p[y])) for p in points.values()}
     mixes = {repr([p[name] for name in rest]) for p in points.values()}

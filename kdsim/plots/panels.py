@@ -120,7 +120,7 @@ def fitting(panels: Sequence[Panel]) -> tuple[Sequence[Panel], list[str]]:
 
 
 def _monotone(points: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether all fields rise or fall together, as in a zipped design."""
+    """Return whether all fields rise or fall together, as in a zipped design."""
     columns = [[point[name] for point in points] for name in points[0]]
     if not all(axis_positions(column)[2] for column in columns):
         return False

@@ -32,7 +32,7 @@ STAGE_COLORS = {"comm": "#004488", "forward": "#ddaa33", "backward": "#bb5566"}
 
 @dataclass(frozen=True, slots=True)
 class PolicyStyle:
-    """How one policy looks in every figure; colour, marker and line each tell it apart."""
+    """How one policy looks in every figure; colour, marker and line each distinguish it."""
 
     color: str
     marker: str
@@ -46,7 +46,7 @@ class PolicyStyle:
         )
 
 
-# Okabe and Ito's palette, told apart by the colour-blind; neighbours differ in lightness too.
+# Okabe and Ito's palette, distinguishable by the colour-blind; neighbours differ in lightness too.
 _BUILT_IN = {
     "random": PolicyStyle("#8a8983", "o", (0, (1, 1.2))),
     "comm-priority": PolicyStyle("#009e73", "<", (0, (6, 2))),
@@ -117,7 +117,7 @@ def _first_place(name: str) -> int:
     return int(count) if count != name and count.isdecimal() else zlib.crc32(name.encode())
 
 
-#: From light to dark and back: core counts and other ordered things, told apart by lightness.
+#: From light to dark and back: core counts and other ordered things, distinguished by lightness.
 _ORDERED_COLORS = ("#e0b43c", "#d0743c", "#a83c64", "#6a2a7c", "#2b4a8c", "#4f8a8b")
 _ORDERED_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -201,7 +201,7 @@ def title(ax: Axes, text: str, setting: str = "") -> None:
 
 
 def _wrapped(text: str, ax: Axes) -> list[str]:
-    """Break a line where the Axes end, as near as its length tells."""
+    """Break a line where the Axes end, estimated from its length."""
     figure: Any = ax.figure
     grid = ax.get_subplotspec()
     columns = 1 if grid is None else grid.get_gridspec().ncols

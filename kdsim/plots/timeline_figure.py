@@ -176,7 +176,7 @@ def _range(run: Run, cycles: int | tuple[int, int] | None) -> tuple[int, int]:
 
 
 def joined(drawn: Iterator[Block]) -> list[Block]:
-    """Join pieces that nothing tells apart: an event of the other side leaves no trace."""
+    """Join adjacent pieces with the same content, cut only by an event of the other side."""
     whole: list[Block] = []
     latest: dict[tuple[str, float, float, int], int] = {}
     for block in drawn:

@@ -47,12 +47,12 @@ class State:
 
     @property
     def comm_rates(self) -> Any:
-        """r(0..c_total), data units a second by communication cores."""
+        """r(0..c_total), data units per second by communication cores."""
         return self.plan.comm_rates
 
     @property
     def comp_rates(self) -> Any:
-        """q(0..c_total), compute work a second by communication cores."""
+        """q(0..c_total), compute work per second by communication cores."""
         return self.plan.comp_rates
 
 

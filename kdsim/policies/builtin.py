@@ -28,7 +28,7 @@ class Random(Policy):
     name = "random"
 
     def start(self, plan: Plan) -> None:
-        """Make the answers once: there are few, and they are given often."""
+        """Make the possible answers once: they are few and returned often."""
         self._c_total = plan.c_total
         self._answers = [Decision(c) for c in range(plan.c_total + 1)]
 
@@ -61,7 +61,7 @@ class Static(Policy):
         return self._answer.comm_cores
 
     def decide(self, state: State) -> Decision:
-        """Answer always the same."""
+        """Return the same answer in every state."""
         return self._answer
 
 
@@ -144,7 +144,7 @@ class Optimal(Policy):
         self._noisy = noisy
 
     def start(self, plan: Plan) -> None:
-        """Pull the string, or prepare to look ahead."""
+        """Compute the taut string, or prepare to look ahead."""
         self._ahead: StateBased | None = None
         if looks_ahead(plan, self._noisy):
             self._ahead = StateBased(noisy=self._noisy)

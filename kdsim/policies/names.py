@@ -21,7 +21,7 @@ _USER_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def is_policy_name(name: str) -> bool:
-    """Tell whether a name is built in, ``static:c`` or of the form ``module:Class``."""
+    """Return whether a name is built in, ``static:c`` or of the form ``module:Class``."""
     if name.startswith("static:"):
         return bool(STATIC.fullmatch(name))
     return name in POLICY_NAMES or bool(_USER_CLASS.fullmatch(name))

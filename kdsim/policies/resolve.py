@@ -27,12 +27,12 @@ _BUILT_IN: dict[str, Callable[[], Policy]] = {
 
 
 def is_built_in(name: str) -> bool:
-    """Tell whether a policy name needs no user code."""
+    """Return whether a policy name needs no user code."""
     return name in _BUILT_IN or name.startswith("static:")
 
 
 def is_random(name: str) -> bool:
-    """Tell whether a policy may draw random numbers: `random`, and any user's own."""
+    """Return whether a policy may draw random numbers: `random`, and any user's own."""
     return name == "random" or not is_built_in(name)
 
 
@@ -101,7 +101,7 @@ def policy_name(policy: str | Policy | type[Policy]) -> str:
 
 
 def distinct_policies(policies: Sequence[Any]) -> list[Any]:
-    """Leave out what is named twice; refuse two policies that no table could tell apart.
+    """Leave out what is named twice; refuse two different policies of one name.
 
     Raises
     ------

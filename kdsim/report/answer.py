@@ -59,7 +59,7 @@ def _reasons(made: Comparison) -> list[str]:
 
 
 def answer(made: Comparison) -> Section:
-    """Return the first section: the verdict in words, and the gap of each policy."""
+    """Return the first section: the conclusion in words, and the gap of each policy."""
     bound = bound_words(made)
     rows = []
     for name in dict.fromkeys(sample.policy for sample in made.samples):
@@ -76,12 +76,12 @@ def answer(made: Comparison) -> Section:
         Column("most", "largest mean gap (%)", 2, percent=True),
         *([Column("n", f"points finished of {points:,}")] if made.missing else []),
     ]
-    sentences = [*_verdict(rows, bound), *_cores(made), *stakes_lines(made.stakes)]
+    sentences = [*_conclusion(rows, bound), *_cores(made), *stakes_lines(made.stakes)]
     words = "".join(f'<p class="answer">{escape(sentence)}</p>\n' for sentence in sentences)
     return Section("answer", "Answer", words + table(columns, rows, caption, name="gaps"))
 
 
-def _verdict(rows: Sequence[Mapping[str, Any]], bound: str) -> list[str]:
+def _conclusion(rows: Sequence[Mapping[str, Any]], bound: str) -> list[str]:
     on_bound = [row["policy"] for row in rows if row["most"] <= NO_GAP]
     closest = min(rows, key=lambda row: row["most"])
     slowest = max(rows, key=lambda row: row["most"])

@@ -93,7 +93,7 @@ def marks_of(samples: Iterable[Sample]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(mark for sample in samples for mark in sample.marks))
 
 
-#: Columns of a comparison after the swept fields: seconds, but for n, gaps and names.
+#: Columns of a comparison after the swept fields: in seconds, except n, gaps and names.
 SUMMARY_COLUMNS = (
     "policy", "mean", "ci_low", "ci_high", "ci_method", "sd", "min", "max", "n",
     "gap_mean", "gap_ci_low", "gap_ci_high", "gap_max", "bound", "bound_kind", "marks",
@@ -102,7 +102,7 @@ SUMMARY_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class MissingRun:
-    """A run of the design that has no result: it failed, or its turn has not come.
+    """A run of the design that has no result: it failed, or it has not started.
 
     Attributes
     ----------
@@ -165,7 +165,7 @@ class Comparison:
 
     @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """One summary a point and policy; see `Sample.summary`."""
+        """One summary per point and policy; see `Sample.summary`."""
         return [sample.summary() for sample in self.samples]
 
     @functools.cached_property
@@ -194,7 +194,7 @@ class Comparison:
         -------
         list of dict
             Per point and policy: ``policy, reference, mean, ci_low, ci_high, ci_method, n,
-            needed`` (replications at which the difference observed would be told from 0).
+            needed`` (replications at which the interval of this difference would exclude 0).
             Replications that only one of the two has are left out, and so are points at which
             `reference` has no result.
 

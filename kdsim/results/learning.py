@@ -1,4 +1,4 @@
-"""What learning curves give back: accuracy against simulated time, as rows, a figure and JSON."""
+"""Results of learning curves: accuracy against simulated time, as rows, a figure and JSON."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Traffic:
     received_mb : float
         MB (10^6 bytes); in a profile of version 0.1, received or sent.
     sent_mb : float or None
-        None if the profile does not tell.
+        None if the profile does not say.
     """
 
     profile: str
@@ -107,7 +107,7 @@ class LearningCurves:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One row a profile, policy and measured accuracy; seconds with their 95 % interval."""
+        """One row per profile, policy and measured accuracy; seconds with their 95 % interval."""
         return [_row(curve, mark) for curve in self.curves for mark in range(curve.accuracies.size)]
 
     @property
@@ -118,7 +118,7 @@ class LearningCurves:
         return pd.DataFrame(self.rows)
 
     def reached(self, target: float | None = None) -> list[dict[str, Any]]:
-        """Tell when each profile under each policy first has an accuracy of at least `target`.
+        """Return when each profile under each policy first has an accuracy of at least `target`.
 
         Accuracies are known at the ends of epochs only; nothing is interpolated between them.
 
@@ -130,7 +130,7 @@ class LearningCurves:
         Returns
         -------
         list of dict
-            As `rows`, one a curve, and ``late``: mean over bound, less one. Where the target is
+            As `rows`, one per curve, and ``late``: ``mean / bound - 1``. Where the target is
             not reached the cycle, the accuracy and all times are None.
         """
         target = self.common_accuracy if target is None else target

@@ -1,4 +1,4 @@
-"""Scenarios: nouns, validation, files."""
+"""Scenarios: their parts, validation, files."""
 
 from __future__ import annotations
 

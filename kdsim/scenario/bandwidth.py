@@ -146,7 +146,7 @@ def _json_rows(text: str, where: str, faults: list[Fault]) -> Iterator[_Row]:
                 entry["bandwidth_kbps"], "bandwidth_kbps", most_kbps, where, line, faults
             )
             if length == 0:
-                reason = "must be greater than 0: time goes on (got 0)"
+                reason = "must be greater than 0 (got 0)"
                 faults.append(Fault(where, line, 1, "duration_ms", reason))
             elif length is not None and speed is not None:
                 yield _Row(line, now, length / 1e3, speed / _KBIT_PER_MB)

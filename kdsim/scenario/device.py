@@ -1,4 +1,4 @@
-"""The device noun: cores, and the curve of each side, validated."""
+"""The device of a scenario: its cores, and the validated curve of each side."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from kdsim.scenario.curve_draws import CurveDraws
 from kdsim.scenario.library import CURVE_FIELDS, library_device
 
 MAX_CORES = 1024
-#: Work a second beyond which a curve says nothing about a device, but breaks the arithmetic.
+#: Work per second beyond which a curve says nothing about a device, but breaks the arithmetic.
 _LEAST_RATE, _MOST_RATE = 1e-15, 1e15
 
 
@@ -44,79 +44,79 @@ Number = Annotated[float, BeforeValidator(plain_number), Field(allow_inf_nan=Fal
 Count = Annotated[int, BeforeValidator(plain_number)]
 
 
-class Noun(BaseModel):
-    """A strict, frozen part of a scenario; unknown fields are faults."""
+class StrictModel(BaseModel):
+    """A frozen part of a scenario; unknown fields and wrong types are faults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
-class PaperCompute(Noun):
+class PaperCompute(StrictModel):
     """The paper's compute curve, f(x, c) = a1*x / (1 - a2*c)."""
 
-    a1: Number = Field(gt=0, description="seconds a unit of compute work on all reference cores")
+    a1: Number = Field(gt=0, description="seconds per unit of compute work on all reference cores")
     a2: Number = Field(ge=0, description="share of the compute speed one core taken away costs")
 
 
-class PaperCommunication(Noun):
+class PaperCommunication(StrictModel):
     """The paper's communication curve, g(y, c) = y / (b1*c + b2*ln(b3*c))."""
 
-    b1: Number = Field(description="data units a second gained by each core")
+    b1: Number = Field(description="data units per second gained by each core")
     b2: Number = Field(description="weight of the logarithmic gain")
     b3: Number = Field(gt=0, description="scale inside the logarithm")
 
 
-class Amdahl(Noun):
+class Amdahl(StrictModel):
     """Amdahl's law in a side's own cores."""
 
     model: Literal["amdahl"]
-    rate1: Number = Field(gt=0, description="work a second on one core")
+    rate1: Number = Field(gt=0, description="work per second on one core")
     serial: Number = Field(ge=0, le=1, description="serial fraction")
 
 
-class Usl(Noun):
+class Usl(StrictModel):
     """Gunther's universal scalability law in a side's own cores."""
 
     model: Literal["usl"]
-    rate1: Number = Field(gt=0, description="work a second on one core")
+    rate1: Number = Field(gt=0, description="work per second on one core")
     sigma: Number = Field(ge=0, le=1, description="contention")
     kappa: Number = Field(ge=0, le=1, description="coherency")
 
 
-class Roofline(Noun):
+class Roofline(StrictModel):
     """Proportional to a side's own cores up to a limit, smoothly joined."""
 
     model: Literal["roofline"]
-    rate1: Number = Field(gt=0, description="work a second on one core")
-    limit: Number = Field(gt=0, description="work a second that no core count exceeds")
+    rate1: Number = Field(gt=0, description="work per second on one core")
+    limit: Number = Field(gt=0, description="work per second that no core count exceeds")
     sharpness: Number = Field(default=4.0, ge=0.5, le=64, description="how sharp the bend is")
 
 
-class LogOverhead(Noun):
+class LogOverhead(StrictModel):
     """Perfectly parallel work with a synchronisation cost that grows with ln p."""
 
     model: Literal["log-overhead"]
-    rate1: Number = Field(gt=0, description="work a second on one core")
+    rate1: Number = Field(gt=0, description="work per second on one core")
     overhead: Number = Field(ge=0, le=1, description="cost of synchronisation, share of the work")
 
 
-class Power(Noun):
+class Power(StrictModel):
     """A power law in a side's own cores."""
 
     model: Literal["power"]
-    rate1: Number = Field(gt=0, description="work a second on one core")
+    rate1: Number = Field(gt=0, description="work per second on one core")
     exponent: Number = Field(ge=0, le=1, description="1 is perfect scaling, 0 none")
 
 
-class DampedPower(Noun):
+class DampedPower(StrictModel):
     """A power law with a loss that grows exponentially with each further core."""
 
     model: Literal["damped-power"]
-    rate1: Number = Field(gt=0, description="work a second on one core")
+    rate1: Number = Field(gt=0, description="work per second on one core")
     exponent: Number = Field(ge=0, le=1, description="1 is perfect scaling, 0 none")
     damping: Number = Field(ge=0, le=1, description="share lost with each further core")
 
 
-class Table(Noun):
+class Table(StrictModel):
     """A measured table in a side's own cores, interpolated monotonically (PCHIP)."""
 
     model: Literal["table"]
@@ -124,7 +124,7 @@ class Table(Noun):
         min_length=1, description="measured core counts, increasing"
     )
     rates: list[Annotated[Number, Field(gt=0)]] = Field(
-        min_length=1, description="work a second at each of them"
+        min_length=1, description="work per second at each of them"
     )
 
     @model_validator(mode="after")
@@ -184,7 +184,7 @@ UNCOUNTED = {"curves", "library", "extrapolate", "proxies", "draws"}
 CoreRange = Annotated[list[Annotated[Count, Field(ge=1)]], Field(min_length=2, max_length=2)]
 
 
-class MeasuredCores(Noun):
+class MeasuredCores(StrictModel):
     """The least and the largest number of its own cores that each side was measured on."""
 
     compute: CoreRange | None = Field(default=None, description="[least, largest] compute cores")
@@ -200,14 +200,14 @@ class MeasuredCores(Noun):
         return ends
 
 
-class Proxies(Noun):
+class Proxies(StrictModel):
     """What a side's curve was taken from, where that was not the task itself."""
 
     compute: str | None = Field(default=None, description="e.g. inference in place of training")
     communication: str | None = Field(default=None, description="e.g. another machine's receiver")
 
 
-class Device(Noun):
+class Device(StrictModel):
     """An edge device: its cores and how fast each side works on them."""
 
     library: str | None = Field(
@@ -371,7 +371,7 @@ class Device(Noun):
             raise ScenarioError(reason, field="device.curves") from None
 
     def compute_rates(self, c_total: int) -> FloatArray:
-        """Return q(0..c_total), compute work a second by communication cores.
+        """Return q(0..c_total), compute work per second by communication cores.
 
         Raises
         ------
@@ -384,7 +384,7 @@ class Device(Noun):
         return _compute_rates(self.compute, c_total, self.reference_cores or c_total, fitted=fitted)
 
     def communication_rates(self, c_total: int) -> FloatArray:
-        """Return r(0..c_total), data units a second by communication cores; see `compute_rates`."""
+        """Return r(0..c_total), data units per second, as `compute_rates` does."""
         self._refuse_beyond("communication", c_total)
         return _communication_rates(self.communication, c_total)
 
@@ -451,17 +451,17 @@ def _own_rates(curve: Any, c_total: int, side: str) -> FloatArray:
 def _check_rates(rates_of: Callable[[], FloatArray], side: str) -> None:
     """Refuse a curve that is not legal on its device, on the line of the parameter at fault."""
     try:
-        with np.errstate(all="ignore"):  # whatever overflows is told below
+        with np.errstate(all="ignore"):  # what overflows is reported below
             rates = rates_of()
     except ScenarioError as error:
         parameter = (error.field or "").removeprefix(side).strip(".")
         context = {"reason": error.reason, **({"field": parameter} if parameter else {})}
         raise PydanticCustomError("curve", "{reason}", context) from None
-    # The one rate of 0 that is meant: a side without cores.
+    # A rate of 0 is legal only for a side without cores.
     working = rates[:-1] if side == "compute" else rates[1:]
     if not ((working >= _LEAST_RATE) & (working <= _MOST_RATE)).all():
         reason = (
-            f"makes rates from {working.min():.3g} to {working.max():.3g} units of work a second; "
+            f"makes rates from {working.min():.3g} to {working.max():.3g} work per second; "
             f"legal are {_LEAST_RATE:g} to {_MOST_RATE:g}"
         )
         raise PydanticCustomError("curve", "{reason}", {"reason": reason})

@@ -1,4 +1,4 @@
-"""The extensions noun: departures from the paper's model."""
+"""The extensions of a scenario: departures from the paper's model."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from kdsim.scenario.device import Count, Noun, Number
+from kdsim.scenario.device import Count, Number, StrictModel
 from kdsim.scenario.workload import MAX_CYCLES
 
 
-class Extensions(Noun):
+class Extensions(StrictModel):
     """Departures from the paper's model; each is off by default."""
 
     @model_validator(mode="before")
     @classmethod
     def _forget_former_fields(cls, data: Any) -> Any:
-        # Studies of version 0.1 name this field where they do without it.
+        # Studies of version 0.1 name this field where they do not use it.
         if isinstance(data, Mapping) and "link_rate" in data and data["link_rate"] is None:
             return {name: value for name, value in data.items() if name != "link_rate"}
         return data

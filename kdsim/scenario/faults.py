@@ -1,4 +1,4 @@
-"""Faults with positions: how everything that is wrong with an input is told, all at once.
+"""Faults with positions: everything that is wrong with an input, reported at once.
 
 A `Document` is plain data that knows where each of its values stands; `faults_of` turns what the
 validator found into `Fault`s on those lines.
@@ -40,7 +40,7 @@ class Fault:
 
 
 class FaultyFileError(ScenarioError):
-    """A file with faults, one a line; `faults` holds them all, the message the first 50."""
+    """A file with faults, one per line; `faults` holds them all, the message the first 50."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(sorted(faults, key=lambda f: (f.where, f.line, f.column)))

@@ -1,4 +1,4 @@
-"""The link noun: how the data reach the device, at a constant rate or along a bandwidth trace."""
+"""The link of a scenario: its constant rate or its bandwidth trace."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pydantic_core import PydanticCustomError
 from kdsim.errors import ScenarioError
 from kdsim.model.link import Link
 from kdsim.scenario.bandwidth import MAX_RATE
-from kdsim.scenario.device import Noun, Number
+from kdsim.scenario.device import Number, StrictModel
 
 #: Fields that hold a trace once it has been read; setting a constant rate takes their place.
 TRACE_FIELDS = ("trace", "times", "rates", "period")
 
 
-class LinkSettings(Noun):
+class LinkSettings(StrictModel):
     """A constant rate or a bandwidth trace; with neither, all data are there from the beginning.
 
     The link delivers from time 0 on, whatever `Extensions.release` says: each of the two limits

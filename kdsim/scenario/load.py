@@ -213,7 +213,7 @@ def _insert_profile(data: dict[str, Any], document: Document, folder: Path) -> N
 
 
 def _profile_work(profile: Profile, data: dict[str, Any]) -> dict[str, Any]:
-    """Turn a profile into work for the device, if that is legal: its own faults are told apart."""
+    """Turn a profile into work for the device; faults of the device are reported elsewhere."""
     rate = data["workload"].get("profile_rate")
     legal = isinstance(rate, int | float) and 0 < rate < math.inf
     try:

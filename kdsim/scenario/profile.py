@@ -3,10 +3,10 @@
 A workload writes one CSV row per training cycle: the bytes that the device received and sent, the
 seconds of the forward and the backward pass, the cores that computed, and at the ends of epochs the
 accuracy reached. What was *received* becomes the scenario's communication, in data units (MB): the
-model is about receiving and training on the same cores. What was sent is told, and not simulated.
+model is about receiving and training on the same cores. What was sent is reported, not simulated.
 Seconds become compute units by the rate of the host that recorded them.
 
-Profiles of version 0.1 have one column, ``comm_bytes``, in which the two are not told apart.
+Profiles of version 0.1 have one column, ``comm_bytes``, which is the sum of the two.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class Profile:
     accuracies : (E,) float array
         The accuracy after each of them, in [0, 1].
     uplink_bytes : (N,) float array or None
-        Bytes sent in each cycle; None if the profile does not tell.
+        Bytes sent in each cycle; None if the profile does not say.
     frozen_layers : (N,) int array or None
-        Layers that did not train in each cycle; None if the profile does not tell.
+        Layers that did not train in each cycle; None if the profile does not say.
     """
 
     path: Path
@@ -82,9 +82,9 @@ class Profile:
         Parameters
         ----------
         device : Device
-            Whose own curve tells the rate at the profile's core count, if none is given.
+            Its compute curve gives the rate at the profile's core count, if `rate` is None.
         rate : float, optional
-            Compute units a second of the host that the profile was recorded on.
+            Compute units per second of the host that the profile was recorded on.
 
         Raises
         ------
@@ -174,7 +174,7 @@ def _comments(text: list[str]) -> dict[str, str]:
 def _rows(
     where: str, header: list[str], numbered: list[tuple[int, str]]
 ) -> tuple[FloatArray, list[tuple[int, float]]]:
-    """Return the columns (NaN for what is not told), and (cycle, accuracy) where it is told."""
+    """Return the columns (NaN for empty cells), and (cycle, accuracy) where there is one."""
     faults: list[Fault] = []
     rows: list[list[float]] = []
     marks: list[tuple[int, float]] = []
@@ -197,12 +197,12 @@ def _rows(
     return np.array(rows, dtype=float), marks
 
 
-def _values(told: dict[str, str]) -> tuple[list[float], list[tuple[str, str]]]:
+def _values(cells: dict[str, str]) -> tuple[list[float], list[tuple[str, str]]]:
     """Return what a row says of each known column, and (column, what is wrong) where it is."""
     values: list[float] = []
     wrong: list[tuple[str, str]] = []
     for name in _COLUMNS:
-        cell, most = told.get(name, ""), 1.0 if name == "accuracy" else _MOST
+        cell, most = cells.get(name, ""), 1.0 if name == "accuracy" else _MOST
         may_lack = "" if name in _WANTED else "empty or "
         value = math.nan if may_lack and not cell else _number(cell, most=most)
         if value is None:
@@ -212,7 +212,7 @@ def _values(told: dict[str, str]) -> tuple[list[float], list[tuple[str, str]]]:
         elif name in _OPTIONAL and not math.isnan(value) and value != int(value):
             wrong.append((name, "must be empty or a whole number"))
         values.append(math.nan if value is None else value)
-    return values, [(name, f"{what} (got {shorten(told[name])})") for name, what in wrong]
+    return values, [(name, f"{what} (got {shorten(cells[name])})") for name, what in wrong]
 
 
 def _number(text: str, *, most: float = _MOST) -> float | None:

@@ -1,4 +1,4 @@
-"""The nouns of a study: the design, and the scenario that joins device, workload, extensions.
+"""The scenario, which joins device, workload and extensions, and the design of its sweep.
 
 Everything is validated where it is built; `scenario_from_data` reports every fault at once.
 The parts are in ``device``, ``workload`` and ``extensions``, files in ``loading``,
@@ -32,7 +32,7 @@ from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean, shorten, whole_number
 from kdsim.model.plan import Plan
 from kdsim.policies.names import POLICY_NAMES, STATIC, is_policy_name
-from kdsim.scenario.device import UNCOUNTED, Count, Device, Noun, Number, plain_number
+from kdsim.scenario.device import UNCOUNTED, Count, Device, Number, StrictModel, plain_number
 from kdsim.scenario.extensions import Extensions
 from kdsim.scenario.faults import Document, FaultyFileError, faults_of, unknown_field
 from kdsim.scenario.link import LinkSettings, without_trace
@@ -48,7 +48,7 @@ _RATIO = re.compile(r"\s*\d+(\.\d+)?\s*:\s*\d+(\.\d+)?\s*", re.ASCII)
 # --- the study -----------------------------------------------------------------------------------
 
 
-class Design(Noun):
+class Design(StrictModel):
     """How the swept fields are combined into points."""
 
     method: Literal["grid", "zip", "latin-hypercube", "sobol"] = Field(
@@ -70,7 +70,7 @@ class Design(Noun):
         return self
 
 
-class Range(Noun):
+class Range(StrictModel):
     """The range of a swept field in a sampled design."""
 
     low: Number = Field(description="least value")
@@ -110,7 +110,7 @@ def _one_line(name: str) -> str:
     return name
 
 
-class Scenario(Noun):
+class Scenario(StrictModel):
     """One question: this device, this workload, these policies.
 
     Examples
@@ -285,7 +285,7 @@ def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
         if path not in known:
             raise ScenarioError(unknown_field(path, known), field=path)
         section = path.partition(".")[0]
-        if isinstance(data[section], Noun):
+        if isinstance(data[section], StrictModel):
             data[section] = data[section].model_dump()
         if path == "workload.ratio":
             continue

@@ -1,4 +1,4 @@
-"""The workload noun: the work of N distillation cycles."""
+"""The workload of a scenario: the work of N distillation cycles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from kdsim.model.curves import FloatArray
-from kdsim.scenario.device import Count, Noun, Number, plain_number
+from kdsim.scenario.device import Count, Number, StrictModel, plain_number
 
 MAX_CYCLES = 1_000_000
 
@@ -35,7 +35,7 @@ Work = Annotated[
 ]
 
 
-class Workload(Noun):
+class Workload(StrictModel):
     """The work of N distillation cycles; each amount a number or a list of N numbers."""
 
     cycles: Count = Field(ge=1, le=MAX_CYCLES, description="number of cycles, N")
@@ -48,19 +48,19 @@ class Workload(Noun):
     profile_rate: Number | None = Field(
         default=None,
         gt=0,
-        description="compute units a second of the host that the profile was recorded on; "
+        description="compute units per second of the host that the profile was recorded on; "
         "by default the device's own curve at the profile's core count",
     )
 
     @field_validator("comm", "forward", "backward")
     @classmethod
     def _check_length(cls, value: Any, info: ValidationInfo) -> Any:
-        # Field by field, so that every list of the wrong length is told; no cycles, no opinion.
+        # Field by field, so that every list of the wrong length is reported.
         cycles = info.data.get("cycles")
         if isinstance(value, list) and cycles is not None and len(value) != cycles:
             raise PydanticCustomError(
                 "length",
-                "a list needs one number a cycle, {cycles} (got {got})",
+                "a list needs one number per cycle, {cycles} (got {got})",
                 {"cycles": cycles, "got": len(value)},
             )
         return value

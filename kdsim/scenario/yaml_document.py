@@ -1,4 +1,4 @@
-"""YAML with positions: every value knows its line, and every fault of a file is told at once.
+"""YAML with positions: every value knows its line, and every fault of a file is reported at once.
 
 Reads plain data (mappings, lists, numbers, strings) and nothing else; what the data means is
 ``scenario``'s subject.
@@ -208,7 +208,7 @@ def _plain(node: Node, location: Location, document: Document) -> Any:
 
 
 def _begins_below(node: Node) -> bool:
-    """Whether a value has no line of its own: a block, or nothing at all; its key tells more."""
+    """Whether a value has no line of its own: a block, or nothing at all; its key says more."""
     if isinstance(node, ScalarNode):
         return node.value == "" and not node.style
     return not getattr(node, "flow_style", True)

@@ -22,7 +22,7 @@ _SHARES = 4
 _SHORTEST = 0.05
 #: Seconds a piece takes beside its cycles.
 _FIXED = 3e-4
-#: Seconds a cycle before anything is measured: compiled, and in SimPy.
+#: Assumed seconds per cycle before anything is measured: compiled, and in SimPy.
 _FIRST_COMPILED, _FIRST_SIMPY = 1e-7, 1e-4
 
 

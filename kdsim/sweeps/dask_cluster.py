@@ -33,7 +33,7 @@ class Cluster:
     """
 
     # A worker process runs as many tasks as it has threads; they die together.
-    exact_blame = False
+    one_task_per_worker = False
     threads: int | None = 1
 
     def __init__(self, address: str, *, patience_s: float = 60.0) -> None:
@@ -71,7 +71,7 @@ class Cluster:
 
         def forward(done: Future[Any]) -> None:
             if self._under_way.pop(outer, None) is None:
-                return  # expired meanwhile
+                return  # ended meanwhile for running too long
             if done.cancelled():
                 outer.set_exception(WorkerLostError("the cluster lost the task"))
                 return
@@ -88,7 +88,7 @@ class Cluster:
         return outer
 
     def capacity(self) -> int:
-        """Take one task a thread.
+        """Take one task per thread.
 
         No task then waits at a worker behind another: dask would count the death of that worker
         against both.
@@ -97,7 +97,7 @@ class Cluster:
         return max(self._threads, 1)
 
     def check(self) -> None:
-        """Raise `SweepError` if the scheduler is gone, or all workers have been for long."""
+        """Raise `SweepError` if the scheduler, or for long all workers, cannot be reached."""
         self._refresh()
         silent = time.monotonic() - self._seen_workers
         if silent > self._patience_s:
@@ -106,7 +106,7 @@ class Cluster:
                 "done is in the store: start workers and run the same command again"
             )
 
-    def expire(self, limit_s: float) -> None:
+    def end_overdue(self, limit_s: float) -> None:
         """Give up tasks that have run for longer; their threads cannot be stopped from here."""
         now = self._clock.now()
         for outer, (inner, begin) in list(self._under_way.items()):
@@ -126,8 +126,8 @@ class Cluster:
         self._asked = now
         if self._client.status not in ("running", "connecting"):
             raise SweepError(
-                f"the dask scheduler at {self._address} is gone; what is done is in the store: "
-                "run the same command again"
+                f"the dask scheduler at {self._address} no longer answers; what is done is in the "
+                "store: run the same command again"
             )
         try:
             self._threads = sum(self._client.nthreads().values())

@@ -36,7 +36,8 @@ Progress = Callable[[int, int], None]
 
 #: Seconds that one task may take in another process before it is given up.
 TASK_TIMEOUT_S = 600.0
-#: Workers that a run may cost before it is to blame; fewer once its policy has been convicted.
+#: A run has failed once it has ended this many workers. Once this many runs of a policy have failed
+#: so, the first worker ended by any further run of it is enough.
 _MAX_DEATHS = 3
 _TICK_SECONDS = 0.25
 
@@ -85,7 +86,7 @@ def sweep(
     Returns
     -------
     DataFrame
-        One row a run of the store: the swept fields, `kdsim.results.comparison.SUMMARY_COLUMNS`,
+        One row per run of the store: the swept fields, `kdsim.results.comparison.SUMMARY_COLUMNS`,
         ``status`` (``done`` or ``failed``), ``error`` and ``run_id``.
 
     Raises
@@ -97,7 +98,7 @@ def sweep(
     StoreError
         If the store cannot be used, or belongs to another scenario.
     SweepError
-        If there is nobody left to work; what is done is kept.
+        If no worker is left; what is done is kept.
 
     Examples
     --------
@@ -208,7 +209,7 @@ def run_pending(
 
 
 class _Drive:
-    """One sweep under way: what is in flight, who is suspected, what has failed."""
+    """One sweep under way: tasks in flight, runs that may have ended a worker, failed runs."""
 
     def __init__(
         self, store: Store, team: Team, task_timeout_s: float, progress: Progress | None
@@ -224,7 +225,7 @@ class _Drive:
         self._suspects: deque[Piece] = deque()
         self._trial: Task | None = None
         self._deaths: Counter[str] = Counter()
-        self._convicted: Counter[str] = Counter()
+        self._failed_by_policy: Counter[str] = Counter()
         self._chunker = Chunker(
             store.manifest["scenario"],
             store.pending(),
@@ -244,7 +245,7 @@ class _Drive:
             self._store.commit()
             if not landed:
                 self._team.check()
-            self._team.expire(self._timeout_s)
+            self._team.end_overdue(self._timeout_s)
 
     def salvage(self) -> None:
         """Keep what has landed although the sweep ends."""
@@ -253,15 +254,15 @@ class _Drive:
                 self._keep(task, future.result())
 
     def _fill(self) -> bool:
-        """Start tasks; tell whether any is under way."""
+        """Start tasks; return whether any is under way."""
         while len(self._flights) < self._team.capacity() and self._trial is None:
             if self._suspects:
                 # Where several tasks share a worker a suspect runs alone: if the worker dies
-                # again, there is no doubt.
-                if self._flights and not self._team.exact_blame:
+                # again, that run caused it.
+                if self._flights and not self._team.one_task_per_worker:
                     break
                 task = self._chunker.task(self._suspects.popleft())
-                self._trial = None if self._team.exact_blame else task
+                self._trial = None if self._team.one_task_per_worker else task
             else:
                 following = next(self._chunker, None)
                 if following is None:
@@ -304,16 +305,16 @@ class _Drive:
             self._progress(min(self._done, self._total), self._total)
 
     def _suspect(self, task: Task, error: WorkerLostError, *, trial: bool) -> None:
-        """Find out which run it was that cost a worker."""
-        alone = len(task.pieces) == 1 and (self._team.exact_blame or trial)
+        """Find out which run ended a worker."""
+        alone = len(task.pieces) == 1 and (self._team.one_task_per_worker or trial)
         for piece in task.pieces:
             if not self._is_wanted(piece):
                 continue
             self._deaths[piece.run_id] += error.workers if alone else 0
-            allowed = 1 if self._convicted[piece.policy] >= _MAX_DEATHS else _MAX_DEATHS
+            allowed = 1 if self._failed_by_policy[piece.policy] >= _MAX_DEATHS else _MAX_DEATHS
             final = isinstance(error, TookTooLongError) or self._deaths[piece.run_id] >= allowed
             if alone and final:
-                self._convicted[piece.policy] += 1
+                self._failed_by_policy[piece.policy] += 1
                 nothing = np.zeros(0)
                 self._store.record(
                     Outcome(piece.run_id, piece.start, piece.stop, nothing, nothing, str(error), 0)

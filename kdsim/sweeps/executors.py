@@ -1,8 +1,8 @@
 """Where tasks run: in this process, in worker processes, on a cluster.
 
 The seam is `concurrent.futures.Executor`: whatever has ``submit`` will do. A `Team` is such an
-executor with what a sweep needs to know of it: how many tasks it takes at once, whose fault a
-dead worker is, and whether there is anybody left to work.
+executor with what a sweep needs to know of it: how many tasks it takes at once, which task ended
+a dead worker, and whether any worker is left.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kdsim.errors import SweepError
 
 
 class WorkerLostError(Exception):
-    """The worker that ran a task is gone; the task may or may not be to blame.
+    """The worker that ran a task has died; the task may or may not be the cause.
 
     Parameters
     ----------
@@ -66,13 +66,13 @@ class Team(Protocol):
 
     Attributes
     ----------
-    exact_blame : bool
-        Whether a lost worker ran one task only, so that no other can be to blame.
+    one_task_per_worker : bool
+        Whether each worker runs one task at a time, so that a lost worker identifies its task.
     threads : int or None
         Threads of the compiled engine in each task; None for all cores.
     """
 
-    exact_blame: bool
+    one_task_per_worker: bool
     threads: int | None
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
@@ -84,10 +84,10 @@ class Team(Protocol):
         ...
 
     def check(self) -> None:
-        """Raise `SweepError` if nobody is left to work."""
+        """Raise `SweepError` if no worker is left."""
         ...
 
-    def expire(self, limit_s: float) -> None:
+    def end_overdue(self, limit_s: float) -> None:
         """End tasks that have run for longer; their futures show `TookTooLongError`."""
         ...
 
@@ -102,7 +102,7 @@ class Team(Protocol):
 class InProcess:
     """Run each task at once, in this process; the compiled engine uses all cores."""
 
-    exact_blame = True
+    one_task_per_worker = True
     threads: int | None = None
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
@@ -119,13 +119,13 @@ class InProcess:
         return 1
 
     def check(self) -> None:
-        """Find nothing: this process is there."""
+        """No-op: this process is always available."""
 
-    def expire(self, limit_s: float) -> None:
-        """Do nothing: a task in this process is over before anybody could ask."""
+    def end_overdue(self, limit_s: float) -> None:
+        """No-op: `submit` returns only when its task has ended."""
 
     def close(self) -> None:
-        """Have nothing to stop."""
+        """No-op: nothing runs between calls."""
 
 
 class Borrowed:
@@ -138,7 +138,7 @@ class Borrowed:
         Tasks under way at once; twice the cores by default.
     """
 
-    exact_blame = False
+    one_task_per_worker = False
     threads: int | None = 1
 
     def __init__(self, executor: Executor, capacity: int | None = None) -> None:
@@ -157,14 +157,14 @@ class Borrowed:
         return future
 
     def capacity(self) -> int:
-        """Return what was given."""
+        """Return the number of tasks to keep under way."""
         return self._capacity
 
     def check(self) -> None:
-        """Find nothing: only its owner knows."""
+        """No-op: only the owner of the executor knows its state."""
 
-    def expire(self, limit_s: float) -> None:
-        """Do nothing: a borrowed executor offers no way to end a running task."""
+    def end_overdue(self, limit_s: float) -> None:
+        """No-op: a borrowed executor offers no way to end a running task."""
 
     def close(self) -> None:
         """Cancel what has not begun."""

@@ -201,7 +201,7 @@ def read_runs(file: StoreFile, *, whole: bool) -> Iterator[Block]:
 
 
 def _check_count(file: StoreFile, count: int, expected: int | None) -> None:
-    """Refuse a store of which runs, or the manifest that counts them, are gone."""
+    """Refuse a store that lacks runs, or the manifest that counts them."""
     if file.sealed and count != (expected or 0):
         raise damaged(file.path, f"it has {count} runs, {expected or 0} were entered")
 

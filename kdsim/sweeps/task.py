@@ -1,4 +1,4 @@
-"""What a worker does: run some replications of some runs and give back arrays.
+"""What a worker does: run some replications of some runs and return arrays.
 
 A task is plain data (the scenario as JSON, points, names and ranges), never a live object, so
 that it crosses to another process or machine as it is. A run that fails is an outcome with its
@@ -69,8 +69,8 @@ class Task:
     threads : int or None
         Threads of the compiled engine in each worker; None for all cores.
     compiled : bool
-        Whether the sweep as a whole is worth loading the compiled engine, be this task ever so
-        small.
+        Whether the sweep as a whole is large enough to load the compiled engine, whatever the
+        size of this task.
     """
 
     scenario: str

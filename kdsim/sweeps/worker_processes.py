@@ -26,7 +26,7 @@ _MAX_FALSE_STARTS = 3
 
 
 class Processes(Executor):
-    """Worker processes, each in a pool of its own, so that a death has exactly one suspect.
+    """Worker processes, each in a pool of its own, so that a death has exactly one possible cause.
 
     A dead worker is replaced; the task that it ran, and no other, fails with `WorkerLostError`.
 
@@ -36,7 +36,7 @@ class Processes(Executor):
         Number of processes.
     """
 
-    exact_blame = True
+    one_task_per_worker = True
     threads: int | None = 1
 
     def __init__(self, workers: int) -> None:
@@ -71,7 +71,7 @@ class Processes(Executor):
             event()
 
     def capacity(self) -> int:
-        """Take one task a worker and one in hand, so that nobody waits for the driver."""
+        """Take one task per worker and one more, so that no worker waits for the driver."""
         return len(self._lanes) + 1
 
     def check(self) -> None:
@@ -79,7 +79,7 @@ class Processes(Executor):
         if all(lane.dead for lane in self._lanes):
             raise self._no_workers()
 
-    def expire(self, limit_s: float) -> None:
+    def end_overdue(self, limit_s: float) -> None:
         """Kill the workers whose tasks have run for longer."""
         now = self._clock.now()
         for lane in self._lanes:
@@ -183,7 +183,7 @@ class _Lane:
         job.begin = self._clock.now()
         try:
             inner = self._pool.submit(job.function, *job.arguments)
-        except BrokenExecutor as error:  # died while idle: nobody's fault
+        except BrokenExecutor as error:  # died while idle: no task caused it
             inner = Future()
             inner.set_exception(error)
         self._report(inner, self._finished)

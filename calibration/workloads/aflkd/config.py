@@ -6,6 +6,7 @@ Nouns only; the runs are made by ``aflkd_study``.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -77,7 +78,7 @@ class StudyConfig:
     def __post_init__(self) -> None:
         check_sizes(self.sizes)
         _check_names("networks", self.nets, EDGE_NETWORKS)
-        _check_names("methods", self.methods, METHODS)
+        _check_names("methods", self.methods, tuple(METHODS))
         if self.seeds < 1:
             raise WorkloadError(f"seeds must be 1 or more, got {self.seeds}")
         if self.teacher_images < 1:
@@ -134,7 +135,7 @@ class StudyConfig:
         return plain
 
 
-def _check_names(what: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
+def _check_names(what: str, given: tuple[str, ...], known: Collection[str]) -> None:
     unknown = [name for name in given if name not in known]
     if unknown or not given or len(set(given)) != len(given):
         raise WorkloadError(

@@ -57,7 +57,7 @@ from calibration.workloads.training.loops import (
     derive_seed,
     device_of,
     generator_for,
-    lay_out,
+    move_network,
     on_device,
     own_random_state,
     predict,
@@ -164,7 +164,8 @@ class _Student:
             name, teacher.input_shape, teacher.classes, seed=derive_seed(seed, "student")
         )
         self.device = device_of(teacher)
-        self.network = lay_out(network, self.device)
+        move_network(network, self.device)
+        self.network = network
         self.run = StudentRun(self.network)
         self.teacher = teacher
         self.config = config
@@ -356,4 +357,5 @@ class _WithFrozenPrefix(nn.Module):
     def forward(self, batch: Tensor) -> Tensor:
         with torch.no_grad():
             features = self.prefix(batch)
-        return self.tail(features)
+        logits: Tensor = self.tail(features)
+        return logits

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +30,6 @@ from kdsim.errors import WorkloadError
 
 #: Images in one forward pass without gradients: large enough to keep a core busy, 100 MB at most.
 _PREDICT_BATCH = 250
-
-_Movable = TypeVar("_Movable", nn.Module, Tensor)
 
 #: ``objective(logits, rows, batch) -> loss``, see :func:`train_epoch`.
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -207,19 +205,27 @@ def device_of(network: nn.Module) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
-def lay_out(what: _Movable, device: torch.device) -> _Movable:
-    """Move a network, or images, to a device in the memory layout that is fastest there."""
+def move_network(network: nn.Module, device: torch.device) -> None:
+    """Move a network's weights to a device, in the memory layout that is fastest there."""
+    network.to(device)
     if device.type == "cpu":
         # Channels last: a quarter faster for these convolutions on a CPU.
-        return what.to(device, memory_format=torch.channels_last)
-    return what.to(device)
+        # torch's stub of Module.to lacks the keyword that its documentation names.
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def move_images(images: Tensor, device: torch.device) -> Tensor:
+    """Return images on a device, in the memory layout that is fastest there."""
+    if device.type == "cpu":
+        return images.to(device).contiguous(memory_format=torch.channels_last)
+    return images.to(device)
 
 
 def on_device(order: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
     """Move an epoch's batches of indices to a device, all at once."""
     if device.type == "cpu":
         return order
-    return torch.cat(list(order)).to(device).split([len(rows) for rows in order])
+    return torch.split(torch.cat(list(order)).to(device), [len(rows) for rows in order])
 
 
 # --- steps ---------------------------------------------------------------------------------------
@@ -418,8 +424,8 @@ def fit(
     if not len(images):
         raise WorkloadError("a network cannot be trained on no images; give it at least one")
     device = device_of(network)
-    lay_out(network, device)
-    images, labels = lay_out(images, device), labels.to(device)
+    move_network(network, device)
+    images, labels = move_images(images, device), labels.to(device)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=config.learning_rate, momentum=config.momentum
     )

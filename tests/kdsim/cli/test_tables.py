@@ -108,7 +108,7 @@ def test_one_pair_is_not_called_no_difference():
     answer = call("compare", "paper-1to1", "-n", 1, "--against", "optimal", "-p", "optimal",
                   "-p", "random", "--set", "device.cores=8")  # fmt: skip
     assert answer.code == 0
-    assert "not told apart, one pair tells nothing" in answer.out
+    assert "inconclusive, one pair is not enough" in answer.out
     assert "no difference" not in answer.out
 
 

@@ -1,5 +1,8 @@
 """The compiled engine gives the SimPy engine's answers."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -176,6 +179,18 @@ def test_bounds_agree_to_the_last_bit_where_computation_must_come_first():
         play(scenario, "greedy", 0, 50)[1] for play in (batch._by_simpy, batch.makespans)
     )
     assert np.array_equal(compiled, slow)
+
+
+def test_the_compiled_engine_does_not_load_the_other():
+    code = (
+        "import sys, kdsim\n"
+        "kdsim.simulate_many('paper-1to1', policy='random', replications=1000)\n"
+        "print('kdsim.engines.kernels' in sys.modules, 'simpy' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert result.stdout.split() == ["True", "False"]
 
 
 def test_policies_that_look_ahead_are_compiled_sooner():

@@ -14,6 +14,7 @@ from strategies import amounts, plans
 import kdsim
 from kdsim.engines import core_pool as pool
 from kdsim.engines import des as engine
+from kdsim.engines.realised import realised
 from kdsim.model import curves
 from kdsim.model.optimum import minimal_makespan
 from kdsim.model.plan import Plan
@@ -428,5 +429,5 @@ def test_planning_under_noise_survives_work_of_any_size(plan, policy, seed):
 def test_optimal_plans_under_noise_where_what_is_left_is_below_a_rounding_unit_of_v():
     plan = replace(constant_plan(n=3), comm=np.array([20000.0, 1.0, 1.0]))
     for seed in range(20):
-        real = engine.realised(plan, 0.1, seed, 0)
+        real = realised(plan, 0.1, seed, 0)
         assert play(plan, make_policy("optimal", noisy=True), real=real)[0] > 0

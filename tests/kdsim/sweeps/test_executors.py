@@ -111,7 +111,7 @@ def test_a_task_that_takes_too_long_is_ended():
         stuck = pool.submit(time.sleep, 1000)
         end = time.monotonic() + 60
         while not stuck.done() and time.monotonic() < end:
-            pool.expire(0.2)
+            pool.end_overdue(0.2)
             threading.Event().wait(0.02)
         with pytest.raises(TookTooLongError):
             stuck.result(timeout=0)
@@ -242,7 +242,7 @@ def test_a_suspect_runs_alone_where_workers_are_shared():
     """A team whose worker, with all that runs on it, dies whenever seed 3 is among it."""
 
     class Shared(InProcess):
-        exact_blame = False
+        one_task_per_worker = False
 
         def __init__(self) -> None:
             self.flights: list = []
