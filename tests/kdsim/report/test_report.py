@@ -17,7 +17,7 @@ import kdsim
 from kdsim.errors import PlotError
 from kdsim.report import sections as report
 from kdsim.results.comparison import Comparison, MissingRun, Sample
-from kdsim.scenario.study import with_fields
+from kdsim.scenario.changes import with_fields
 
 POLICIES = ("random", "comm-priority", "optimal")
 
