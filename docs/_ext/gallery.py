@@ -1,4 +1,4 @@
-"""Bring the notebooks, which live beside the docs, among the site's sources before they are read."""
+"""Bring the notebooks, which live beside the docs, among the site's sources before it is read."""
 
 from __future__ import annotations
 
