@@ -71,8 +71,14 @@ def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig])
     whole = planned["fashion-mnist"]
     nets = {run["net"] for r in studies.values() for run in r["runs"] if data_name(r) != "digits"}
     absent = [net for net in whole.nets if net not in nets]
-    ablated = [
-        DATA[data_name(r)] for r in studies.values() if len(r["manifest"]["config"]["methods"]) > 4
+    ablations = [r for r in studies.values() if len(r["manifest"]["config"]["methods"]) > 4]
+    ablated = dict.fromkeys(DATA[data_name(r)] for r in ablations)
+    on = dict.fromkeys(net for r in ablations for net in r["manifest"]["config"]["nets"])
+    most_methods = max((len(r["manifest"]["config"]["methods"]) for r in ablations), default=0)
+    complete = [
+        DATA[data_name(r)]
+        for r in ablations
+        if len(r["manifest"]["config"]["methods"]) == len(whole.methods)
     ]
     most = {
         DATA[data_name(r)]: max(stage["size"] for run in r["runs"] for stage in run["stages"])
@@ -87,8 +93,9 @@ def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig])
         f"missing,",
         *([f"{' and '.join(absent)} on images of 28 pixels and more,"] if absent else []),
         f"and on {'; on '.join(beyond)}.",
-        f"The ablations were run on {listed(dict.fromkeys(ablated))} alone." if ablated else
-        "No ablation was run yet.",
+        f"Ablations were run on {listed(on)} and on {listed(ablated)} alone, with all "
+        f"{most_methods} methods on {listed(complete) if complete else 'none of them'} alone."
+        if ablated else "No ablation was run yet.",
         f"In {listed(f'`{name}`' for name in single)} one teacher serves all seeds, so that their "
         "intervals leave the teacher's variance out." if single else "",
     ]  # fmt: skip

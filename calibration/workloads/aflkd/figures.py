@@ -111,8 +111,10 @@ def plot_accuracy(
         paper = [(row["size"], 100 * row["paper"]) for row in own if row["paper"] is not None]
         if paper and family not in papers_drawn:
             papers_drawn.add(family)
-            label = f"{_LABEL.get(family, family.upper())}, paper"
-            ax.plot(*zip(*paper, strict=True), ":", color=colour, alpha=0.6, label=label)
+            ax.plot(
+                *zip(*paper, strict=True), ":", color=colour, alpha=0.6,
+                label=f"{_LABEL.get(family, family.upper())}, paper",
+            )  # fmt: skip
     for number, accuracy in enumerate(result["cloud"]["accuracy"]):
         named = "_nolegend_" if number else "cloud network"  # one entry for all of them
         ax.axhline(100 * accuracy, color="0.5", linewidth=1, label=named)
@@ -279,13 +281,15 @@ def _teachers(config: Mapping[str, Any]) -> str:
 
 def _legend_below(figure: Figure) -> None:
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    columns = max(int(figure.get_figwidth() / 2.2), 1)  # an entry is about two inches wide
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _new_figure(columns: int, rows: int, *, height: float | None = None) -> Figure:
     from matplotlib.figure import Figure  # no pyplot: nothing global, no window
 
-    size = (4.6 * columns, 3.1 * rows + 1.2 if height is None else height)
+    width = max(4.6 * columns, 6.6)  # below, a title over all axes would be cut
+    size = (width, 3.1 * rows + 1.2 if height is None else height)
     return Figure(figsize=size, layout="constrained", dpi=120)
 
 
