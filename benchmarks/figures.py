@@ -9,7 +9,7 @@ from pathlib import Path
 
 import kdsim
 from kdsim import plots
-from kdsim.scenario.study import with_fields
+from kdsim.scenario.changes import with_fields
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PROFILES = Path(__file__).resolve().parent / "results" / "learning"

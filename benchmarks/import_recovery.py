@@ -25,7 +25,7 @@ from front_door import call
 from own_tables import OPTIONS, random_device, table
 
 from calibration.fit import fit_trace
-from calibration.machine.cores import fingerprint
+from calibration.machine.host import fingerprint
 
 RESULTS = Path(__file__).resolve().parent / "results" / "calibration"
 

@@ -76,7 +76,7 @@ def main() -> None:
     import numpy as np
     from front_door import call
 
-    from calibration.machine.cores import fingerprint
+    from calibration.machine.host import fingerprint
     from calibration.trace import read_trace, trial_times
 
     total = len(os.sched_getaffinity(0))

@@ -26,7 +26,7 @@ from synthetic_traces import A1, A2, B1, B2, B3, synthetic
 
 from calibration.fit import fit_trace
 from calibration.fit.estimate import side_samples
-from calibration.machine.cores import fingerprint
+from calibration.machine.host import fingerprint
 from kdsim.model import curves
 
 RESULTS = Path(__file__).resolve().parent / "results" / "calibration"

@@ -28,7 +28,7 @@ import kdsim
 from kdsim.engines import batch
 from kdsim.policies.base import Decision, Policy
 from kdsim.scenario.points import points
-from kdsim.scenario.study import scenario_from_data
+from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps.driver import sweep
 from kdsim.sweeps.store import Store
 

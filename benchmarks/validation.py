@@ -129,7 +129,8 @@ def main() -> int:
 
     from calibration.fit import fit_trace
     from calibration.fit.curve_file import write_curves
-    from calibration.machine.cores import device_name, take_cores
+    from calibration.machine.cores import take_cores
+    from calibration.machine.host import device_name
     from calibration.machine.sampling import Precision
     from calibration.validation.conditions import parse_condition
     from calibration.validation.validate import ValidationSettings, validate

@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from kdsim.results.comparison import Comparison
     from kdsim.results.learning import LearningCurves
     from kdsim.results.run import Run
+    from kdsim.scenario.changes import with_fields
     from kdsim.scenario.load import bundled_scenarios, load_scenario
-    from kdsim.scenario.study import Scenario, with_fields
+    from kdsim.scenario.study import Scenario
     from kdsim.sweeps.driver import sweep
     from kdsim.sweeps.store import Store
 
 _HOMES = {
     "Scenario": "scenario.study",
-    "with_fields": "scenario.study",
+    "with_fields": "scenario.changes",
     "load_scenario": "scenario.load",
     "bundled_scenarios": "scenario.load",
     "simulate": "engines.des",

@@ -381,7 +381,7 @@ class Bench:
             if timeout_s is not None:
                 return None
             raise WorkloadError(f"the bench stalled: no task ended within {limit:g} s")
-        index = self._pipes.index(ready[0])
+        index = next(k for k, pipe in enumerate(self._pipes) if pipe is ready[0])
         process = self._processes[index]
         said = hear(self._pipes[index], limit, f"the {process.name}", process)
         if said["task"] == "comm":

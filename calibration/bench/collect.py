@@ -30,11 +30,10 @@ from calibration.bench.start import Teacher, TeacherProcess
 from calibration.link.stream import RemoteTeacher
 from calibration.machine.cores import (
     MEASUREMENT_ENVIRONMENT,
-    device_name,
-    fingerprint,
     take_cores,
 )
 from calibration.machine.disturbance import wait_for_calm
+from calibration.machine.host import device_name, fingerprint
 from calibration.machine.shares import MOST_SHARES, PERIOD_S
 from calibration.trace import Trace, check_place, noisy_points, read_trace, write_trace
 from kdsim.errors import TraceError, WorkloadError

@@ -86,7 +86,7 @@ def replay(
     *,
     seed: int = 0,
     replication: int = 0,
-    pace: Callable[[Schedule], None] | None = None,
+    pace: Callable[[Schedule], object] | None = None,
 ) -> LiveRun:
     """Run a workload on the bench under a policy.
 
@@ -153,7 +153,7 @@ class _Controller:
         self._release: float | None = None
         self._lender = Lender(plan, bench) if lends(plan) else None
 
-    def run(self, pace: Callable[[Schedule], None] | None) -> LiveRun:
+    def run(self, pace: Callable[[Schedule], object] | None) -> LiveRun:
         n = self._plan.cycles
         self._zero = time.perf_counter()
         if self._plan.link is not None and pace is not None:

@@ -61,7 +61,7 @@ class Teacher:
         return int(self.greeting["columns"]) * int(self.greeting["chunk_rows"]) * 4e-6
 
 
-def process_context() -> mp.context.ForkServerContext:
+def process_context() -> mp.context.ForkServerContext | mp.context.SpawnContext:
     """Return a context whose processes start fresh, in a few milliseconds, with torch imported.
 
     See `calibration.machine.children.fork_server`.
@@ -133,8 +133,8 @@ class TeacherProcess:
         try:
             self._pipe.send_bytes(json.dumps({"do": "pace", **message}).encode())
         except OSError as error:
-            said = last_words(self._pipe)
-            raise WorkloadError(f"the teacher died: {said or error.strerror}") from error
+            reason = last_words(self._pipe) or error.strerror
+            raise WorkloadError(f"the teacher died: {reason}") from error
         said = hear(self._pipe, self._timeout_s, "the teacher", self._process)
         return [float(seconds) for seconds in said["late_s"]]
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdsim.cli.progress import ProgressBar
+
 if TYPE_CHECKING:
     from calibration.fit import Fit
     from calibration.validation.validate import Validation, ValidationSettings
@@ -66,7 +68,7 @@ def validate(
     Example:
         kdsim calibrate validate mine.csv --plot validation.png
     """
-    from calibration.commands.shared import check_places, progress_bar
+    from calibration.commands.shared import check_places
     from calibration.fit import fit_trace
     from calibration.trace import read_trace
     from calibration.validation.validate import validate as run
@@ -77,7 +79,7 @@ def validate(
     settings = _settings(**options)
     fitted = fit_trace(read, include_noisy=include_noisy)
     try:
-        with progress_bar("running") as progress:
+        with ProgressBar("running") as progress:
             result = run(fitted, settings, progress=progress)
     except KeyboardInterrupt:
         click.echo("\nstopped before every cell had a run; nothing can be said", err=True)
@@ -160,7 +162,7 @@ def manifest(fitted: Fit, settings: ValidationSettings) -> dict[str, Any]:
     """Describe everything that a validation depends on; JSON values only."""
     from dataclasses import asdict
 
-    from calibration.machine.cores import fingerprint
+    from calibration.machine.host import fingerprint
 
     return {
         "trace": Path(str(fitted.trace.path)).name,
@@ -175,6 +177,7 @@ def manifest(fitted: Fit, settings: ValidationSettings) -> dict[str, Any]:
 def _print(result: Validation) -> None:
     from rich.table import Table
 
+    from calibration.validation.judge import cell_rows
     from kdsim.cli.tables import console as make_console
 
     console = make_console()
@@ -183,7 +186,7 @@ def _print(result: Validation) -> None:
     table.add_column("policy")
     for heading in ("measured", "95 % CI", "predicted", "95 % CI", "error", "95 % CI", "runs"):
         table.add_column(heading, justify="right")
-    for row in result.table.itertuples():
+    for row in cell_rows(result.table):
         aside = f" (+{row.disturbed})" if row.disturbed else ""
         table.add_row(
             row.condition, row.policy, f"{row.measured:.3f}",

@@ -63,7 +63,9 @@ class ScalingCurve:
 
 def unit_times(device: MeasuredDevice, sizes: Mapping[str, float]) -> FloatArray:
     """Return (networks, counts) seconds per unit of work; see `measurements.network_sizes`."""
-    return device.seconds / np.array([sizes[name] for name in device.networks])[:, None]
+    work = np.array([sizes[name] for name in device.networks])
+    times: FloatArray = device.seconds / work[:, None]
+    return times
 
 
 def as_samples(times: FloatArray, counts: tuple[int, ...]) -> Samples:

@@ -21,7 +21,6 @@ from numpy.typing import ArrayLike
 
 from calibration.fit.diagnostics import extras, verdicts
 from calibration.fit.estimate import (
-    OUTLIER_SD,
     TABLE,
     Samples,
     bootstrap_rates,
@@ -32,6 +31,7 @@ from calibration.fit.estimate import (
 from calibration.fit.models import COMMUNICATION, COMPUTE, FloatArray, side_models
 from calibration.fit.selection import choose, compare
 from calibration.trace import Trace, read_trace
+from calibration.trace.trials import OUTLIER_SD
 from kdsim.errors import FitError
 from kdsim.model import curves
 

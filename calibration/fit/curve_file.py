@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.fit import Curve, Fit
-from calibration.machine.cores import package_versions
+from calibration.machine.host import package_versions
 from kdsim.errors import FitError
 from kdsim.output_file import write_output
 from kdsim.scenario.curve_draws import drawn_text

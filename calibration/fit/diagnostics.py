@@ -47,11 +47,10 @@ def _contention(rows: pd.DataFrame) -> list[str]:
     if rows.empty:
         return []
     times = trial_times(rows)
-    medians = times.groupby(["task", "comm_cores", "condition"])["seconds_per_work"].median()
     found = []
-    for (task, cores), group in medians.groupby(level=[0, 1]):
-        by = group.droplevel([0, 1])
-        if {"alone", "contended"} <= set(by.index):
+    for (task, cores), point in times.groupby(["task", "comm_cores"]):
+        by = point.groupby("condition")["seconds_per_work"].median().to_dict()
+        if {"alone", "contended"} <= by.keys():
             slower = by["contended"] / by["alone"] - 1
             found.append(
                 f"{task} at c = {cores}: {100 * slower:+.1f} % time when the other side runs too"
@@ -110,7 +109,8 @@ def extras(trace: Trace, trials: ArrayLike | None = None) -> dict[str, Any]:
         )
         share = (medians["forward"] / medians.sum(axis=1, skipna=False)).dropna()
         if len(share):
-            found["forward_share"] = {int(c): float(s) for c, s in share.items()}
+            by_cores = zip(share.index.to_numpy(), share, strict=True)
+            found["forward_share"] = {int(cores): float(part) for cores, part in by_cores}
     cost = {
         side: described
         for side, task in ((COMPUTE, "compute"), (COMMUNICATION, "comm"))
@@ -134,11 +134,14 @@ def _reallocation(rows: pd.DataFrame) -> dict[str, Any]:
     """
     alone = _window_times(rows[rows["condition"] == "alone"])
     losses = []
-    for row in rows[rows["condition"] == "switching"].itertuples():
-        splits = [(c, row.trial) for c in (row.comm_cores, row.comm_cores + 1)]
-        if row.changes and all(split in alone for split in splits):
+    switching = rows[rows["condition"] == "switching"]
+    names = ("comm_cores", "trial", "changes", "seconds", "work")
+    columns = (switching[name].tolist() for name in names)
+    for cores, trial, changes, seconds, work in zip(*columns, strict=True):
+        splits = [(cores, trial), (cores + 1, trial)]
+        if changes and all(split in alone for split in splits):
             mean_rate = sum(1 / alone[split] for split in splits) / 2
-            losses.append((row.seconds - row.work / mean_rate) / row.changes)
+            losses.append((seconds - work / mean_rate) / changes)
     if not losses:
         return {}
     interval = mean_interval(losses)
@@ -149,10 +152,12 @@ def _window_times(rows: pd.DataFrame) -> dict[tuple[int, int], float]:
     """Return the time of a unit of work over each whole window, by (communication cores, trial)."""
     times = {}
     started = rows[rows["t_start"].notna()]
-    for (cores, trial), window in started.groupby(["comm_cores", "trial"]):
+    for _, window in started.groupby(["comm_cores", "trial"]):
         # A batch is a forward and a backward pass; where they are apart, each row is half of one.
         halves = window["phase"].isin(HALVES)
         work = window["work"].where(~halves, window["work"] / 2).sum()
         elapsed = (window["t_start"] + window["seconds"]).max() - window["t_start"].min()
-        times[int(cores), int(trial)] = float(elapsed / work)
+        times[int(window["comm_cores"].iloc[0]), int(window["trial"].iloc[0])] = float(
+            elapsed / work
+        )
     return times

@@ -161,7 +161,9 @@ def own_core_model(
     -------
     SideModel
     """
-    sides_own = (lambda c: total - c) if side == COMPUTE else (lambda c: c)
+
+    def sides_own(c: FloatArray) -> FloatArray:
+        return total - c if side == COMPUTE else c
 
     def parameters(v: FloatArray) -> dict[str, float]:
         return {

@@ -109,7 +109,7 @@ def choose(
             "are too few trials to compare others; the measured table is used"
         )
         return TABLE, notes
-    best = str(testable.loc[testable["aicc"].idxmin(), "model"])
+    best = str(testable.sort_values("aicc", kind="stable")["model"].iloc[0])
     outcome = "yet no other has a lower AICc" if best == "paper" else f"{best} has the lowest AICc"
     notes.append(
         f"{side}: the paper's form misses the measurements' intervals at c = {off}; {outcome}"

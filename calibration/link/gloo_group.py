@@ -30,12 +30,14 @@ def join_group(meeting: str | Path, rank: int, world: int, timeout_s: float) -> 
     RuntimeError
         If the others do not come, as torch raises it.
     """
-    import torch.distributed as dist  # only who asks for gloo loads it
+    # Only who asks for gloo loads torch.distributed, which re-exports the store without saying so.
+    import torch.distributed as dist
+    from torch._C._distributed_c10d import FileStore
 
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
     if loopback is not None:
         os.environ["GLOO_SOCKET_IFNAME"] = loopback
     timeout = timedelta(seconds=timeout_s)
-    store = dist.FileStore(str(meeting), world)
+    store = FileStore(str(meeting), world)
     store.set_timeout(timeout)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timeout)

@@ -21,7 +21,7 @@ from multiprocessing import resource_tracker
 _PR_SET_PDEATHSIG = 1
 
 
-def fork_server(preload: Sequence[str]) -> mp.context.BaseContext:
+def fork_server(preload: Sequence[str]) -> mp.context.ForkServerContext | mp.context.SpawnContext:
     """Return a context whose processes start fresh, in a few milliseconds, with modules imported.
 
     A fork server imports once and forks before any thread exists, so that every process begins
@@ -79,5 +79,6 @@ def _leave_fork_server() -> None:
     server = multiprocessing.forkserver._forkserver
     end = getattr(server, "_forkserver_alive_fd", None)
     if end is not None:
-        server._forkserver_alive_fd = None
+        # The standard library offers no other way to the pipe, and no stub of it.
+        setattr(server, "_forkserver_alive_fd", None)  # noqa: B010
         os.close(end)

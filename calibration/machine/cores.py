@@ -1,21 +1,17 @@
-"""The device at hand: its cores, pinning to them, its fingerprint.
+"""The device at hand: its cores, and pinning to them.
 
 Pinning needs Linux. What is not here: fractional shares of cores (``calibration.machine.shares``),
-who else uses them (``calibration.machine.disturbance``).
+who else uses them (``calibration.machine.disturbance``), what the host is
+(``calibration.machine.host``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import platform
-import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from importlib import metadata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from kdsim.errors import WorkloadError
 
@@ -141,59 +137,3 @@ def measurement_environment() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-# --- fingerprint --------------------------------------------------------------------------------
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def cpu_model() -> str:
-    """Return the processor's name as the system reports it."""
-    found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
-
-
-def device_name(cores: int) -> str:
-    """Return a neutral name for this device: processor and core count.
-
-    Examples
-    --------
-    >>> device_name(2).endswith("-2core")
-    True
-    """
-    model = re.sub(r"\((r|tm)\)|\bcpu\b|\bprocessor\b|@.*", " ", cpu_model().lower())
-    words = [w for w in re.findall(r"[a-z0-9.]+", model) if w not in {"amd", "intel", "with"}]
-    return "-".join([*words[:3], f"{cores}core"]) if words else f"device-{cores}core"
-
-
-def package_versions(names: Iterable[str]) -> dict[str, str]:
-    """Return the installed versions of packages, without importing them."""
-    versions = {}
-    for name in names:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
-
-
-def fingerprint() -> dict[str, Any]:
-    """Describe the host: processor, cores, governor, kernel and versions; JSON values only."""
-    governor = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    memory = re.search(r"MemTotal:\s+(\d+)", _read("/proc/meminfo"))
-    return {
-        "cpu": cpu_model(),
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "memory_gib": round(int(memory.group(1)) / 2**20, 1) if memory else None,
-        "governor": governor or "not reported",
-        "hypervisor": "hypervisor" in _read("/proc/cpuinfo"),
-        "kernel": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "versions": package_versions(["kdsim", "torch", "numpy", "scipy"]),
-        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }

@@ -190,11 +190,11 @@ def _impossible_rates(checked: _Checked) -> None:
         middle = float((each["work"] / each["seconds"]).median())
         if not low <= middle <= high:
             line = int(rows.loc[mine, "line"].iloc[0])
-            each = f"{1 / middle:.3g} s per {unit}" if middle < low else (
+            typical = f"{1 / middle:.3g} s per {unit}" if middle < low else (
                 f"{middle:.3g} {unit} per second"
             )  # fmt: skip
             checked.questions.append(
-                f"{checked.place(line)}: {task} takes {each} in the median: is the unit of "
+                f"{checked.place(line)}: {task} takes {typical} in the median: is the unit of "
                 f"seconds s, and that of work {unit}?"
             )
 

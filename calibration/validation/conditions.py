@@ -8,6 +8,7 @@ means in MB and seconds follows from the curves fitted to the device.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -148,6 +149,7 @@ def parse_condition(text: str, *, cycles: int = 8, batches: int = 6) -> Conditio
     ratio, *settings = text.split() or [""]
     Condition(ratio)  # a fault of the ratio is reported first
     values: dict[str, Any] = {}
+    known: dict[str, Callable[[str], object]]
     known = {"link": _scaled, "link_trace": str, "trace_speed": float, "starved": str,
              "prefetch": int, "release": _scaled}  # fmt: skip
     for setting in settings:
@@ -220,14 +222,14 @@ def scenario_of(
             "reallocation_cost": reallocation_cost(fit),
         },
     }
-    if condition.link is not None:
-        document["link"] = {**_link_of(fit, condition), "starved": condition.starved}
+    mean_rate = condition.link_rate(fit)
+    if mean_rate is not None:
+        document["link"] = {**_link_of(mean_rate, condition), "starved": condition.starved}
     return Scenario.model_validate(document)
 
 
-def _link_of(fit: Fit, condition: Condition) -> dict[str, Any]:
+def _link_of(mean: float, condition: Condition) -> dict[str, Any]:
     """Return the link of a scenario: a constant rate, or a trace at its scale and speed."""
-    mean = condition.link_rate(fit)
     if condition.link_trace is None:
         return {"rate": mean}
     trace = read_bandwidth(condition.link_trace)

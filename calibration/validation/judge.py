@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -106,6 +106,32 @@ def tabulate(
     return pd.DataFrame(rows)
 
 
+class CellRow(NamedTuple):
+    """A row of `tabulate`'s table, with its columns' types."""
+
+    condition: str
+    policy: str
+    predicted: float
+    predicted_low: float
+    predicted_high: float
+    measured: float
+    measured_low: float
+    measured_high: float
+    error: float
+    error_low: float
+    error_high: float
+    runs: int
+    disturbed: int
+    settled: bool
+    worst_task_error: float
+
+
+def cell_rows(table: pd.DataFrame) -> list[CellRow]:
+    """Return the rows of a table made by `tabulate`, or of a part of one."""
+    columns = (table[name].tolist() for name in CellRow._fields)
+    return [CellRow(*values) for values in zip(*columns, strict=True)]
+
+
 def _estimates(clean: Sequence[Measured], prediction: Prediction) -> dict[str, float]:
     row = {"predicted": prediction.run.makespan}
     row |= {"predicted_low": prediction.low, "predicted_high": prediction.high}
@@ -162,7 +188,7 @@ def summarise(
                     summary["pairs_separated"] += 1
                     summary["pairs_in_order"] += int(first.measured < second.measured)
         for group in alike:
-            members = list(group.itertuples())
+            members = cell_rows(group)
             summary["alike_but_apart"] += sum(
                 _apart(one, other) for i, one in enumerate(members) for other in members[i + 1 :]
             )
@@ -204,7 +230,7 @@ def _tau(groups: Sequence[_Group]) -> float:
     return float(kendalltau([g.predicted for g in groups], [g.measured for g in groups]).statistic)
 
 
-def _apart(one: Any, other: Any) -> bool:
+def _apart(one: CellRow | _Group, other: CellRow | _Group) -> bool:
     """Whether two measured intervals do not overlap (never, where one has no interval)."""
     return one.measured_high < other.measured_low or other.measured_high < one.measured_low
 

@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from calibration.bench.replay import LiveRun, Task
-from calibration.fit.plots import BLUE, GREEN, GREY, ORANGE, PURPLE
+from calibration.validation.judge import cell_rows
 from calibration.validation.validate import Validation
+from kdsim.plots.style import BLUE, GREEN, GREY, PURPLE, VERMILION
 from kdsim.results.run import Run
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = "os^Dv<>P*X"
-_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
-_LANES = {"comm": (0, ORANGE), "forward": (1, BLUE), "backward": (1, GREEN)}
+_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, GREY)
+_LANES = {"comm": (0, VERMILION), "forward": (1, BLUE), "backward": (1, GREEN)}
 
 
 def plot_validation(result: Validation, ax: Axes) -> Axes:
@@ -37,7 +38,7 @@ def plot_validation(result: Validation, ax: Axes) -> Axes:
     ax.plot(ends, ends, color=GREY, lw=0.8)
     policies = list(dict.fromkeys(table["policy"]))
     conditions = list(dict.fromkeys(table["condition"]))
-    for row in table.itertuples():
+    for row in cell_rows(table):
         number, place = policies.index(row.policy), conditions.index(row.condition)
         ax.errorbar(
             row.measured, row.predicted,

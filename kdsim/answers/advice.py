@@ -18,8 +18,9 @@ from kdsim.errors import ScenarioError
 from kdsim.model.optimum import minimal_makespan
 from kdsim.model.stakes import Stakes, stakes
 from kdsim.results.intervals import paired_difference
+from kdsim.scenario.changes import sweepable_fields, with_fields
 from kdsim.scenario.load import load_scenario
-from kdsim.scenario.study import Scenario, sweepable_fields, with_fields
+from kdsim.scenario.study import Scenario
 
 #: Called with (studies done, studies in all).
 Progress = Callable[[int, int], None]

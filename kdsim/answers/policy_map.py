@@ -14,8 +14,9 @@ from kdsim.errors import ScenarioError
 from kdsim.model.curves import FloatArray
 from kdsim.model.optimum import minimal_makespan
 from kdsim.policies.resolve import distinct_policies
+from kdsim.scenario.changes import parse_ratio, with_fields
 from kdsim.scenario.load import load_scenario
-from kdsim.scenario.study import Design, Scenario, parse_ratio, with_fields
+from kdsim.scenario.study import Design, Scenario
 
 #: Called with (runs done, runs in all).
 Progress = Callable[[int, int], None]

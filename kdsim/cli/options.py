@@ -15,16 +15,16 @@ from kdsim.errors import KdsimError, ScenarioError, UnknownPolicyError
 from kdsim.output_file import SUFFIXES, check_output
 from kdsim.policies.names import POLICY_NAMES
 from kdsim.policies.resolve import is_built_in, policy_file
-from kdsim.scenario.load import bundled_scenarios, load_scenario
-from kdsim.scenario.study import (
+from kdsim.scenario.changes import (
     SWITCHES,
     TEXT_FIELDS,
-    Scenario,
     multiply_sweep,
     parse_ratio,
     sweepable_fields,
     with_fields,
 )
+from kdsim.scenario.load import bundled_scenarios, load_scenario
+from kdsim.scenario.study import Scenario
 from kdsim.scenario.swept_values import with_sweep
 
 _Function = Callable[..., Any]

@@ -112,7 +112,7 @@ def _policies() -> list[tuple[str, str]]:
 
 
 def _models() -> list[tuple[str, str]]:
-    from kdsim.scenario.device import curve_models
+    from kdsim.scenario.curve_models import curve_models
 
     return [(name, f"{about} ({', '.join(fields)})") for name, about, fields in curve_models()]
 

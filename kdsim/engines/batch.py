@@ -38,8 +38,9 @@ from kdsim.model.timed_optimum import arrivals_of, timed_makespan
 from kdsim.policies.base import Policy
 from kdsim.policies.builtin import Static, looks_ahead
 from kdsim.policies.resolve import is_built_in, is_random, make_policy
+from kdsim.scenario.changes import with_run_counts
 from kdsim.scenario.load import load_scenario
-from kdsim.scenario.study import Scenario, with_run_counts
+from kdsim.scenario.study import Scenario
 
 #: Simulated cycles above which loading the compiled engine (about half a second) pays.
 _WORTH_COMPILING = 30_000

@@ -10,9 +10,10 @@ from kdsim.engines import batch
 from kdsim.policies.base import Policy
 from kdsim.policies.resolve import distinct_policies, policy_name
 from kdsim.results.comparison import Comparison, Sample
+from kdsim.scenario.changes import with_run_counts
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.points import Point, points
-from kdsim.scenario.study import Scenario, with_run_counts
+from kdsim.scenario.study import Scenario
 
 #: Called with (runs done, runs in all) as work goes on.
 Progress = Callable[[int, int], None]

@@ -25,9 +25,11 @@ from kdsim.policies.base import Policy
 from kdsim.policies.resolve import distinct_policies, make_policy, policy_name
 from kdsim.results.learning import LearningCurve, LearningCurves, Traffic
 from kdsim.results.run import Run
+from kdsim.scenario.changes import with_run_counts
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.profile import Profile, read_profile
-from kdsim.scenario.study import Scenario, scenario_from_data, with_run_counts
+from kdsim.scenario.study import Scenario
+from kdsim.scenario.validate import scenario_from_data
 
 if TYPE_CHECKING:
     from kdsim.model.plan import Plan

@@ -1,11 +1,12 @@
-"""How fast each side works on its cores: f and g, their rates, and the rate region.
+"""How fast each side works on its cores: f and g, and their rates.
 
 Source: the contention paper, eqs. 3 and 4. ``c`` is always the number of *communication* cores;
 computation has the other ``c_total - c``. Every curve is linear in the work, so all that the
 simulator needs of it is a rate for each ``c``: ``q(c) = 1/f(1, c)`` for computation and
 ``r(c) = 1/g(1, c)`` for communication, with ``q(c_total) = 0`` and ``r(0) = 0``.
 
-What is not here: reading curves from files (``scenario``), fitting them (``calibration.fit``).
+What is not here: the rate region (``rate_region``), reading curves from files (``scenario``) and
+fitting them (``calibration.fit``).
 """
 
 from __future__ import annotations
@@ -387,92 +388,3 @@ def as_simulated(rates: FloatArray, side: str) -> FloatArray:
 def unit_times(rates: FloatArray) -> FloatArray:
     """Return seconds per unit of work for rates in work per second; infinite where a rate is 0."""
     return np.asarray(np.divide(1.0, rates, out=np.full(rates.shape, np.inf), where=rates > 0))
-
-
-# --- the rate region ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RateRegion:
-    """All velocities (dV/dt, dW/dt) that whole-core allocations, mixed in time, can reach.
-
-    The convex hull of the points ``(r(c), q(c))`` and of everything below them (idling is
-    allowed). Built by :func:`rate_region`.
-
-    Attributes
-    ----------
-    comm_rates, comp_rates : (c_total + 1,) float array
-        r(c) and q(c), indexed by communication cores.
-    vertices : (m,) int array
-        Core counts on the upper right border, from communication-light to communication-heavy:
-        r increases, q decreases strictly.
-    facets : (m + 1, 2) float array
-        Outer normals n scaled so that the region is ``{v >= 0 : n @ v <= 1 for all n}``.
-    """
-
-    comm_rates: FloatArray
-    comp_rates: FloatArray
-    vertices: NDArray[np.int64]
-    facets: FloatArray
-
-    def gauge(self, dv: ArrayLike, dw: ArrayLike) -> FloatArray:
-        """Return rho(dV, dW), the least time in which dV data and dW compute work can be done.
-
-        Parameters
-        ----------
-        dv, dw : array_like
-            Non-negative amounts of communication and compute work, broadcast together.
-
-        Returns
-        -------
-        float array
-            Seconds; the maximum of ``n @ (dv, dw)`` over the facets.
-        """
-        v, w = np.asarray(dv, float)[..., None], np.asarray(dw, float)[..., None]
-        return np.asarray((v * self.facets[:, 0] + w * self.facets[:, 1]).max(axis=-1))
-
-
-def rate_region(comm_rates: ArrayLike, comp_rates: ArrayLike) -> RateRegion:
-    """Build the rate region from r(c) and q(c).
-
-    Parameters
-    ----------
-    comm_rates, comp_rates : (c_total + 1,) array_like
-        r and q, indexed by communication cores; ``r[0] = 0`` and ``q[c_total] = 0``.
-
-    Returns
-    -------
-    RateRegion
-
-    Examples
-    --------
-    >>> region = rate_region([0.0, 1.0, 1.5], [2.0, 1.5, 0.0])
-    >>> region.vertices.tolist()
-    [0, 1, 2]
-    >>> float(region.gauge(1.0, 1.5))
-    1.0
-    """
-    r, q = np.asarray(comm_rates, float), np.asarray(comp_rates, float)
-    # From the fastest communication downwards keep what raises q (drop dominated points), then
-    # turn left only (upper hull). Ties go to the smaller core count.
-    order = sorted(range(r.size), key=lambda c: (-r[c], -q[c], c))
-    hull: list[int] = []
-    for c in order:
-        if hull and q[c] <= q[hull[-1]]:
-            continue
-        while len(hull) > 1 and _not_left_turn(r, q, hull[-2], hull[-1], c):
-            hull.pop()
-        hull.append(c)
-    vertices = np.array(hull[::-1], dtype=np.int64)
-    rv, qv = r[vertices], q[vertices]
-    det = rv[1:] * qv[:-1] - rv[:-1] * qv[1:]
-    inner = np.column_stack([(qv[:-1] - qv[1:]) / det, (rv[1:] - rv[:-1]) / det])
-    facets = np.vstack([[0.0, 1.0 / qv[0]], inner, [1.0 / rv[-1], 0.0]])
-    return RateRegion(r, q, vertices, facets)
-
-
-def _not_left_turn(r: FloatArray, q: FloatArray, a: int, b: int, c: int) -> bool:
-    cross = (r[b] - r[a]) * (q[c] - q[a]) - (q[b] - q[a]) * (r[c] - r[a])
-    # The scale makes three points in one line (perfect scaling) one facet despite rounding.
-    scale = abs((r[b] - r[a]) * (q[c] - q[a])) + abs((q[b] - q[a]) * (r[c] - r[a]))
-    return bool(cross <= 1e-14 * scale)

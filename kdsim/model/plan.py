@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 
-from kdsim.model.curves import FloatArray, RateRegion, rate_region, unit_times
+from kdsim.model.curves import FloatArray, unit_times
 from kdsim.model.link import Link
+from kdsim.model.rate_region import RateRegion, rate_region
 
 
 @dataclass(frozen=True, eq=False)

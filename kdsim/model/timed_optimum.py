@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kdsim.model.curves import FloatArray, RateRegion
+from kdsim.model.curves import FloatArray
 from kdsim.model.jit import COMPILE_FROM, compiled
 from kdsim.model.plan import Plan
+from kdsim.model.rate_region import RateRegion
 
 #: Two amounts of data that differ by less than this share are equal: a task that ends where an
 #: outage begins must not wait for the end of the outage because of rounding.

@@ -15,7 +15,7 @@ from kdsim.policies.names import POLICY_NAMES
 from kdsim.report.answer import bound_words, points_of
 from kdsim.report.page import Section, escape, figure
 from kdsim.results.comparison import Comparison, Sample
-from kdsim.scenario.study import with_fields
+from kdsim.scenario.changes import with_fields
 
 #: Points whose regret is drawn.
 _MAX_REGRETS = 6

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdsim.model.stakes import Stakes, stakes
-from kdsim.scenario.study import with_fields
+from kdsim.scenario.changes import with_fields
 
 if TYPE_CHECKING:
     from kdsim.results.comparison import Comparison

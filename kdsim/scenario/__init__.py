@@ -7,26 +7,19 @@ from typing import TYPE_CHECKING
 from kdsim._lazy import attach
 
 if TYPE_CHECKING:
-    from kdsim.scenario.study import (
-        Design,
-        Range,
-        Scenario,
-        parse_ratio,
-        scenario_from_data,
-        sweepable_fields,
-        with_fields,
-        with_run_counts,
-    )
+    from kdsim.scenario.changes import parse_ratio, sweepable_fields, with_fields, with_run_counts
+    from kdsim.scenario.study import Design, Range, Scenario
+    from kdsim.scenario.validate import scenario_from_data
 
 _HOMES = {
     "Scenario": "study",
     "Design": "study",
     "Range": "study",
-    "with_fields": "study",
-    "with_run_counts": "study",
-    "parse_ratio": "study",
-    "scenario_from_data": "study",
-    "sweepable_fields": "study",
+    "with_fields": "changes",
+    "with_run_counts": "changes",
+    "parse_ratio": "changes",
+    "scenario_from_data": "validate",
+    "sweepable_fields": "changes",
 }
 
 __all__ = [*_HOMES]  # noqa: PLE0604 - the names are strings

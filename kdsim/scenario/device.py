@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
     Field,
-    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -24,158 +19,19 @@ from kdsim.errors import ScenarioError
 from kdsim.model import curves
 from kdsim.model.curves import FloatArray
 from kdsim.scenario.curve_draws import CurveDraws
+from kdsim.scenario.curve_models import (
+    MAX_CORES,
+    CommunicationCurve,
+    ComputeCurve,
+    PaperCommunication,
+    PaperCompute,
+    Table,
+)
+from kdsim.scenario.fields import Count, StrictModel
 from kdsim.scenario.library import CURVE_FIELDS, library_device
 
-MAX_CORES = 1024
 #: Work per second beyond which a curve says nothing about a device, but breaks the arithmetic.
 _LEAST_RATE, _MOST_RATE = 1e-15, 1e15
-
-
-def plain_number(value: Any) -> Any:
-    """Take numpy's scalars and arrays for the numbers and lists they are."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return list(value) if isinstance(value, tuple) else value
-
-
-Number = Annotated[float, BeforeValidator(plain_number), Field(allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(plain_number)]
-
-
-class StrictModel(BaseModel):
-    """A frozen part of a scenario; unknown fields and wrong types are faults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-
-class PaperCompute(StrictModel):
-    """The paper's compute curve, f(x, c) = a1*x / (1 - a2*c)."""
-
-    a1: Number = Field(gt=0, description="seconds per unit of compute work on all reference cores")
-    a2: Number = Field(ge=0, description="share of the compute speed one core taken away costs")
-
-
-class PaperCommunication(StrictModel):
-    """The paper's communication curve, g(y, c) = y / (b1*c + b2*ln(b3*c))."""
-
-    b1: Number = Field(description="data units per second gained by each core")
-    b2: Number = Field(description="weight of the logarithmic gain")
-    b3: Number = Field(gt=0, description="scale inside the logarithm")
-
-
-class Amdahl(StrictModel):
-    """Amdahl's law in a side's own cores."""
-
-    model: Literal["amdahl"]
-    rate1: Number = Field(gt=0, description="work per second on one core")
-    serial: Number = Field(ge=0, le=1, description="serial fraction")
-
-
-class Usl(StrictModel):
-    """Gunther's universal scalability law in a side's own cores."""
-
-    model: Literal["usl"]
-    rate1: Number = Field(gt=0, description="work per second on one core")
-    sigma: Number = Field(ge=0, le=1, description="contention")
-    kappa: Number = Field(ge=0, le=1, description="coherency")
-
-
-class Roofline(StrictModel):
-    """Proportional to a side's own cores up to a limit, smoothly joined."""
-
-    model: Literal["roofline"]
-    rate1: Number = Field(gt=0, description="work per second on one core")
-    limit: Number = Field(gt=0, description="work per second that no core count exceeds")
-    sharpness: Number = Field(default=4.0, ge=0.5, le=64, description="how sharp the bend is")
-
-
-class LogOverhead(StrictModel):
-    """Perfectly parallel work with a synchronisation cost that grows with ln p."""
-
-    model: Literal["log-overhead"]
-    rate1: Number = Field(gt=0, description="work per second on one core")
-    overhead: Number = Field(ge=0, le=1, description="cost of synchronisation, share of the work")
-
-
-class Power(StrictModel):
-    """A power law in a side's own cores."""
-
-    model: Literal["power"]
-    rate1: Number = Field(gt=0, description="work per second on one core")
-    exponent: Number = Field(ge=0, le=1, description="1 is perfect scaling, 0 none")
-
-
-class DampedPower(StrictModel):
-    """A power law with a loss that grows exponentially with each further core."""
-
-    model: Literal["damped-power"]
-    rate1: Number = Field(gt=0, description="work per second on one core")
-    exponent: Number = Field(ge=0, le=1, description="1 is perfect scaling, 0 none")
-    damping: Number = Field(ge=0, le=1, description="share lost with each further core")
-
-
-class Table(StrictModel):
-    """A measured table in a side's own cores, interpolated monotonically (PCHIP)."""
-
-    model: Literal["table"]
-    cores: list[Annotated[Count, Field(ge=1, le=MAX_CORES)]] = Field(
-        min_length=1, description="measured core counts, increasing"
-    )
-    rates: list[Annotated[Number, Field(gt=0)]] = Field(
-        min_length=1, description="work per second at each of them"
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Table:
-        if len(self.cores) != len(self.rates):
-            raise PydanticCustomError(
-                "table",
-                "cores and rates must be equally long (got {cores} and {rates})",
-                {"cores": len(self.cores), "rates": len(self.rates)},
-            )
-        if any(b <= a for a, b in zip(self.cores, self.cores[1:], strict=False)):
-            raise PydanticCustomError("table", "cores must increase strictly", {"field": "cores"})
-        return self
-
-
-def _model_tag(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return str(value.get("model", "paper"))
-    return str(getattr(value, "model", "paper"))
-
-
-_Own = (
-    Annotated[Amdahl, Tag("amdahl")]
-    | Annotated[Usl, Tag("usl")]
-    | Annotated[Roofline, Tag("roofline")]
-    | Annotated[LogOverhead, Tag("log-overhead")]
-    | Annotated[Power, Tag("power")]
-    | Annotated[DampedPower, Tag("damped-power")]
-    | Annotated[Table, Tag("table")]
-)
-ComputeCurve = Annotated[Annotated[PaperCompute, Tag("paper")] | _Own, Discriminator(_model_tag)]
-CommunicationCurve = Annotated[
-    Annotated[PaperCommunication, Tag("paper")] | _Own, Discriminator(_model_tag)
-]
-
-
-def curve_models() -> list[tuple[str, str, list[str]]]:
-    """List the curve models: name, first line of its description, fields beside ``model``."""
-    paper = ("paper", PaperCompute), ("paper", PaperCommunication)
-    own = [
-        (get_args(member.model_fields["model"].annotation)[0], member)
-        for member in (get_args(annotated)[0] for annotated in get_args(_Own))
-    ]
-    return [
-        (
-            name,
-            str(model.__doc__).partition("\n")[0].rstrip("."),
-            [field for field in model.model_fields if field != "model"],
-        )
-        for name, model in (*paper, *own)
-    ]
 
 
 #: Fields of a device that name or describe its curves, and change no result.

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from kdsim.scenario.device import Count, Number, StrictModel
+from kdsim.scenario.fields import Count, Number, StrictModel
 from kdsim.scenario.workload import MAX_CYCLES
 
 

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from kdsim.errors import ScenarioError
 from kdsim.model.link import Link
 from kdsim.scenario.bandwidth import MAX_RATE
-from kdsim.scenario.device import Number, StrictModel
+from kdsim.scenario.fields import Number, StrictModel
 
 #: Fields that hold a trace once it has been read; setting a constant rate takes their place.
 TRACE_FIELDS = ("trace", "times", "rates", "period")

@@ -17,7 +17,8 @@ from kdsim.scenario.device import Device
 from kdsim.scenario.faults import Document, FaultyFileError, faults_of
 from kdsim.scenario.library import BUNDLE, CURVE_FIELDS
 from kdsim.scenario.profile import Profile, read_profile
-from kdsim.scenario.study import Scenario, scenario_from_data
+from kdsim.scenario.study import Scenario
+from kdsim.scenario.validate import scenario_from_data
 from kdsim.scenario.yaml_document import read_yaml
 
 CURVES_VERSION = 1

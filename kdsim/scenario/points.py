@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdsim.errors import ScenarioError
+from kdsim.scenario.changes import COUNT_FIELDS, with_fields
 from kdsim.scenario.faults import FaultyFileError
-from kdsim.scenario.study import COUNT_FIELDS, Range, Scenario, with_fields
+from kdsim.scenario.study import Range, Scenario
 
 
 @dataclass(frozen=True, slots=True, eq=False)

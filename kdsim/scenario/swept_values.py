@@ -8,15 +8,9 @@ from typing import Any
 
 from kdsim.errors import ScenarioError
 from kdsim.messages import shorten
-from kdsim.scenario.study import (
-    COUNT_FIELDS,
-    MAX_POINTS,
-    TEXT_FIELDS,
-    Design,
-    Range,
-    Scenario,
-    scenario_from_data,
-)
+from kdsim.scenario.changes import COUNT_FIELDS, TEXT_FIELDS
+from kdsim.scenario.study import MAX_POINTS, Design, Range, Scenario
+from kdsim.scenario.validate import scenario_from_data
 
 #: Significant digits of the values between the ends of a range: they stand in tables and figures.
 _DIGITS = 6

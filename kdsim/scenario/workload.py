@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from kdsim.model.curves import FloatArray
-from kdsim.scenario.device import Count, Number, StrictModel, plain_number
+from kdsim.scenario.fields import Count, Number, StrictModel, plain_number
 
 MAX_CYCLES = 1_000_000
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from kdsim.errors import ScenarioError, SweepError
 from kdsim.scenario.load import load_scenario
-from kdsim.scenario.study import Scenario, scenario_from_data
+from kdsim.scenario.study import Scenario
+from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps.chunker import Chunker
 from kdsim.sweeps.executors import Borrowed, InProcess, Team, TookTooLongError, WorkerLostError
 from kdsim.sweeps.store import Store

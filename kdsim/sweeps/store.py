@@ -24,7 +24,8 @@ import numpy as np
 from kdsim.errors import ScenarioError, StoreError
 from kdsim.output_file import suffix_of, write_output
 from kdsim.results.comparison import Comparison, MissingRun, Sample
-from kdsim.scenario.study import Scenario, with_fields
+from kdsim.scenario.changes import with_fields
+from kdsim.scenario.study import Scenario
 from kdsim.sweeps import export as tables
 from kdsim.sweeps import reading, writing
 from kdsim.sweeps.records import Rerun, StudyState, parse_point

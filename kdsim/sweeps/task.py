@@ -19,7 +19,8 @@ from kdsim._version import __version__
 from kdsim.engines import batch
 from kdsim.errors import KdsimError, SweepError, UnknownPolicyError
 from kdsim.model.curves import FloatArray
-from kdsim.scenario.study import Scenario, with_fields
+from kdsim.scenario.changes import with_fields
+from kdsim.scenario.study import Scenario
 from kdsim.sweeps.policy_source import PolicySource, is_source, package_digest, policy_source
 
 #: Raised whenever an engine's numbers change; part of every run's identity.

@@ -10,7 +10,7 @@ import pytest
 from budget import rounds
 
 from kdsim.errors import StoreError
-from kdsim.scenario.study import scenario_from_data
+from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps.driver import sweep
 from kdsim.sweeps.store import Store
 

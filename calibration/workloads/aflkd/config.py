@@ -6,6 +6,7 @@ Nouns only; the runs are made by ``aflkd_study``.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -134,7 +135,7 @@ class StudyConfig:
         return plain
 
 
-def _check_names(what: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
+def _check_names(what: str, given: tuple[str, ...], known: Collection[str]) -> None:
     unknown = [name for name in given if name not in known]
     if unknown or not given or len(set(given)) != len(given):
         raise WorkloadError(

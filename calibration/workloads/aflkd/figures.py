@@ -111,8 +111,10 @@ def plot_accuracy(
         paper = [(row["size"], 100 * row["paper"]) for row in own if row["paper"] is not None]
         if paper and family not in papers_drawn:
             papers_drawn.add(family)
-            label = f"{_LABEL.get(family, family.upper())}, paper"
-            ax.plot(*zip(*paper, strict=True), ":", color=colour, alpha=0.6, label=label)
+            ax.plot(
+                *zip(*paper, strict=True), ":", color=colour, alpha=0.6,
+                label=f"{_LABEL.get(family, family.upper())}, paper",
+            )  # fmt: skip
     for number, accuracy in enumerate(result["cloud"]["accuracy"]):
         named = "_nolegend_" if number else "cloud network"  # one entry for all of them
         ax.axhline(100 * accuracy, color="0.5", linewidth=1, label=named)

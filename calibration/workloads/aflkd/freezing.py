@@ -25,13 +25,12 @@ def frozen_prefix(network: ConvNet, layers: int) -> nn.Sequential:
     WorkloadError
         If the network has fewer layers.
     """
-    prefix: nn.Sequential = network.features[: _cut(network, layers)]
-    return prefix
+    return nn.Sequential(*list(network.features)[: _cut(network, layers)])
 
 
 def trainable_tail(network: ConvNet, layers: int) -> nn.Sequential:
     """Return what follows the first `layers` layers, head included, sharing the weights."""
-    return nn.Sequential(*network.features[_cut(network, layers) :], *network.head)
+    return nn.Sequential(*list(network.features)[_cut(network, layers) :], *network.head)
 
 
 def share_layers(teacher: ConvNet, student: ConvNet, layers: range) -> None:

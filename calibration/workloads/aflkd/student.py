@@ -357,4 +357,5 @@ class _WithFrozenPrefix(nn.Module):
     def forward(self, batch: Tensor) -> Tensor:
         with torch.no_grad():
             features = self.prefix(batch)
-        return self.tail(features)
+        logits: Tensor = self.tail(features)
+        return logits

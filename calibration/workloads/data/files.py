@@ -10,8 +10,8 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,7 @@ def read_idx(path: str | Path) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _idx_shape(path: Path, file: IO[bytes]) -> tuple[int, ...]:
+def _idx_shape(path: Path, file: BufferedIOBase) -> tuple[int, ...]:
     """Read an IDX header: its kind, number of dimensions and their sizes."""
     start = file.read(4)
     if len(start) < 4 or start[:3] != b"\x00\x00\x08" or not 1 <= start[3] <= 4:

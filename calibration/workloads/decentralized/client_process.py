@@ -47,6 +47,7 @@ from calibration.workloads.decentralized.run import (
     watch,
 )
 from calibration.workloads.training.checkpoints import snapshot
+from calibration.workloads.training.residual import ClientNetwork
 from kdsim.errors import KdsimError
 
 #: Exit status of a client that a plan lets fail: abrupt, without closing anything.
@@ -135,7 +136,7 @@ def _signs_of_life(pipe: Connection, every_s: float) -> Iterator[_Voice]:
 
 
 def _rounds(
-    client: Client,
+    client: Client[ClientNetwork],
     material: Material,
     plan: Plan,
     graph: ExchangeGraph,
@@ -175,7 +176,7 @@ def _rounds(
 
 
 def _exchange(
-    client: Client,
+    client: Client[ClientNetwork],
     question: Tensor,
     plan: Plan,
     graph: ExchangeGraph,
@@ -213,7 +214,7 @@ def _exchange(
 
 
 def _refresh(
-    client: Client,
+    client: Client[ClientNetwork],
     plan: Plan,
     graph: ExchangeGraph,
     peers: _Peers,
@@ -284,7 +285,9 @@ def _meet(index: int, clients: int, meeting: Path, timeout_s: float) -> _Peers:
     return _Peers(index, clients)
 
 
-def _receive(path: Path, plan: Plan, graph: ExchangeGraph, index: int) -> tuple[Client, Material]:
+def _receive(
+    path: Path, plan: Plan, graph: ExchangeGraph, index: int
+) -> tuple[Client[ClientNetwork], Material]:
     """Read this client's data; the other clients' shares are left empty."""
     content = torch.load(path, weights_only=True)
     own = (content["images"], content["labels"])

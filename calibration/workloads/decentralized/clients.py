@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from calibration.workloads.training.loops import (
     predict,
 )
 from calibration.workloads.training.networks import to_channels_last
-from calibration.workloads.training.residual import build_client_network
+from calibration.workloads.training.residual import ClientNetwork, build_client_network
 from kdsim.errors import DataError, WorkloadError
 
 #: Small enough for a client's activations to stay in cache; 2,000 at once took 2.5 times as long.
@@ -85,8 +86,11 @@ class ClientAccuracy:
         return float(np.dot(self.mix, self.recalls))
 
 
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
 @dataclass(slots=True)
-class Client:
+class Client(Generic[_Network]):
     """A learner with private data.
 
     Attributes
@@ -108,7 +112,7 @@ class Client:
     """
 
     index: int
-    network: nn.Module
+    network: _Network
     optimizer: torch.optim.Optimizer
     images: Tensor
     labels: Tensor
@@ -175,13 +179,13 @@ class Client:
         start = time.perf_counter()
         with self._randomness():
             terms: list[Tensor] = []
-            logits = None
+            logits: Tensor | None = None
             if alpha > 0 or question is None:
                 logits = self.network(images)  # (batch, classes)
             if alpha > 0 and logits is not None:
                 terms.append(alpha * functional.cross_entropy(logits, labels))
             if alpha < 1 and distilled is not None:
-                own = logits if question is None else self.network(question)
+                own = self.network(question) if logits is None or question is not None else logits
                 terms.append((1 - alpha) * distilled(own))
         loss = torch.stack(terms).sum()
         middle = time.perf_counter()
@@ -247,7 +251,7 @@ def make_client(
     momentum: float,
     seed: int,
     common_start: bool = False,
-) -> Client:
+) -> Client[ClientNetwork]:
     """Build a client whose weights and batch order follow from `seed` and `index` alone.
 
     Parameters

@@ -19,6 +19,7 @@ from torch import Tensor
 from calibration.workloads.decentralized.clients import Client, ClientAccuracy, make_client
 from calibration.workloads.decentralized.exchange import Traffic
 from calibration.workloads.training.loops import generator_for
+from calibration.workloads.training.residual import ClientNetwork
 from kdsim.errors import DataError
 
 Progress = Callable[[int], None]
@@ -161,7 +162,7 @@ class CostLedger:
 
 def client_of(
     material: Material, plan: Training, index: int, *, common_start: bool = False
-) -> Client:
+) -> Client[ClientNetwork]:
     """Build client `index` of a run; see `make_client`."""
     images, labels = material.shares[index]
     return make_client(

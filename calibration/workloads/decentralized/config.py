@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from calibration.workloads.decentralized.run import Plan
 from calibration.workloads.losses import MEASURES, Case, Scale
@@ -47,7 +47,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 #: Measure and case of a run with alpha = 1.
-NOT_EXCHANGING = "none"
+NOT_EXCHANGING: Final = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Unit:
     """One run of a study."""
 
     split: str
-    case: str
+    case: Case | Literal["none"]
     measure: str
     alpha: float
     seed: int
@@ -168,11 +168,10 @@ def _units(study: Study) -> Iterator[Unit]:
 
 def plan_of(study: Study, unit: Unit) -> Plan:
     """Return the plan of one run."""
-    exchanges = unit.measure != NOT_EXCHANGING
     return Plan(
         rounds=study.rounds,
-        measure=unit.measure if exchanges else "kl",
-        case=unit.case if exchanges else "average",
+        measure=unit.measure if unit.measure != NOT_EXCHANGING else "kl",
+        case=unit.case if unit.case != NOT_EXCHANGING else "average",
         alpha=unit.alpha,
         temperature=study.temperature,
         scale=study.scale,

@@ -31,6 +31,7 @@ from calibration.workloads.decentralized.cohort import (
 from calibration.workloads.decentralized.exchange import Traffic, state_bytes
 from calibration.workloads.training.checkpoints import StateDict, snapshot
 from calibration.workloads.training.loops import cosine_rate
+from calibration.workloads.training.residual import ClientNetwork
 from kdsim.errors import WorkloadError
 
 
@@ -156,7 +157,7 @@ def run_fedavg(material: Material, plan: FedAvgPlan, *, progress: Progress | Non
 
 
 def _local_steps(
-    client: Client,
+    client: Client[ClientNetwork],
     server: StateDict,
     rate: float,
     plan: FedAvgPlan,

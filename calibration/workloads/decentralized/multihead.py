@@ -21,6 +21,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ from calibration.workloads.decentralized.exchange import (
 )
 from calibration.workloads.training.checkpoints import snapshot
 from calibration.workloads.training.loops import cosine_rate, derive_seed, generator_for, set_rate
-from calibration.workloads.training.networks import ConvNet
+from calibration.workloads.training.residual import ClientNetwork
 from kdsim.errors import WorkloadError
 
 
@@ -123,8 +124,8 @@ class MultiHeadNet(nn.Module):
 
     Parameters
     ----------
-    network : ConvNet
-        Its features and head, but for the last layer, give the embedding; its last layer is the
+    network : ConvNet or ResNet18
+        Its features and head, except the last layer, give the embedding; its last layer is the
         main head.
     heads : int
         Auxiliary heads to add.
@@ -132,11 +133,11 @@ class MultiHeadNet(nn.Module):
         Source of their weights.
     """
 
-    def __init__(self, network: ConvNet, heads: int, generator: torch.Generator) -> None:
+    def __init__(self, network: ClientNetwork, heads: int, generator: torch.Generator) -> None:
         super().__init__()
         self.features = network.features
         self.neck = network.head[:-1]
-        main = network.head[-1]
+        main = cast(nn.Linear, network.head[-1])  # every head ends in one
         self.heads = nn.ModuleList([main, *(copy.deepcopy(main) for _ in range(heads))])
         bound = 1 / math.sqrt(main.in_features)
         with torch.no_grad():
@@ -260,19 +261,17 @@ def run_multihead(
     )
 
 
-def _client(material: Material, plan: MultiHeadPlan, index: int) -> Client:
-    client = client_of(material, plan, index)
-    client.network = MultiHeadNet(
-        client.network, plan.heads, generator_for(plan.seed, "heads", index)
+def _client(material: Material, plan: MultiHeadPlan, index: int) -> Client[MultiHeadNet]:
+    plain = client_of(material, plan, index)
+    network = MultiHeadNet(plain.network, plan.heads, generator_for(plan.seed, "heads", index))
+    optimizer = torch.optim.SGD(network.parameters(), lr=plan.learning_rate, momentum=plan.momentum)
+    return Client(
+        index, network, optimizer, plain.images, plain.labels, plain.generator, plain.seed
     )
-    client.optimizer = torch.optim.SGD(
-        client.network.parameters(), lr=plan.learning_rate, momentum=plan.momentum
-    )
-    return client
 
 
 def _refresh(
-    clients: Sequence[Client],
+    clients: Sequence[Client[MultiHeadNet]],
     pools: Sequence[CheckpointPool],
     graph: ExchangeGraph,
     plan: MultiHeadPlan,
@@ -290,7 +289,7 @@ def _refresh(
 
 
 def _step(
-    client: Client,
+    client: Client[MultiHeadNet],
     private: tuple[Tensor, Tensor],
     public: Tensor,
     teachers: Sequence[tuple[Tensor, list[Tensor]]],
@@ -322,5 +321,5 @@ class _OneHead(nn.Module):
         return answer
 
 
-def _accuracy(client: Client, head: int, material: Material) -> ClientAccuracy:
+def _accuracy(client: Client[MultiHeadNet], head: int, material: Material) -> ClientAccuracy:
     return client.accuracy(*material.test, material.classes, network=_OneHead(client.network, head))

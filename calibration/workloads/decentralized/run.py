@@ -48,6 +48,7 @@ from calibration.workloads.decentralized.exchange import (
 from calibration.workloads.losses import MEASURES, Case, Scale, decentralized_loss
 from calibration.workloads.training.checkpoints import snapshot
 from calibration.workloads.training.loops import cosine_rate, predict, set_rate
+from calibration.workloads.training.residual import ClientNetwork
 from kdsim.errors import WorkloadError
 
 
@@ -191,7 +192,7 @@ def run_decentralized(
 
 
 def _round(
-    present: dict[int, Client],
+    present: dict[int, Client[ClientNetwork]],
     graph: ExchangeGraph,
     plan: Plan,
     public: Tensor,
@@ -285,7 +286,7 @@ def due_supplier(graph: ExchangeGraph, plan: Plan, learner: int, turn: int) -> i
 
 
 def learn_from(
-    client: Client,
+    client: Client[ClientNetwork],
     batch: tuple[Tensor, Tensor],
     question: Tensor | None,
     answers: Sequence[Tensor],
@@ -309,7 +310,9 @@ def learn_from(
     return client.learn(batch, question, plan.alpha, distilled if answers else None)
 
 
-def watch(client: Client, ledger: CostLedger, material: Material, plan: Plan, turn: int) -> None:
+def watch(
+    client: Client[ClientNetwork], ledger: CostLedger, material: Material, plan: Plan, turn: int
+) -> None:
     """Enter the client's accuracy after a round, where the plan asks for it."""
     if plan.evaluate_every and (turn + 1) % plan.evaluate_every == 0:
         ledger.mark(client.accuracy(*material.test, material.classes).shared)

@@ -14,12 +14,12 @@ import os
 import platform
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from calibration.machine.host import hardware, package_versions
 from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.training.checkpoints import differences
 from kdsim.errors import WorkloadError
@@ -85,31 +85,19 @@ def manifest(
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version()}
-    for package in ("kdsim", *_PACKAGES):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # run from a checkout that is not installed
-            found[package] = "not installed"
-    return found
+    names = ("kdsim", *_PACKAGES)
+    found = package_versions(names)
+    # kdsim may run from a checkout that is not installed.
+    return {
+        "python": platform.python_version(),
+        **{name: found.get(name, "not installed") for name in names},
+    }
 
 
 def host() -> dict[str, Any]:
     """Return what of this machine may change numbers or timings."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.lower().startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "torch_threads": torch.get_num_threads(),
-    }
+    threads = torch.get_num_threads()
+    return {**hardware(), "system": platform.system(), "torch_threads": threads}
 
 
 # --- tables --------------------------------------------------------------------------------------

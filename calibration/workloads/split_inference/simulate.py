@@ -17,7 +17,7 @@ from calibration.workloads.split_inference.cost import CostModel
 from calibration.workloads.split_inference.planner import Plan
 from calibration.workloads.split_inference.program import compile_part
 from kdsim.engines.des import simulate
-from kdsim.scenario.study import scenario_from_data
+from kdsim.scenario.validate import scenario_from_data
 
 
 def scenario_data(split: Plan, part: int, costs: CostModel, *, itemsize: int = 4) -> dict[str, Any]:

@@ -12,11 +12,13 @@ K. He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from calibration.workloads.training.networks import NETWORKS, build_network
+from calibration.workloads.training.networks import NETWORKS, ConvNet, build_network
 from kdsim.errors import WorkloadError
 
 RESNET_18 = "resnet-18"
@@ -74,9 +76,13 @@ class ResNet18(nn.Module):
         return logits
 
 
+#: What a client of a decentralised run may train.
+ClientNetwork: TypeAlias = ConvNet | ResNet18
+
+
 def build_client_network(
     name: str, input_shape: tuple[int, int, int], classes: int, *, seed: int
-) -> nn.Module:
+) -> ClientNetwork:
     """Build a client's model with fresh weights that depend on the arguments alone.
 
     Parameters

@@ -10,9 +10,9 @@ from calibration.fit import fit_trace
 from calibration.fit.curve_file import curve_document, write_curves
 from kdsim import load_scenario
 from kdsim.errors import FitError, ScenarioError
+from kdsim.scenario.changes import with_fields
 from kdsim.scenario.faults import FaultyFileError
 from kdsim.scenario.load import read_curves
-from kdsim.scenario.study import with_fields
 
 SCENARIO = (
     "name: s\ndevice: {cores: 4, curves: c.yaml}\n"

@@ -9,7 +9,7 @@ from front_door import call
 import kdsim
 from kdsim.answers.advice import EQUAL, advise, core_counts
 from kdsim.answers.sentences import FORMS, advice_data, sentences
-from kdsim.scenario.study import with_fields
+from kdsim.scenario.changes import with_fields
 
 SCENARIO = {
     "name": "four-cores",

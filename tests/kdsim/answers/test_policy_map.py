@@ -9,7 +9,7 @@ from front_door import call
 import kdsim
 from kdsim.answers.policy_map import Mark, policy_map
 from kdsim.errors import ScenarioError
-from kdsim.scenario.study import with_fields
+from kdsim.scenario.changes import with_fields
 
 
 @pytest.fixture(scope="module")

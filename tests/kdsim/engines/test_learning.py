@@ -12,10 +12,11 @@ import kdsim
 from kdsim.engines.learning import learning_curves
 from kdsim.errors import ScenarioError
 from kdsim.model.optimum import minimal_makespan
+from kdsim.scenario.changes import with_fields
 from kdsim.scenario.faults import FaultyFileError
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.profile import read_profile
-from kdsim.scenario.study import scenario_from_data, with_fields
+from kdsim.scenario.validate import scenario_from_data
 
 HEADER = "cycle,epoch,downlink_bytes,forward_s,backward_s,cores,frozen_layers,accuracy\n"
 

@@ -9,6 +9,7 @@ from strategies import paper_rates, table_rates
 
 from kdsim.errors import ScenarioError
 from kdsim.model import curves
+from kdsim.model.rate_region import rate_region
 
 all_rates = st.one_of(paper_rates(), table_rates())
 
@@ -106,7 +107,7 @@ def test_a_table_returns_its_knots_and_stays_monotone_between_them():
 @given(all_rates, st.floats(0, 10), st.floats(0, 10))
 def test_the_gauge_is_the_least_time_of_a_mix_of_whole_core_counts(rates, dv, dw):
     r, q = rates
-    region = curves.rate_region(r, q)
+    region = rate_region(r, q)
     # Independent reference: minimise the time over all mixes by linear programming.
     tight = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
     answer = linprog(
@@ -118,7 +119,7 @@ def test_the_gauge_is_the_least_time_of_a_mix_of_whole_core_counts(rates, dv, dw
 
 @given(all_rates, *[st.floats(0, 10)] * 4, st.floats(0.01, 10))
 def test_the_gauge_is_convex_homogeneous_and_monotone(rates, a, b, c, d, k):
-    rho = curves.rate_region(*rates).gauge
+    rho = rate_region(*rates).gauge
     whole = float(rho(a + c, b + d))
     assert whole <= float(rho(a, b)) + float(rho(c, d)) + 1e-9 * (1 + whole)
     assert float(rho(k * a, k * b)) == pytest.approx(k * float(rho(a, b)), rel=1e-12, abs=1e-12)
@@ -128,7 +129,7 @@ def test_the_gauge_is_convex_homogeneous_and_monotone(rates, a, b, c, d, k):
 @given(all_rates)
 def test_vertices_run_from_communication_light_to_heavy(rates):
     r, q = rates
-    region = curves.rate_region(r, q)
+    region = rate_region(r, q)
     assert (np.diff(r[region.vertices]) > 0).all()
     assert (np.diff(q[region.vertices]) < 0).all()
     assert r[region.vertices[-1]] == r.max()

@@ -16,7 +16,8 @@ from kdsim.plots.marginal import savings
 from kdsim.plots.panels import panels_of
 from kdsim.plots.style import ordered_style, policy_style
 from kdsim.results.comparison import Comparison, MissingRun, Sample
-from kdsim.scenario.study import Range, with_fields
+from kdsim.scenario.changes import with_fields
+from kdsim.scenario.study import Range
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import kdsim
 from kdsim.errors import PlotError
 from kdsim.plots.kinds import KINDS, draw
 from kdsim.results.comparison import Comparison
-from kdsim.scenario.study import scenario_from_data
+from kdsim.scenario.validate import scenario_from_data
 
 DESIGNS = {
     "no sweep": {},

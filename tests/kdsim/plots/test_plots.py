@@ -17,7 +17,7 @@ from kdsim.plots.panels import CROWDED, MAX_PANELS, panels_of
 from kdsim.plots.timeline_figure import blocks, joined
 from kdsim.policies.names import POLICY_NAMES
 from kdsim.results.comparison import Comparison, Sample
-from kdsim.scenario.study import with_fields
+from kdsim.scenario.changes import with_fields
 
 RANDOM = np.linspace(10.0, 12.0, 41)  # mean 11, standard deviation 0.5990
 

@@ -13,7 +13,7 @@ import kdsim
 from kdsim.errors import PlotError
 from kdsim.policies.names import POLICY_NAMES
 from kdsim.report import chrome_trace
-from kdsim.scenario.study import with_fields
+from kdsim.scenario.changes import with_fields
 
 EXTENSIONS = {
     "extensions.prefetch": 2,

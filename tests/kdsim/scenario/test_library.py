@@ -11,9 +11,11 @@ from front_door import call
 import kdsim
 from kdsim.errors import ScenarioError
 from kdsim.plots.labels import setting
+from kdsim.scenario.changes import with_fields
 from kdsim.scenario.json_schema import scenario_schema
 from kdsim.scenario.library import library_device, library_names
-from kdsim.scenario.study import Scenario, scenario_from_data, with_fields
+from kdsim.scenario.study import Scenario
+from kdsim.scenario.validate import scenario_from_data
 
 WORK = {"cycles": 3, "comm": 1.0, "forward": 1.0, "backward": 1.0}
 OWN = {"b1": 5.0, "b2": 0.0, "b3": 1.0}

@@ -9,9 +9,9 @@ from front_door import call
 
 import kdsim
 from kdsim.errors import ScenarioError
+from kdsim.scenario.changes import with_fields
 from kdsim.scenario.faults import FaultyFileError
 from kdsim.scenario.load import load_scenario
-from kdsim.scenario.study import with_fields
 
 
 def written(tmp_path, text, **files):

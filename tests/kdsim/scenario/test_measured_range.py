@@ -15,8 +15,9 @@ import kdsim
 from kdsim import plots
 from kdsim.errors import PlotError, ScenarioError
 from kdsim.report import write_report
+from kdsim.scenario.changes import with_fields
 from kdsim.scenario.device import Device
-from kdsim.scenario.study import Scenario, with_fields
+from kdsim.scenario.study import Scenario
 from kdsim.sweeps.store import Store
 
 WORK = {"cycles": 3, "comm": 1.0, "forward": 1.0, "backward": 1.0}

@@ -8,7 +8,7 @@ from front_door import call, python
 from kdsim.errors import ScenarioError
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.points import points
-from kdsim.scenario.study import scenario_from_data
+from kdsim.scenario.validate import scenario_from_data
 
 
 def scenario(sweep, design=None, **more):

@@ -13,17 +13,13 @@ from hypothesis import strategies as st
 import kdsim
 from kdsim.errors import ScenarioError
 from kdsim.policies.names import is_policy_name
+from kdsim.scenario.changes import parse_ratio, sweepable_fields, with_fields
 from kdsim.scenario.faults import FaultyFileError
 from kdsim.scenario.json_schema import scenario_schema
 from kdsim.scenario.load import bundled_scenarios, load_scenario
 from kdsim.scenario.points import points
-from kdsim.scenario.study import (
-    Scenario,
-    parse_ratio,
-    scenario_from_data,
-    sweepable_fields,
-    with_fields,
-)
+from kdsim.scenario.study import Scenario
+from kdsim.scenario.validate import scenario_from_data
 
 
 def plain(**changes):

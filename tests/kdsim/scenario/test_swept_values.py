@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from kdsim.errors import ScenarioError
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.points import points
-from kdsim.scenario.study import scenario_from_data
 from kdsim.scenario.swept_values import parse_sweep, with_sweep
+from kdsim.scenario.validate import scenario_from_data
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kdsim.errors import ScenarioError
 from kdsim.scenario.faults import FaultyFileError
 from kdsim.scenario.load import load_scenario
-from kdsim.scenario.study import scenario_from_data
+from kdsim.scenario.validate import scenario_from_data
 from kdsim.scenario.yaml_document import MAX_FILE_BYTES, parse_yaml, read_yaml
 
 TEXTS = [

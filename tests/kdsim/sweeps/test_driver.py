@@ -16,7 +16,8 @@ from kdsim.errors import ScenarioError, StoreError, UnknownPolicyError
 from kdsim.results.comparison import SUMMARY_COLUMNS
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.points import points
-from kdsim.scenario.study import Extensions, Scenario, scenario_from_data
+from kdsim.scenario.study import Extensions, Scenario
+from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps import driver as sweeps
 from kdsim.sweeps.chunker import MAX_REPLICATIONS, Chunker
 from kdsim.sweeps.driver import sweep

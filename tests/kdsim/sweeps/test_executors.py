@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from kdsim.errors import SweepError
-from kdsim.scenario.study import Scenario, scenario_from_data
+from kdsim.scenario.study import Scenario
+from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps import driver as sweeps
 from kdsim.sweeps.driver import run_pending, sweep
 from kdsim.sweeps.executors import InProcess, RunningClock, TookTooLongError, WorkerLostError

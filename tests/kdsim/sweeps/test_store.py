@@ -13,7 +13,8 @@ import pytest
 from front_door import call
 
 from kdsim.errors import StoreError
-from kdsim.scenario.study import Scenario, scenario_from_data
+from kdsim.scenario.study import Scenario
+from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps import sqlite_file
 from kdsim.sweeps import store as store_module
 from kdsim.sweeps.driver import sweep
