@@ -260,14 +260,18 @@ _CHANGES = {
 }
 
 
-def _own_images(record: Record) -> str:
-    """Say how well SSLF on edge-1 fits what it was trained on last."""
+def _fitted(record: Record) -> str:
+    """Write how much of its last images SSLF on edge-1 classifies as their labels say, percent."""
     runs = [r for r in record["runs"] if (r["net"], r["method"]) == ("edge-1", "sslf")]
     fitted = [100 * run["course"]["train_accuracy"][-1] for run in runs]
+    return f"{min(fitted):.0f} to {max(fitted):.0f}"
+
+
+def _own_images(record: Record) -> str:
     return (
-        f"At the end of its update it classifies {min(fitted):.0f} to {max(fitted):.0f} % of the "
-        "very images that it trains on as their labels say (dropout on): before any better teacher "
-        "or label, what falls short is the training."
+        f"At the end of its update it classifies {_fitted(record)} % of the very images that it "
+        "trains on as their labels say (dropout on): before any better teacher or label, what "
+        "falls short is the training."
     )
 
 
@@ -300,8 +304,8 @@ def sslf_section(cells: Mapping[str, Record], studies: Mapping[str, Record]) -> 
         f"at 2,000 "
         "images:",
         "",
-        "| change | accuracy, % | against none, points | seeds | |",
-        "|---|---|---|---|---|",
+        "| change | accuracy, % | against none, points | seeds | | own images at the end, % |",
+        "|---|---|---|---|---|---|",
     ]
     rows = {
         name: [
@@ -321,7 +325,8 @@ def sslf_section(cells: Mapping[str, Record], studies: Mapping[str, Record]) -> 
             )
             difference = [in_points(row), verdict(row)]
         lines.append(
-            f"| {change} | {percent(own)} | {difference[0]} | {own['seeds']} | {difference[1]} |"
+            f"| {change} | {percent(own)} | {difference[0]} | {own['seeds']} | {difference[1]} | "
+            f"{_fitted(cells[name])} |"
         )
     if untried:
         lines += ["", f"Not tried: {'; '.join(untried)}."]
