@@ -126,7 +126,7 @@ def advise(
     candidates = list(policies) if policies else shippable(base)
     steps = 4
     done = _reporter(progress, steps)
-    least = minimal_makespan(base)
+    least = minimal_makespan(base.plan())
     cores = list(_cores(base))
     done()
     link = list(_link(base, candidates, least.makespan))
@@ -192,7 +192,7 @@ def _cores(scenario: Scenario) -> Iterator[dict[str, Any]]:
             changed = with_fields(scenario, {"device.cores": count})
         except ScenarioError:
             continue  # the curves are not legal there
-        makespan = minimal_makespan(changed).makespan
+        makespan = minimal_makespan(changed.plan()).makespan
         saved = None if before is None else (before[1] - makespan) / (count - before[0])
         yield {"cores": count, "makespan": makespan, "saved_s": saved}
         before = count, makespan
@@ -209,12 +209,12 @@ def _link(
     if data == 0:
         return
     free = with_fields(scenario, {"link.rate": None}) if scenario.link.trace is None else scenario
-    needed = data / minimal_makespan(free).makespan
+    needed = data / minimal_makespan(free.plan()).makespan
     for k in range(_LINK_POINTS):
         share = 2.0 * k / (_LINK_POINTS - 1) - 1.0
         rate = float(f"{needed * _LINK_SPAN**share:.4g}")
         changed = with_fields(scenario, {"link.rate": rate})
-        bound = minimal_makespan(changed).makespan
+        bound = minimal_makespan(changed.plan()).makespan
         times = {
             name: float(simulate_many(changed, name, replications=1)[0]) for name in candidates
         }
@@ -285,7 +285,7 @@ def _complexity(name: str) -> int:
 
 
 def _sensitivity(scenario: Scenario) -> Iterator[dict[str, Any]]:
-    base = minimal_makespan(scenario).makespan
+    base = minimal_makespan(scenario.plan()).makespan
     for field, value, changes in _nudges(scenario):
         moved = {}
         for side, factor in (("down", 1.0 - NUDGE), ("up", 1.0 + NUDGE)):
@@ -294,7 +294,7 @@ def _sensitivity(scenario: Scenario) -> Iterator[dict[str, Any]]:
             except ScenarioError:
                 moved[side] = math.nan  # not legal so far away
                 continue
-            moved[side] = minimal_makespan(changed).makespan / base - 1.0
+            moved[side] = minimal_makespan(changed.plan()).makespan / base - 1.0
         if not any(math.isnan(change) for change in moved.values()):
             yield {"field": field, "value": value, **moved}
 

@@ -24,8 +24,8 @@ from kdsim.cli.options import (
 from kdsim.cli.store import point_text
 from kdsim.errors import SweepError
 from kdsim.output_file import SUFFIXES, check_output
-from kdsim.sweeps.driver import TASK_TIMEOUT_S
 from kdsim.sweeps.driver import sweep as run_sweep
+from kdsim.sweeps.executors import TASK_TIMEOUT_S
 
 #: Rows up to which `kdsim sweep` prints the whole table.
 _MAX_PRINTED = 60

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kdsim
-from kdsim.engines.learning import learning_curves
+from kdsim.api import learning_curves
 from kdsim.errors import ScenarioError
 from kdsim.model.optimum import minimal_makespan
 from kdsim.scenario.changes import with_fields
