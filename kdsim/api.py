@@ -165,6 +165,7 @@ def compare(
     *,
     replications: int | None = None,
     seed: int | None = None,
+    curve_draws: int | None = None,
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Comparison:
@@ -181,8 +182,12 @@ def compare(
         by default. Replication i of every policy meets the same noise.
     seed : int, optional
         Root of all randomness; the scenario's by default.
+    curve_draws : int, optional
+        Also play every policy in so many bootstrap draws of the device's curves, for
+        `Comparison.curve_intervals` and `Comparison.faster`; see
+        `kdsim.engines.curve_uncertainty.over_curve_draws`.
     progress : callable, optional
-        Called with (runs done, runs in all).
+        Called with (runs done, runs in all); a draw of the curves is one more run of each policy.
     threads : int, optional
         Threads of the compiled engine; all cores by default.
 
@@ -193,8 +198,8 @@ def compare(
     Raises
     ------
     ScenarioError
-        If a point of the sweep, `replications` or `seed` is not legal, or two policies share a
-        name.
+        If a point of the sweep, `replications` or `seed` is not legal, two policies share a name,
+        or the curves have fewer than `curve_draws` draws.
     PolicyError
         If a policy fails in a run.
 
@@ -212,6 +217,7 @@ def compare(
         policies,
         replications=replications,
         seed=seed,
+        curve_draws=curve_draws,
         progress=progress,
         threads=threads,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration.commands.importing import export_command, import_command, template_command
-from calibration.commands.shared import check_places, progress_bar
+from calibration.commands.shared import check_places
 from calibration.commands.teachers import (
     access_options,
     credentials,
@@ -18,6 +18,7 @@ from calibration.commands.teachers import (
     serve_until_interrupted,
 )
 from calibration.commands.validate import validate
+from kdsim.cli.progress import ProgressBar
 from kdsim.model.curves import MODELS
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def collect(
     if not resume and Path(output).exists():
         click.echo(f"{output} is replaced when the first trial has ended", err=True)
     try:
-        with progress_bar("measuring") as progress:
+        with ProgressBar("measuring") as progress:
             trace = run(output, settings, resume=resume, progress=progress, teacher=remote)
     except KeyboardInterrupt:
         click.echo(f"\nstopped; {output} keeps what was measured (go on with --resume)", err=True)

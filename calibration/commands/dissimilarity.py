@@ -7,13 +7,13 @@ What is *not* here: the study (``calibration.workloads.decentralized.study``) an
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdsim.cli.progress import ProgressBar
 from kdsim.errors import WorkloadError
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def command(
     # Batches are small: a second thread costs more in waiting than it computes.
     torch.set_num_threads(1)
     try:
-        with _progress_bar() as progress:
+        with ProgressBar("rounds") as progress:
             rows = run_study(
                 study, dataset, ledger, processes=processes, profiles=out, progress=progress
             )
@@ -230,32 +230,6 @@ def _departure(text: str) -> tuple[int, int]:
     if not (at and client.isdecimal() and turn.isdecimal()):
         raise WorkloadError(f"--depart takes CLIENT@ROUND, two whole numbers; got {text!r}")
     return int(client), int(turn)
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """Show rounds done and the time left on stderr."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rounds"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task("dissimilarity", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _write(study: Study, dataset: Any, rows: Sequence[Any], out: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from calibration.commands.teachers import (
     remote_teacher,
     serve_until_interrupted,
 )
+from kdsim.cli.progress import ProgressBar
 
 if TYPE_CHECKING:
     from calibration.workloads.edge_kd.config import EdgeConfig
@@ -119,7 +120,6 @@ def command(
         kdsim workload edge-kd --serve 0.0.0.0:7071 -o cloud      # on the cloud
         kdsim workload edge-kd --teacher cloud.local:7071         # on the edge
     """
-    from calibration.commands.shared import progress_bar
     from calibration.link.stream import parse_address
     from calibration.workloads.edge_kd.config import EdgeConfig
     from calibration.workloads.edge_kd.study import run_study
@@ -135,7 +135,7 @@ def command(
         return
     remote = remote_teacher(teacher, **access)
     try:
-        with progress_bar("edge-kd") as progress:
+        with ProgressBar("edge-kd") as progress:
             result = run_study(
                 config,
                 output,

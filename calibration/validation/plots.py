@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from calibration.bench.replay import LiveRun, Task
-from calibration.fit.plots import BLUE, GREEN, GREY, ORANGE, PURPLE
 from calibration.validation.judge import cell_rows
 from calibration.validation.validate import Validation
+from kdsim.plots.style import BLUE, GREEN, GREY, PURPLE, VERMILION
 from kdsim.results.run import Run
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = "os^Dv<>P*X"
-_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
-_LANES = {"comm": (0, ORANGE), "forward": (1, BLUE), "backward": (1, GREEN)}
+_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, GREY)
+_LANES = {"comm": (0, VERMILION), "forward": (1, BLUE), "backward": (1, GREEN)}
 
 
 def plot_validation(result: Validation, ax: Axes) -> Axes:

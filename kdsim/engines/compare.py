@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kdsim.engines import batch
+from kdsim.engines.curve_uncertainty import over_curve_draws
 from kdsim.policies.base import Policy
 from kdsim.policies.resolve import distinct_policies, policy_name
 from kdsim.results.comparison import Comparison, Sample
 from kdsim.scenario.changes import with_run_counts
+from kdsim.scenario.drawn import check_draws
 from kdsim.scenario.points import Point, points
 from kdsim.scenario.study import Scenario
 
@@ -26,15 +28,18 @@ def compare(
     *,
     replications: int | None = None,
     seed: int | None = None,
+    curve_draws: int | None = None,
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Comparison:
     """Compare policies at every point of a scenario's sweep; see `kdsim.api.compare`."""
     scenario = with_run_counts(scenario, seed, replications)
     chosen = distinct_policies(policies or scenario.policies)
+    if curve_draws is not None:
+        curve_draws = check_draws(scenario, curve_draws)
     todo = [(point, policy) for point in points(scenario) for policy in chosen]
     counts = [_runs(scenario, policy) for _, policy in todo]
-    total, done = sum(counts), 0
+    total, done = sum(counts) + len(todo) * (curve_draws or 0), 0
     _load_for(todo, counts)
     samples = []
     for (point, policy), count in zip(todo, counts, strict=True):
@@ -46,7 +51,15 @@ def compare(
 
         samples.append(sample(point.legal(), policy, count, point.values, report, threads))
         done += count
-    return Comparison(scenario, samples)
+    if curve_draws is None:
+        return Comparison(scenario, samples)
+
+    def drawn(draws: int, _: int) -> None:
+        if progress:
+            progress(done + draws * len(chosen), total)
+
+    curves = over_curve_draws(scenario, chosen, curve_draws, progress=drawn, threads=threads)
+    return Comparison(scenario, samples, curves=curves)
 
 
 def _load_for(todo: Sequence[tuple[Point, Any]], counts: Sequence[int]) -> None:

@@ -13,18 +13,19 @@ import numpy as np
 from calibration.workloads.losses import MEASURES
 from calibration.workloads.records.results import Row, summarise
 from kdsim.errors import WorkloadError
+from kdsim.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Okabe and Ito's palette, distinct under colour blindness; each measure has its own marker too.
+#: Colour and marker of each measure.
 _STYLE = {
-    "ce": ("#000000", "s"),
-    "kl": ("#E69F00", "D"),
-    "js": ("#0072B2", "o"),
-    "sed": ("#009E73", "^"),
-    "td": ("#CC79A7", "v"),
+    "ce": (BLACK, "s"),
+    "kl": (ORANGE, "D"),
+    "js": (BLUE, "o"),
+    "sed": (GREEN, "^"),
+    "td": (PURPLE, "v"),
 }
 
 _CASE_TITLE = {"sum": "case 1: sum of losses", "average": "case 2: averaged predictions"}
