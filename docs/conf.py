@@ -14,6 +14,7 @@ copyright = f"2026, {author}"  # noqa: A001 - Sphinx reads this name
 release = version = __version__
 
 extensions = [
+    "gallery",
     "myst_nb",
     "mathml",
     "numpydoc",
@@ -27,8 +28,11 @@ templates_path: list[str] = []
 
 html_theme = "furo"
 html_title = f"kdsim {release}"
-html_static_path = ["_static"]
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+# Dashes stay as typed: "--set" in a command's help is no dash.
+smartquotes_action = "qe"
 # Formulas are drawn without a network: MathML is what browsers draw by themselves.
 html_math_renderer = "mathml"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration.commands.importing import export_command, import_command, template_command
-from calibration.commands.shared import check_places, progress_bar
+from calibration.commands.shared import check_places
 from calibration.commands.teachers import (
     access_options,
     credentials,
@@ -18,6 +18,7 @@ from calibration.commands.teachers import (
     serve_until_interrupted,
 )
 from calibration.commands.validate import validate
+from kdsim.cli.progress import ProgressBar
 from kdsim.model.curves import MODELS
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def collect(
     r"""Measure training and receiving at every core split of this device.
 
     Let the machine do nothing else meanwhile: trials that others disturb are repeated. Ctrl-C
-    keeps what is measured; --resume goes on with it.
+    keeps what is measured; --resume continues it.
 
     \b
     Example:
@@ -87,10 +88,12 @@ def collect(
     if not resume and Path(output).exists():
         click.echo(f"{output} is replaced when the first trial has ended", err=True)
     try:
-        with progress_bar("measuring") as progress:
+        with ProgressBar("measuring") as progress:
             trace = run(output, settings, resume=resume, progress=progress, teacher=remote)
     except KeyboardInterrupt:
-        click.echo(f"\nstopped; {output} keeps what was measured (go on with --resume)", err=True)
+        click.echo(
+            f"\nstopped; {output} keeps what was measured (continue with --resume)", err=True
+        )
         raise click.exceptions.Exit(130) from None
     counts = trace.rows["status"].value_counts().to_dict()
     if as_json:
@@ -126,7 +129,7 @@ def fit(
     communication_model: str, condition: str, include_noisy: bool, bootstrap: int, seed: int,
     as_json: bool,
 ) -> None:  # fmt: skip
-    r"""Fit curves to a trace, compare models, and say what the data can and cannot tell.
+    r"""Fit curves to a trace, compare models, and report what the data show and do not show.
 
     \b
     Example:

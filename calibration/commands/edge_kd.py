@@ -14,6 +14,7 @@ from calibration.commands.teachers import (
     remote_teacher,
     serve_until_interrupted,
 )
+from kdsim.cli.progress import ProgressBar
 
 if TYPE_CHECKING:
     from calibration.workloads.edge_kd.config import EdgeConfig
@@ -87,7 +88,7 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     default="edge-kd",
     show_default=True,
-    help="Folder of the study; asked again, it goes on.",
+    help="Folder of the study; the same command resumes it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result for machines.")
 def command(
@@ -119,7 +120,6 @@ def command(
         kdsim workload edge-kd --serve 0.0.0.0:7071 -o cloud      # on the cloud
         kdsim workload edge-kd --teacher cloud.local:7071         # on the edge
     """
-    from calibration.commands.shared import progress_bar
     from calibration.link.stream import parse_address
     from calibration.workloads.edge_kd.config import EdgeConfig
     from calibration.workloads.edge_kd.study import run_study
@@ -135,7 +135,7 @@ def command(
         return
     remote = remote_teacher(teacher, **access)
     try:
-        with progress_bar("edge-kd") as progress:
+        with ProgressBar("edge-kd") as progress:
             result = run_study(
                 config,
                 output,
@@ -147,7 +147,7 @@ def command(
             )
     except KeyboardInterrupt:
         click.echo(
-            f"\nstopped; {output} keeps the finished runs (the same command goes on)", err=True
+            f"\nstopped; {output} keeps the finished runs (the same command resumes)", err=True
         )
         raise click.exceptions.Exit(130) from None
     if as_json:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdsim.cli.options import check_outputs
+from kdsim.cli.progress import ProgressBar
 from kdsim.errors import WorkloadError
 
 if TYPE_CHECKING:
@@ -150,8 +151,7 @@ def command(
         config["transports"].insert(0, "tcp")
     features = _features(net, channels, size, layout, seed, weights)
     graph = trace(features, (channels, size, size))
-    with _progress() as bar:
-        task = bar.add_task(f"{net}, {parts} parts", total=rounds)
+    with ProgressBar(f"{net}, {parts} parts") as progress:
         study = run_study(
             graph,
             parts=parts,
@@ -162,7 +162,7 @@ def command(
             guard=config["guard"],
             seed=seed,
             timeout_s=timeout_s,
-            progress=lambda done, _: bar.update(task, completed=done),
+            progress=progress,
         )
     data = report.to_json(study, config)
     shown = f"{config['modes'][0]}/tcp"
@@ -251,22 +251,3 @@ def _print(study: Study, shown: str) -> None:
         )
     for sentence in report.sentences(study):
         console.print(sentence, highlight=False)
-
-
-def _progress() -> Any:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdsim.cli.progress import ProgressBar
+
 if TYPE_CHECKING:
     from calibration.fit import Fit
     from calibration.validation.validate import Validation, ValidationSettings
@@ -66,7 +68,7 @@ def validate(
     Example:
         kdsim calibrate validate mine.csv --plot validation.png
     """
-    from calibration.commands.shared import check_places, progress_bar
+    from calibration.commands.shared import check_places
     from calibration.fit import fit_trace
     from calibration.trace import read_trace
     from calibration.validation.validate import validate as run
@@ -77,7 +79,7 @@ def validate(
     settings = _settings(**options)
     fitted = fit_trace(read, include_noisy=include_noisy)
     try:
-        with progress_bar("running") as progress:
+        with ProgressBar("running") as progress:
             result = run(fitted, settings, progress=progress)
     except KeyboardInterrupt:
         click.echo("\nstopped before every cell had a run; nothing can be said", err=True)
@@ -202,7 +204,7 @@ def _print(result: Validation) -> None:
 
 
 def sentences(result: Validation) -> list[str]:
-    """Say what a validation found: errors, rankings, disturbance, verdict."""
+    """Describe what a validation found: errors, rankings, disturbance, verdict."""
     s = result.summary
     found = [
         f"absolute error: median {s['median_absolute_error']:.1%}, 95th percentile "

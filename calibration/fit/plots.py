@@ -11,14 +11,13 @@ import numpy as np
 
 from calibration.fit import Curve, Fit
 from calibration.fit.models import COMPUTE
+from kdsim.plots.style import BLUE, GREY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Okabe and Ito's colours: told apart in every common kind of colour blindness.
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
-_STYLE = {"compute": (BLUE, "o"), "communication": (ORANGE, "s")}
+_STYLE = {"compute": (BLUE, "o"), "communication": (VERMILION, "s")}
 _UNIT = {"compute": "batch", "communication": "MB"}
 
 
@@ -55,7 +54,7 @@ def plot_curve(fit: Fit, side: str, ax: Axes | None = None) -> Axes:
                 ms=5, mfc=fill, mec=colour, alpha=0.8, ls="none", label=f"trials, {condition}",
             )  # fmt: skip
     ax.set_xlabel("cores given to communication")
-    ax.set_ylabel(f"{side} time (ms a {_UNIT[side]})")
+    ax.set_ylabel(f"{side} time (ms per {_UNIT[side]})")
     _core_axis(ax, curve.total_cores)
     ax.margins(y=0.1)
     ax.set_ylim(bottom=0)

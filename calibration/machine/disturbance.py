@@ -125,7 +125,7 @@ def taken_between(before: CpuReading, after: CpuReading) -> Taken:
 
 
 def process_cpu_s(pid: int) -> float:
-    """Return the CPU seconds that a process has used (0 when it is gone)."""
+    """Return the CPU seconds that a process has used (0 if it has ended)."""
     # Linux numbers a process's CPU clock this way (clock_getcpuclockid); /proc counts in 10 ms.
     try:
         return time.clock_gettime((~pid << 3) | 2)

@@ -60,7 +60,7 @@ def learning(
 
     \b
     Examples:
-      kdsim learning measured-8virtual profiles/edge-1-*.csv -o accuracy.png
+      kdsim learning measured-8virtual profiles/edge-1-aflkd.csv -o accuracy.png
       kdsim learning my-device.yaml profile.csv --set device.cores=4 --target 0.9
     """
     from kdsim.cli.progress import ProgressBar

@@ -23,6 +23,8 @@ from kdsim.scenario.changes import (
     sweepable_fields,
     with_fields,
 )
+from kdsim.scenario.curve_draws import MAX_DRAWS
+from kdsim.scenario.drawn import LEAST_DRAWS
 from kdsim.scenario.load import bundled_scenarios, load_scenario
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.swept_values import with_sweep
@@ -151,6 +153,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 seed_option = click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), help="Root of all randomness [the scenario's]."
 )
+curve_draws_option = click.option(
+    "--curve-draws", type=click.IntRange(LEAST_DRAWS, MAX_DRAWS), metavar="K",
+    help="Also in the first K bootstrap draws of the fitted curves: how far the measurement of the "
+    "device leaves the answer open [not asked].",
+)  # fmt: skip
 output_option = click.option(
     "-o",
     "--output",

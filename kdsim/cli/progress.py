@@ -27,7 +27,9 @@ def duration(seconds: float) -> str:
 
 
 class ProgressBar:
-    """Callable with (done, total); draws nothing for quick work, and nothing when not wanted.
+    """Callable with (done, total) and, where it helps, what is being done now.
+
+    Draws nothing for quick work, and nothing when not wanted.
 
     Parameters
     ----------
@@ -64,8 +66,8 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.stop()
 
-    def __call__(self, done: int, total: int) -> None:
-        """Report that `done` of `total` units are done."""
+    def __call__(self, done: int, total: int, now: str = "") -> None:
+        """Report that `done` of `total` units are done, and what is being done now."""
         elapsed = time.monotonic() - self._begin
         if self._advice and done and elapsed >= _QUICK_S and elapsed / done * total >= _LONG_S:
             took = duration(elapsed / done * total)
@@ -82,7 +84,8 @@ class ProgressBar:
             if elapsed < _QUICK_S and (not done or elapsed / done * total < _QUICK_S):
                 return
             self._start(total)
-        self._bar.update(self._task, completed=done, total=total)
+        what = f"{self._what}: {now}" if now else self._what
+        self._bar.update(self._task, completed=done, total=total, description=what)
 
     def _start(self, total: int) -> None:
         from rich.console import Console

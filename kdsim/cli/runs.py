@@ -11,6 +11,7 @@ from kdsim.cli.options import (
     check_allowed,
     check_outputs,
     complete_policies,
+    curve_draws_option,
     json_option,
     load,
     output_option,
@@ -38,6 +39,7 @@ from kdsim.results.comparison import Comparison
     "-n", "--replications", type=click.IntRange(1), help="Runs of a random policy [the scenario's]."
 )
 @seed_option
+@curve_draws_option
 @click.option("--against", metavar="NAME", help="Also give paired differences to this policy.")
 @outputs_option(
     "Write a figure (.png, .svg, .pdf), table (.csv, .parquet, .tex, .md) or page (.html)"
@@ -51,6 +53,7 @@ def compare(
     allow_policies: bool,
     replications: int | None,
     seed: int | None,
+    curve_draws: int | None,
     against: str | None,
     outputs: tuple[Path, ...],
     as_json: bool,
@@ -67,6 +70,7 @@ def compare(
       kdsim compare paper-1to1 -o table.tex -o table.md -o page.html
       kdsim compare my.yaml --set device.cores=4 --against greedy --json
       kdsim compare my.yaml --sweep device.cores=2,4,8 --sweep workload.comm=log:0.1:10:5
+      kdsim compare measured --curve-draws 200
     """
     from kdsim.cli.progress import ProgressBar
     from kdsim.engines import batch
@@ -94,16 +98,19 @@ def compare(
     advice = "`kdsim sweep --store FILE` keeps each result as it completes and can be interrupted"
     with ProgressBar("runs", enabled=not as_json, advice=advice) as progress:
         result = compare_policies(
-            loaded, chosen, replications=replications, seed=seed, progress=progress
-        )
+            loaded, chosen, replications=replications, seed=seed, curve_draws=curve_draws,
+            progress=progress,
+        )  # fmt: skip
     differences = result.differences(against) if against else []
     if as_json:
         print_json({**result.to_dict(), **({"differences": differences} if against else {})})
     else:
-        from kdsim.cli import tables
+        from kdsim.cli import curve_tables, tables
 
         out = tables.console()
         out.print(tables.comparison_table(result))
+        for table in curve_tables.of(result.curves):
+            out.print(table)
         if against:
             scale = max(row["mean"] for row in result.rows)
             out.print(tables.difference_table(differences, against, scale=scale))

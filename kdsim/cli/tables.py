@@ -63,7 +63,7 @@ def comparison_table(result: Comparison) -> Table:
         caption=_how(kinds, noisy=noisy, marks=result.marks),
         caption_justify="left",
     )
-    _add_fields(table, fields)
+    add_fields(table, fields)
     for header in ("mean", "95 % CI", "min .. max", "n", " / ".join(kinds)):
         # On a narrow terminal only the columns min and max may be broken over two lines.
         table.add_column(header, justify="right", no_wrap=header != "min .. max")
@@ -136,7 +136,7 @@ def _traffic_line(traffic: Traffic) -> str:
     return f"{received}; the {traffic.sent_mb:.3g} MB that it sent are not simulated."
 
 
-def _add_fields(table: Table, fields: Sequence[str]) -> None:
+def add_fields(table: Table, fields: Sequence[str]) -> None:
     """Add a column per swept field, headed by the last word of its path where that is unique."""
     leaves = [name.rpartition(".")[2] for name in fields]
     for name, leaf in zip(fields, leaves, strict=True):
@@ -172,7 +172,7 @@ def difference_table(
         title=f"difference to {reference}, replication by replication (seconds)",
         title_justify="left",
     )
-    _add_fields(table, fields)
+    add_fields(table, fields)
     for header in ("mean", "95 % CI", "n", "conclusion"):
         table.add_column(header, justify="right")
     for row in rows:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from kdsim.engines import batch
+from kdsim.engines.curve_uncertainty import over_curve_draws
 from kdsim.policies.base import Policy
 from kdsim.policies.resolve import distinct_policies, policy_name
 from kdsim.results.comparison import Comparison, Sample
 from kdsim.scenario.changes import with_run_counts
+from kdsim.scenario.drawn import check_draws
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.points import Point, points
 from kdsim.scenario.study import Scenario
@@ -28,6 +30,7 @@ def compare(
     *,
     replications: int | None = None,
     seed: int | None = None,
+    curve_draws: int | None = None,
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Comparison:
@@ -44,8 +47,12 @@ def compare(
         by default. Replication i of every policy meets the same noise.
     seed : int, optional
         Root of all randomness; the scenario's by default.
+    curve_draws : int, optional
+        Also play every policy in so many bootstrap draws of the device's curves, for
+        `Comparison.curve_intervals` and `Comparison.faster`; see
+        `kdsim.engines.curve_uncertainty.over_curve_draws`.
     progress : callable, optional
-        Called with (runs done, runs in all).
+        Called with (runs done, runs in all); a draw of the curves is one more run of each policy.
     threads : int, optional
         Threads of the compiled engine; all cores by default.
 
@@ -56,8 +63,8 @@ def compare(
     Raises
     ------
     ScenarioError
-        If a point of the sweep, `replications` or `seed` is not legal, or two policies share a
-        name.
+        If a point of the sweep, `replications` or `seed` is not legal, two policies share a name,
+        or the curves have fewer than `curve_draws` draws.
     PolicyError
         If a policy fails in a run.
 
@@ -70,9 +77,11 @@ def compare(
     """
     scenario = with_run_counts(load_scenario(scenario), seed, replications)
     chosen = distinct_policies(policies or scenario.policies)
+    if curve_draws is not None:
+        curve_draws = check_draws(scenario, curve_draws)
     todo = [(point, policy) for point in points(scenario) for policy in chosen]
     counts = [_runs(scenario, policy) for _, policy in todo]
-    total, done = sum(counts), 0
+    total, done = sum(counts) + len(todo) * (curve_draws or 0), 0
     _load_for(todo, counts)
     samples = []
     for (point, policy), count in zip(todo, counts, strict=True):
@@ -84,7 +93,15 @@ def compare(
 
         samples.append(sample(point.legal(), policy, count, point.values, report, threads))
         done += count
-    return Comparison(scenario, samples)
+    if curve_draws is None:
+        return Comparison(scenario, samples)
+
+    def drawn(draws: int, _: int) -> None:
+        if progress:
+            progress(done + draws * len(chosen), total)
+
+    curves = over_curve_draws(scenario, chosen, curve_draws, progress=drawn, threads=threads)
+    return Comparison(scenario, samples, curves=curves)
 
 
 def _load_for(todo: Sequence[tuple[Point, Any]], counts: Sequence[int]) -> None:

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from kdsim.errors import PlotError
+from kdsim.plots.curve_band import CurveBands
 from kdsim.plots.labels import (
     axis_positions,
     field_label,
@@ -68,7 +69,8 @@ def comparison(
     """Draw policies side by side for each swept core count, the paper's fig. 5.
 
     A mark is a mean with its 95 % confidence interval; where replications differ, the shape (or
-    single points) behind it shows all of them and the thin line their 5 to 95 % range. The proven
+    single points) behind it shows all of them and the thin line their 5 to 95 % range. A light band
+    holds 95 % of the draws of the curves, where the comparison has them. The proven
     bound is the line across each group. Runs that failed or are pending are marked at the foot.
 
     Parameters
@@ -102,19 +104,21 @@ def comparison(
     names = cmp.policies
     groups = max(len(panel.groups) for panel in panels)
     form = _form(panels, lines=lines)
+    bands = CurveBands(cmp, value)
     slots = groups * (len(names) + 1.5)
     width = min(max(1.2 + 0.22 * slots, 5.2), 9.0 if len(panels) == 1 else 6.4)
     axes = new_panels(ax, len(panels), width if form == "groups" else 6.6, 4.1)
     for panel, at in zip(panels, axes, strict=True):
         if form == "groups":
-            _groups(at, panel, names, value)
+            _groups(at, panel, names, value, bands)
         else:
-            _lines(at, panel, names, value, cmp.scenario)
+            _lines(at, panel, names, value, cmp.scenario, bands)
         at.set_ylabel("makespan (s)" if value == "makespan" else "gap (%)", color=INK)
         if value == "gap":
             at.set_ylim(bottom=min(0.0, at.get_ylim()[0]))
     _name(axes, panels, cmp.scenario, own=ax is None)
     handles = _handles(cmp, names, value, form, bands=form == "lines" and groups > MANY)
+    handles += bands.handles() if form != "scatter" else []
     add_legend(axes, handles, own=ax is None, marks=[*cmp.marks, *notes, *note])
     return axes[0] if len(axes) == 1 else axes
 
@@ -153,12 +157,13 @@ def values_of(sample: Sample, value: Value) -> Any:
 # --- marks side by side -----------------------------------------------------------------------
 
 
-def _groups(ax: Axes, panel: Panel, names: list[str], value: Value) -> None:
+def _groups(ax: Axes, panel: Panel, names: list[str], value: Value, bands: CurveBands) -> None:
     slot = 0.8 / len(names)
     for center, samples in enumerate(panel.groups.values()):
         for sample in samples:
             offset = _offset(sample.policy, names, slot)
             style = policy_style(sample.policy, names)
+            bands.box(ax, center + offset, 0.9 * slot, sample, style)
             _mark(ax, center + offset, 0.9 * slot, sample, style, value)
         if samples:
             _bound(ax, center, samples[0].bounds if value == "makespan" else np.zeros(1))
@@ -241,17 +246,19 @@ def _mean(ax: Axes, x: float, interval: Interval, style: PolicyStyle, policy: st
 # --- lines ----------------------------------------------------------------------------------------
 
 
-def _lines(ax: Axes, panel: Panel, names: list[str], value: Value, scenario: Scenario) -> None:
+def _lines(
+    ax: Axes, panel: Panel, names: list[str], value: Value, scenario: Scenario, bands: CurveBands
+) -> None:
     values, positions, numeric = axis_positions(list(panel.groups))
     for at in values:
         for run in panel.missing.get(at, []):
             _missing(ax, positions[at], run, names)
     for name in names:
+        mine = [(positions[v], s) for v in values for s in panel.groups[v] if s.policy == name]
+        if not panel.scattered:
+            bands.along(ax, mine, policy_style(name, names))
         found = [
-            (positions[v], mean_interval(values_of(s, value), deterministic=not s.varies))
-            for v in values
-            for s in panel.groups[v]
-            if s.policy == name
+            (x, mean_interval(values_of(s, value), deterministic=not s.varies)) for x, s in mine
         ]
         draw_line(
             ax,

@@ -30,6 +30,12 @@ WARNING = "#a3260b"
 STAGE_COLORS = {"comm": "#004488", "forward": "#ddaa33", "backward": "#bb5566"}
 
 
+#: Okabe and Ito's palette, distinct for colour-blind readers, and a grey for what stands behind.
+BLACK, GREY = "#000000", "#8a8983"
+BLUE, SKY, GREEN = "#0072b2", "#56b4e9", "#009e73"
+ORANGE, VERMILION, PURPLE = "#e69f00", "#d55e00", "#cc79a7"
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyStyle:
     """How one policy looks in every figure; colour, marker and line each distinguish it."""
@@ -46,15 +52,15 @@ class PolicyStyle:
         )
 
 
-# Okabe and Ito's palette, distinguishable by the colour-blind; neighbours differ in lightness too.
+# Neighbours differ in lightness too.
 _BUILT_IN = {
-    "random": PolicyStyle("#8a8983", "o", (0, (1, 1.2))),
-    "comm-priority": PolicyStyle("#009e73", "<", (0, (6, 2))),
-    "comp-priority": PolicyStyle("#56b4e9", ">", (0, (2, 2))),
-    "greedy": PolicyStyle("#e69f00", "s", "-"),
+    "random": PolicyStyle(GREY, "o", (0, (1, 1.2))),
+    "comm-priority": PolicyStyle(GREEN, "<", (0, (6, 2))),
+    "comp-priority": PolicyStyle(SKY, ">", (0, (2, 2))),
+    "greedy": PolicyStyle(ORANGE, "s", "-"),
     "greedy-full": PolicyStyle("#b8450b", "D", (0, (6, 1.5, 1, 1.5))),
-    "state-based": PolicyStyle("#cc79a7", "P", (0, (4, 1))),
-    "optimal": PolicyStyle("#0072b2", "*", "-"),
+    "state-based": PolicyStyle(PURPLE, "P", (0, (4, 1))),
+    "optimal": PolicyStyle(BLUE, "*", "-"),
 }
 _OTHER_COLORS = ("#117733", "#332288", "#999933", "#882255", "#44aa99", "#661100", "#aa4499")
 _OTHER_MARKERS = ("h", "X", "^", "v", "d", "p")  # none that a small print turns into a dot

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kdsim.errors import UnknownPolicyError
 from kdsim.messages import did_you_mean
 from kdsim.model.curves import FloatArray
+from kdsim.results.curve_uncertainty import CurveUncertainty
 from kdsim.results.gaps import gap_of
 from kdsim.results.intervals import mean_interval, paired_difference, replications_needed
 from kdsim.results.stakes import PointStakes, stakes_of
@@ -98,6 +99,8 @@ SUMMARY_COLUMNS = (
     "policy", "mean", "ci_low", "ci_high", "ci_method", "sd", "min", "max", "n",
     "gap_mean", "gap_ci_low", "gap_ci_high", "gap_max", "bound", "bound_kind", "marks",
 )  # fmt: skip
+#: Further columns of a table whose curves were drawn: ends of the 95 % intervals over the draws.
+CURVE_COLUMNS = ("curve_low", "curve_high", "curve_gap_low", "curve_gap_high", "curve_draws")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +137,14 @@ class Comparison:
         In the order of points, then of policies.
     missing : sequence of MissingRun
         Runs that failed or are pending, in the same order; none in a finished study.
+    curves : CurveUncertainty, optional
+        The same points and policies over draws of the device's curves, where that was asked for.
     """
 
     scenario: Scenario
     samples: Sequence[Sample]
     missing: Sequence[MissingRun] = ()
+    curves: CurveUncertainty | None = None
 
     @property
     def policies(self) -> list[str]:
@@ -173,12 +179,38 @@ class Comparison:
         """What the choice of a policy can be worth at each point; see `stakes_of`."""
         return stakes_of(self)
 
+    @property
+    def curve_intervals(self) -> list[dict[str, Any]]:
+        """Intervals over draws of the curves, see `CurveUncertainty.intervals`; else empty."""
+        return self.curves.intervals if self.curves else []
+
+    @property
+    def faster(self) -> list[dict[str, Any]]:
+        """In how many draws each policy is faster, see `CurveUncertainty.faster`; else empty."""
+        return self.curves.faster if self.curves else []
+
     @functools.cached_property
     def frame(self) -> pd.DataFrame:
-        """The rows as a tidy DataFrame."""
+        """The rows as a tidy DataFrame; `CURVE_COLUMNS` at the end where curves were drawn."""
         import pandas as pd
 
-        return pd.DataFrame(self.rows)
+        pairs = zip(self.samples, self.rows, strict=True)
+        return pd.DataFrame([{**row, **self._curve_columns(sample)} for sample, row in pairs])
+
+    def _curve_columns(self, sample: Sample) -> dict[str, Any]:
+        if self.curves is None:
+            return {}
+        found = self._drawn.get((_key(sample.point), sample.policy), {})
+        names = ("low", "high", "gap_low", "gap_high", "draws")
+        return dict(zip(CURVE_COLUMNS, map(found.get, names), strict=True))
+
+    @functools.cached_property
+    def _drawn(self) -> dict[Any, dict[str, Any]]:
+        return {
+            (_key(point.point), row["policy"]): row
+            for point in (self.curves.points if self.curves else ())
+            for row in point.intervals()
+        }
 
     def differences(self, reference: str, *, level: float = 0.95) -> list[dict[str, Any]]:
         """Compare every policy with `reference`, replication by replication.
@@ -253,6 +285,7 @@ class Comparison:
             "marks": list(self.marks),
             "rows": self.rows,
             "stakes": [{**point, **worth.to_dict()} for point, worth in self.stakes],
+            **({"curve_draws": self.curves.to_dict()} if self.curves else {}),
         }
 
     def to_latex(self) -> str:

@@ -6,11 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from calibration.workloads.split_inference.study import Study
-from kdsim.plots.style import new_axes
+from kdsim.plots.style import BLUE, GREY, ORANGE, VERMILION, new_axes
 
-# Okabe and Ito's colours, told apart by the colour-blind.
-_WHOLE, _SPLIT, _WAIT = "#0072B2", "#E69F00", "#D55E00"
-_OTHER = "#999999"
+_WHOLE, _SPLIT, _WAIT, _OTHER = BLUE, ORANGE, VERMILION, GREY
 
 
 def plot_layers(study: Study, name: str, ax: Axes | None = None) -> Axes:

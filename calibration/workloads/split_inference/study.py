@@ -1,7 +1,7 @@
-"""Measure splitting against not splitting, honestly: one run, interleaved, same settings.
+"""Measure splitting against not splitting under equal conditions: interleaved in one run.
 
 The baseline makes the network's own calls in a worker with the same pinning, allocator, layout,
-type and threads. Every method runs in every round, in an order drawn anew; within a round each
+type and threads. Every method runs in every round, in a newly drawn order; within a round each
 method runs a few images in a row and the first, which warms the caches, is left out. Beside every
 ratio stand the bound without communication and the same network on as many OpenMP threads. Rounds
 that others disturbed are set aside and made again (``rounds``).

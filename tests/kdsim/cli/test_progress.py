@@ -49,6 +49,14 @@ def test_quick_work_draws_nothing(to_terminal, clock):
     assert terminal.getvalue() == ""
 
 
+def test_what_is_being_done_now_stands_beside_the_title(to_terminal, clock):
+    terminal = to_terminal()
+    with progress.ProgressBar("measuring") as report:
+        clock.now = 3.0
+        report(1, 4, "compute alone at c = 2")
+    assert "measuring: compute alone at c = 2" in terminal.getvalue()
+
+
 def test_long_work_shows_how_far_it_is_and_when_it_ends(to_terminal, clock):
     terminal = to_terminal()
     with progress.ProgressBar("runs") as tell:

@@ -158,3 +158,11 @@ def test_a_medians_interval_holds_the_median_whatever_the_order(values, level):
 def test_values_without_a_median_are_refused(values, level):
     with pytest.raises(ValueError, match=r"median_interval needs|level must"):
         median_interval(values, level=level)
+
+
+@pytest.mark.parametrize(
+    ("values", "excluded"),
+    [([3.0, 3.1, 2.9], True), ([-3.0, -3.1, -2.9], True), ([-3.0, 3.1, 0.2], False)],
+)
+def test_an_interval_on_either_side_excludes_zero(values, excluded):
+    assert mean_interval(values).excludes_zero == excluded
