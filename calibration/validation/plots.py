@@ -26,11 +26,17 @@ _LANES = {"comm": (0, VERMILION), "forward": (1, BLUE), "backward": (1, GREEN)}
 def plot_validation(result: Validation, ax: Axes) -> Axes:
     """Draw predicted over measured makespans with both intervals and the 5 % and 10 % bands.
 
+    Where every run was disturbed there is nothing to compare, and the figure says so.
+
     Returns
     -------
     Axes
     """
     table = result.table.dropna(subset=["measured"])
+    if table.empty:  # logarithmic axes cannot be drawn without a positive number
+        ax.text(0.5, 0.5, "every run was disturbed:\nnothing to compare", ha="center", va="center")
+        ax.set_axis_off()
+        return ax
     ends = np.array([table["measured"].min() * 0.9, table["measured"].max() * 1.1])
     for share, alpha in ((0.10, 0.10), (0.05, 0.16)):
         ax.fill_between(ends, ends * (1 - share), ends * (1 + share), color=GREY, alpha=alpha, lw=0,

@@ -109,7 +109,7 @@ def compare(
 
         out = tables.console()
         out.print(tables.comparison_table(result))
-        for table in curve_tables.of(result):
+        for table in curve_tables.of(result.curves):
             out.print(table)
         if against:
             scale = max(row["mean"] for row in result.rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from io import BytesIO
 
 import pandas as pd
 import pytest
@@ -101,7 +102,12 @@ def test_a_validation_can_be_drawn(fitted):
     assert [ax.get_title(loc="left").split(":")[0] for ax in figure.axes] == [
         "measured", "predicted", "measured", "predicted",
     ]  # fmt: skip
-    assert validation_figure(judged(fitted, taken=0.2))  # nothing but predictions
+
+
+def test_the_figure_of_a_validation_without_an_undisturbed_run_says_so(fitted):
+    figure = validation_figure(judged(fitted, taken=0.2))  # nothing but predictions
+    figure.savefig(BytesIO())  # used to fail: a logarithmic axis without a number
+    assert "every run was disturbed" in figure.axes[0].texts[0].get_text()
 
 
 @pytest.mark.parametrize(
