@@ -48,7 +48,7 @@ def check(
         return
     if not scenarios and not policies:
         raise click.UsageError("give a scenario, --policy or --schema")
-    from kdsim.engines.check_policy import check_policy
+    from kdsim.api import check_policy
 
     findings: list[dict[str, object]] = []
     problems, loaded = [], None
