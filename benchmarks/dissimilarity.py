@@ -10,7 +10,7 @@ times as many; adaptation to cameras; also with ``--data digits``), or
 
 A study is resumable: stop it with Ctrl-C and call it again; finished runs stay in its ``.jsonl``. A
 run takes about 5 seconds on one core: 20 minutes for the study, 3 each for the two smaller ones.
-``--report-only`` writes tables and figure from the runs that are finished; n tells how many.
+``--report-only`` writes tables and figure from the runs that are finished; n says how many.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def run(name: str, dataset: Dataset, *, report_only: bool) -> None:
     study = STUDIES[name]
     ledger = RunLedger(RESULTS / f"{name}-runs.jsonl")
     if not report_only:
-        run_study(study, dataset, ledger, progress=tell)
+        run_study(study, dataset, ledger, progress=show_progress)
         print(file=sys.stderr)
     rows = study_rows(study, ledger)
     content = {
@@ -139,7 +139,9 @@ def reference_results(dataset: Dataset) -> dict[str, Any]:
         data = material(study, dataset, "skew", seed)
         for steps in budgets:
             rows += reference_runs(data, steps, study.learning_rate, seed)
-            tell(seed * len(budgets) + budgets.index(steps) + 1, len(study.seeds) * len(budgets))
+            show_progress(
+                seed * len(budgets) + budgets.index(steps) + 1, len(study.seeds) * len(budgets)
+            )
         cameras += run_adaptation(dataset, AdaptationPlan(seed=seed))
     methods = list(dict.fromkeys(r["method"] for r in rows))
     kinds = ("teacher", "general", "distilled", "supervised")
@@ -154,7 +156,7 @@ def reference_results(dataset: Dataset) -> dict[str, Any]:
         for k in kinds
     ]
     notes = [
-        f"budgets of {budgets[0]} and {budgets[1]} optimiser steps a client, all at the preset's "
+        f"budgets of {budgets[0]} and {budgets[1]} optimiser steps per client, all at the preset's "
         "learning rate; nothing was chosen by test accuracy",
         "multi-headed distillation warms up on labels alone for half of its steps: one share, "
         "fixed before these runs; that it needs a warm-up had shown on digits, seed 0",
@@ -202,7 +204,7 @@ def reference_results(dataset: Dataset) -> dict[str, Any]:
 
 
 def reference_runs(data: Material, steps: int, rate: float, seed: int) -> list[dict[str, Any]]:
-    """Train by every method for as many optimiser steps a client; one row each."""
+    """Train by every method for the same number of optimiser steps per client; one row each."""
     rows = []
     base = Plan(rounds=steps, learning_rate=rate, seed=seed, measure="kl")
     for method, alpha in (("labels alone", 1.0), ("distillation, KL, alpha 0.5", 0.5)):
@@ -276,7 +278,7 @@ def rounds(repeats: int) -> None:
     )
 
 
-def tell(done: int, total: int) -> None:
+def show_progress(done: int, total: int) -> None:
     """Show progress on a terminal."""
     if sys.stderr.isatty():
         print(f"\r{done}/{total}", end="", file=sys.stderr, flush=True)

@@ -127,7 +127,7 @@ def paper_plan(n):
 
 
 def simpy_against_hand():
-    """Runs a second at N = 100, the engine over the hand-written script (target >= 0.8)."""
+    """Runs per second at N = 100, the engine over the hand-written script (target >= 0.8)."""
     plan = paper_plan(100)
     r, q = plan.comm_rates.tolist(), plan.comp_rates.tolist()
     assert abs(product_run(plan) / hand_run(100, r, q, Draws(0, 0)) - 1) < 1e-9
@@ -140,7 +140,7 @@ def simpy_against_hand():
 
 
 def cost_against_n():
-    """Microseconds a cycle from N = 10 to 100,000 (linear: a flat line)."""
+    """Microseconds per cycle from N = 10 to 100,000 (linear: a flat line)."""
     costs = {}
     for n in (10, 100, 1_000, 10_000, 100_000):
         plan = paper_plan(n)

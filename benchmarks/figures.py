@@ -13,8 +13,8 @@ from kdsim.scenario.changes import with_fields
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PROFILES = Path(__file__).resolve().parent / "results" / "learning"
-#: MB a second, 2 Mbit/s; and batches of 128 a second of the host that recorded the profiles, on one
-#: core (``calibration/traces/epyc-2core.curves.yaml``).
+#: MB per second, 2 Mbit/s; and batches of 128 per second of the host that recorded the profiles, on
+#: one core (``calibration/traces/epyc-2core.curves.yaml``).
 LINK_MB_S, HOST_RATE = 0.25, 55.3
 
 

@@ -25,11 +25,11 @@ from pathlib import Path
 import numpy as np
 
 import kdsim
+from kdsim.api import sweep
 from kdsim.engines import batch
 from kdsim.policies.base import Decision, Policy
 from kdsim.scenario.points import points
 from kdsim.scenario.validate import scenario_from_data
-from kdsim.sweeps.driver import sweep
 from kdsim.sweeps.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,7 +99,7 @@ def side_by_side(one, other, repeats):
 
 
 def overhead(repeats):
-    """Measure the sweep over the bare engine at about 10 ms a run."""
+    """Measure the sweep over the bare engine at about 10 ms per run."""
     cycles = 100
     for _ in range(3):  # as many cycles as take 10 ms here
         one = study(cycles=cycles, seeds=1, replications=20, policies=[OWN])
@@ -248,7 +248,7 @@ def main():
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(figures, indent=1) + "\n")
     over, par, mil, line = (figures[k] for k in ("overhead", "parallel", "million", "command_line"))
-    print(f"overhead over the bare engine at {over['ms_a_run']:.1f} ms a run: "
+    print(f"overhead over the bare engine at {over['ms_a_run']:.1f} ms per run: "
           f"{over['overhead']:+.1%} wall, {over['cpu_overhead']:+.1%} processor time "
           "(target < 5 %)")  # fmt: skip
     print(f"parallel efficiency with 2 workers: {par['efficiency']:.2f} (target >= 0.85); "

@@ -3,7 +3,7 @@
     python benchmarks/validation.py            # measure the device, predict, run: again until done
     python benchmarks/validation.py --drill    # the same with a busy process, started at random
 
-Each call ends within `--minutes` and goes on where the one before stopped. What is measured lands
+Each call ends within `--minutes` and resumes where the one before stopped. What is measured lands
 in `benchmarks/results/validation/DEVICE/`: the trace, the predictions (written before anything is
 run), every real run, the table, the summary with its verdict, the manifest and the figures. Let the
 machine do nothing else, except in the drill.
@@ -84,19 +84,24 @@ class Drill:
 
 
 def measured_trace(folder: Path, virtual: int | None):
-    """Measure the device, or go on with it, and return its trace."""
+    """Measure the device, or resume measuring it, and return its trace."""
     from calibration.bench.collect import collect
     from calibration.bench.measure import quick_settings
     from calibration.trace import read_trace
 
     path, done = folder / "trace.csv", folder / "trace.done"
     if not done.exists():
-        collect(path, quick_settings(virtual_cores=virtual), resume=path.exists(), progress=tell)
+        collect(
+            path,
+            quick_settings(virtual_cores=virtual),
+            resume=path.exists(),
+            progress=show_progress,
+        )
         done.touch()
     return read_trace(path)
 
 
-def tell(done: int, total: int, what: str) -> None:
+def show_progress(done: int, total: int, what: str) -> None:
     """Report progress, one line each."""
     print(f"{time.strftime('%H:%M:%S')} {done}/{total} {what}", flush=True)
 
@@ -173,7 +178,7 @@ def main() -> int:
         with runs_path.open("a") as file:
             file.write(json.dumps(one.as_json()) + "\n")
 
-    options = {"earlier": read_runs(runs_path), "on_run": keep, "progress": tell}
+    options = {"earlier": read_runs(runs_path), "on_run": keep, "progress": show_progress}
     if arguments.drill:
         with Drill(arguments.seed, max(cores // 4, 1)):
             result = validate(fitted, settings, **options)

@@ -1,9 +1,9 @@
 """The test bench: a teacher, receiving workers and a student in processes of their own.
 
 It carries out one thing at a time on each side (a Comm; a Forward or a Backward), on the core
-split it is told, and reports what ended when. ``calibration.bench.collect`` runs it at fixed splits
-to measure f and g; ``calibration.bench.replay`` runs it under a policy. The processes' own code is
-in ``calibration.bench.processes``.
+split it is given, and reports what ended when. ``calibration.bench.collect`` runs it at fixed
+splits to measure f and g; ``calibration.bench.replay`` runs it under a policy. The processes' own
+code is in ``calibration.bench.processes``.
 
 With c communication cores there are c receiving workers, each with a TCP stream and a core of
 its own: one stream gains nothing from a second core. A teacher on the same machine runs on the
@@ -24,7 +24,13 @@ from typing import Any
 import numpy as np
 
 from calibration.bench import processes as bench_processes
-from calibration.bench.start import Teacher, end_processes, hear, last_words, process_context
+from calibration.bench.start import (
+    Teacher,
+    end_processes,
+    process_context,
+    read_message,
+    reported_failure,
+)
 from calibration.link.tls import Tls
 from calibration.machine.cores import pin_process, split_cores
 from calibration.machine.disturbance import process_cpu_s
@@ -60,7 +66,7 @@ class BenchSettings:
         The student gives way to the receiving workers wherever they share a core.
     tls, token
         For a teacher elsewhere; see `KnowledgeStream`.
-    wish : mapping or None
+    study_request : mapping or None
         What the streams ask the teacher for when they connect.
     timeout_s : float
         Longest wait for any single task before the bench is declared stalled.
@@ -80,7 +86,7 @@ class BenchSettings:
     tls: Tls | None = None
     token: bytes | None = None
     yielding: bool = False
-    wish: Mapping[str, Any] | None = None
+    study_request: Mapping[str, Any] | None = None
     timeout_s: float = 60.0
     reconnect_s: float = 5.0
 
@@ -188,7 +194,7 @@ class Bench:
                 "address": self.teacher.address,
                 "tls": settings.tls,
                 "token": settings.token,
-                "wish": settings.wish,
+                "study_request": settings.study_request,
                 "timeout_s": settings.timeout_s,
                 "reconnect_s": settings.reconnect_s,
             }
@@ -198,7 +204,7 @@ class Bench:
                 f"receiver {index}",
             )
         for process, pipe in zip(self._processes, self._pipes, strict=True):
-            said = hear(pipe, settings.timeout_s, f"the {process.name}", process)
+            said = read_message(pipe, settings.timeout_s, f"the {process.name}", process)
             self._team = said.get("team", self._team)
         if settings.virtual_cores:
             self._start_shares()
@@ -295,9 +301,9 @@ class Bench:
         control = self._shared.control
         control[bench_processes.ACTIVE] = active_workers
         control[bench_processes.THREADS] = min(threads, self._most_threads)
-        self._tell(0, {"do": "wake"})
+        self._send(0, {"do": "wake"})
         for index in range(active_workers):
-            self._tell(1 + index, {"do": "wake"})
+            self._send(1 + index, {"do": "wake"})
 
     @property
     def comms_begun(self) -> int:
@@ -325,7 +331,7 @@ class Bench:
             shared.control[bench_processes.GRANTED] = start + chunks
         self._granted_mb[batch] = (chunks * self.teacher.chunk_mb, begun)
         for index in range(shared.control[bench_processes.ACTIVE]):
-            self._tell(1 + index, {"do": "wake"})
+            self._send(1 + index, {"do": "wake"})
 
     def start_forward(self, batches: int) -> None:
         """Let the student run the forward half of its next cycle."""
@@ -340,7 +346,7 @@ class Bench:
             raise WorkloadError(f"the student is busy with a {self._busy_comp}")
         self._busy_comp, self._busy_batches = task, batches
         self._shared.control[bench_processes.STEPS] = 0
-        self._tell(0, {"do": task, "cycle": self._cycles[task], "batches": batches})
+        self._send(0, {"do": task, "cycle": self._cycles[task], "batches": batches})
         self._cycles[task] += 1
 
     def comm_progress(self) -> float:
@@ -383,7 +389,7 @@ class Bench:
             raise WorkloadError(f"the bench stalled: no task ended within {limit:g} s")
         index = next(k for k, pipe in enumerate(self._pipes) if pipe is ready[0])
         process = self._processes[index]
-        said = hear(self._pipes[index], limit, f"the {process.name}", process)
+        said = read_message(self._pipes[index], limit, f"the {process.name}", process)
         if said["task"] == "comm":
             mb, start = self._granted_mb.pop(said["batch"])
             return Event("comm", mb, start, said["end"])
@@ -394,13 +400,15 @@ class Bench:
 
     def ask_student(self, question: str, **values: Any) -> dict[str, Any]:
         """Put a question to an idle student (e.g. ``accuracy``) and wait for its answer."""
-        self._tell(0, {"do": question, **values})
-        return hear(self._pipes[0], self.settings.timeout_s, "the student", self._processes[0])
+        self._send(0, {"do": question, **values})
+        return read_message(
+            self._pipes[0], self.settings.timeout_s, "the student", self._processes[0]
+        )
 
-    def _tell(self, index: int, message: Mapping[str, Any]) -> None:
+    def _send(self, index: int, message: Mapping[str, Any]) -> None:
         process = self._processes[index]
         try:
             self._pipes[index].send_bytes(json.dumps(message).encode())
         except OSError as error:
-            said = last_words(self._pipes[index])
+            said = reported_failure(self._pipes[index])
             raise WorkloadError(f"the {process.name} died: {said or error.strerror}") from error

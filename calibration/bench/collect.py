@@ -39,7 +39,7 @@ from calibration.trace import Trace, check_place, noisy_points, read_trace, writ
 from kdsim.errors import TraceError, WorkloadError
 
 _MOST_REPEATS_OF_A_TRIAL = 3
-#: What may change when a collection is gone on with: how long to go on, and what never repeats.
+#: What may change when a collection is resumed: how long it runs, and what never repeats.
 _FREE_TO_DIFFER = {"rounds", "extra_rounds", "patience_s", "date", "memory_gib"}
 
 #: (done, all, what is being measured)
@@ -241,7 +241,7 @@ def _save(path: Path, name: str, rows: list[dict[str, Any]], header: Mapping[str
 
 
 def _resumable(path: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
-    """Read the rows of a trace to go on with.
+    """Read the rows of a trace to resume.
 
     Raises
     ------

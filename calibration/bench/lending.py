@@ -1,4 +1,4 @@
-"""``starved: shared`` in the live loop: communication cores that starve compute as well.
+"""``starved: shared`` in the live loop: starved communication cores compute as well.
 
 Over a slow link communication cores wait for data most of the time. A work-conserving scheduler
 gives that time to computation. Here the student yields: its threads run on the communication cores
@@ -22,7 +22,7 @@ _AHEAD = 4
 
 
 def lends(plan: Plan) -> bool:
-    """Whether starving communication cores are to compute."""
+    """Whether starved communication cores compute."""
     return plan.link is not None and plan.link.starved == "shared"
 
 

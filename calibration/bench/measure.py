@@ -75,7 +75,7 @@ def quick_settings(**changes: Any) -> CollectSettings:
     if settings.virtual_cores:
         # Shares show in throughput only, so windows are longer; a small share still has to end a
         # training task within one. Receiving tasks stay as large as a real cycle's: starting one
-        # takes half a millisecond, a quarter of what 2.56 MB take on every core (0.71 ms a MB
+        # takes half a millisecond, a quarter of what 2.56 MB take on every core (0.71 ms per MB
         # instead of 0.57).
         settings = replace(settings, rounds=3, window_s=1.2, batches=(1, 2), mb=(25.6, 51.2))
     return settings
@@ -142,7 +142,7 @@ def plan_points(total_cores: int, *, full: bool) -> list[Point]:
     points.append(Point("shared", None, ("compute", "comm")))
     switched = {"compute": total_cores // 2 - 1, "comm": total_cores // 2} if inner else {}
     points += [Point("switching", c, (side,)) for side, c in switched.items()]
-    # What a change costs is told from the two splits it goes between, so they are always there.
+    # The cost of a change is computed from the two splits it lies between, so both are measured.
     points += [
         Point("alone", c, (side,))
         for c in inner

@@ -199,7 +199,7 @@ def _claim(shared: Shared, index: int) -> int | None:
 
 
 def _count(shared: Shared, batch: int) -> bool:
-    """Count a chunk of `batch` as done; tell whether it was the last."""
+    """Count a chunk of `batch` as done; return whether it was the last."""
     with shared.lock:
         shared.done[batch] += 1
         first = shared.grant_end[batch - 1] if batch else 0
@@ -207,7 +207,7 @@ def _count(shared: Shared, batch: int) -> bool:
 
 
 def _stopped(pipe: Connection) -> bool:
-    """Read all messages that have come; tell whether one says to stop."""
+    """Read all messages that have come; return whether one asks to stop."""
     while True:
         if json.loads(pipe.recv_bytes()).get("do") == "stop":
             return True
@@ -271,7 +271,7 @@ class _ThreadSetter:
 
 
 def _await_cores(pipe: Connection, shared: Shared, set_threads: _ThreadSetter) -> bool:
-    """Take up the present number of threads, waiting while it is zero; False means stop."""
+    """Set the current number of threads, waiting while it is zero; return False to stop."""
     while (threads := int(shared.control[THREADS])) == 0:
         if pipe.poll(_LOOK_UP_S):
             message = json.loads(pipe.recv_bytes())

@@ -287,7 +287,7 @@ class _Controller:
             self._put(comm_cores)
 
     def _put(self, comm_cores: int) -> None:
-        """Give the cores out; starving ones to computation too, where the plan says so."""
+        """Assign the cores; starved ones compute as well where the plan allows it."""
         contended = {"comm", "comp"} <= self._started.keys()
         if self._lender is not None and contended:
             now = time.perf_counter() - self._zero

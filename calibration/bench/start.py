@@ -1,4 +1,4 @@
-"""Starting, hearing and ending the bench's processes, and the teacher among them.
+"""Starting the bench's processes, reading from them and ending them, and the teacher among them.
 
 What the processes do is in ``calibration.bench.processes``; the bench itself in
 ``calibration.bench.bench``.
@@ -26,13 +26,13 @@ from kdsim.errors import TransportError, WorkloadError
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """A teacher in reach: where it listens, and its process when it is ours.
+    """A teacher that can be reached: its address, and its process if it runs here.
 
     Attributes
     ----------
     address : (str, int)
     greeting : dict
-        ``columns`` (floats a row) and ``chunk_rows`` (rows a chunk) at least.
+        At least ``columns`` (floats per row) and ``chunk_rows`` (rows per chunk).
     pid : int or None
         None for a teacher on another machine.
 
@@ -52,7 +52,7 @@ class Teacher:
         if len(whole) < len(sizes) or 4 * math.prod(whole) > MAX_FRAME_BYTES:
             raise WorkloadError(
                 f"teacher {self.address[0]}:{self.address[1]} must say columns and chunk_rows, "
-                f"whole numbers of at most {MAX_FRAME_BYTES // 4} floats a chunk, got {sizes}"
+                f"whole numbers of at most {MAX_FRAME_BYTES // 4} floats per chunk, got {sizes}"
             )
 
     @property
@@ -109,7 +109,7 @@ class TeacherProcess:
         )
         self._process.start()
         theirs.close()
-        said = hear(self._pipe, timeout_s, "the teacher", self._process)
+        said = read_message(self._pipe, timeout_s, "the teacher", self._process)
         self.teacher = Teacher(
             (said["host"], said["port"]), said["greeting"], pid=self._process.pid
         )
@@ -133,9 +133,9 @@ class TeacherProcess:
         try:
             self._pipe.send_bytes(json.dumps({"do": "pace", **message}).encode())
         except OSError as error:
-            reason = last_words(self._pipe) or error.strerror
+            reason = reported_failure(self._pipe) or error.strerror
             raise WorkloadError(f"the teacher died: {reason}") from error
-        said = hear(self._pipe, self._timeout_s, "the teacher", self._process)
+        said = read_message(self._pipe, self._timeout_s, "the teacher", self._process)
         return [float(seconds) for seconds in said["late_s"]]
 
     def close(self) -> None:
@@ -143,8 +143,8 @@ class TeacherProcess:
         end_processes([self._process], [self._pipe])
 
 
-def hear(pipe: Connection, timeout_s: float, who: str, process: Any) -> dict[str, Any]:
-    """Read one JSON message; turn silence, death and reported failures into errors."""
+def read_message(pipe: Connection, timeout_s: float, who: str, process: Any) -> dict[str, Any]:
+    """Read one JSON message; silence, an ended process and a reported failure raise errors."""
     try:
         if not pipe.poll(timeout_s):
             raise WorkloadError(f"{who} gave no sign within {timeout_s:g} s")
@@ -158,8 +158,8 @@ def hear(pipe: Connection, timeout_s: float, who: str, process: Any) -> dict[str
     return said
 
 
-def last_words(pipe: Connection) -> str:
-    """Return the failure that a dead process left in its pipe, if any."""
+def reported_failure(pipe: Connection) -> str:
+    """Return the failure that a process reported before it ended, if any."""
     with contextlib.suppress(EOFError, OSError, ValueError):
         if pipe.poll(0):
             return str(json.loads(pipe.recv_bytes()).get("failure", ""))
@@ -167,7 +167,7 @@ def last_words(pipe: Connection) -> str:
 
 
 def end_processes(processes: Sequence[Any], pipes: Sequence[Connection]) -> None:
-    """Ask processes to end, then make them."""
+    """Ask processes to end, and kill those that do not."""
     for pipe in pipes:
         with contextlib.suppress(OSError):
             pipe.send_bytes(b'{"do": "stop"}')

@@ -35,7 +35,7 @@ DEFAULT_SPEC: dict[str, Any] = {
     "seed": 0,
 }
 #: 640 rows of 100 float32 logits are 256 kB: half a millisecond of decoding, so that a worker
-#: gives up its core that soon after it is told to.
+#: gives up its core that soon after the request.
 DEFAULT_BANK: dict[str, Any] = {"classes": 100, "chunk_rows": 640, "chunks": 8, "seed": 1}
 
 
@@ -100,7 +100,7 @@ class BenchStudent:
 
     @torch.no_grad()
     def _update(self) -> None:
-        # Eq. 2 by hand: torch.optim costs a fresh process a second of imports.
+        # Eq. 2 by hand: torch.optim costs a fresh process one second of imports.
         for parameter in self._net.parameters():
             if parameter.grad is not None:
                 parameter.sub_(self._rate * parameter.grad)
@@ -111,7 +111,7 @@ class BenchStudent:
         return self._rows[torch.arange(first, first + count) % len(self._rows)]
 
     def report(self) -> dict[str, Any]:
-        """Tell nothing beyond the times."""
+        """Report nothing beyond the times."""
         return {}
 
 
@@ -121,7 +121,7 @@ def build(spec: dict[str, Any], shared: Shared) -> BenchStudent:
 
 
 def logit_bank(spec: dict[str, Any]) -> tuple[Source, dict[str, Any]]:
-    """Compute a bank of a teacher's logits and serve it for ever, chunk after chunk.
+    """Compute a bank of a teacher's logits and serve it without end, chunk after chunk.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""The command-line side of the harness: one module a command, loaded only when it is called."""
+"""The command-line side of the harness: one module per command, loaded only when it is called."""

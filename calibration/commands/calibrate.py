@@ -68,7 +68,7 @@ def collect(
     r"""Measure training and receiving at every core split of this device.
 
     Let the machine do nothing else meanwhile: trials that others disturb are repeated. Ctrl-C
-    keeps what is measured; --resume goes on with it.
+    keeps what is measured; --resume continues it.
 
     \b
     Example:
@@ -91,7 +91,9 @@ def collect(
         with ProgressBar("measuring") as progress:
             trace = run(output, settings, resume=resume, progress=progress, teacher=remote)
     except KeyboardInterrupt:
-        click.echo(f"\nstopped; {output} keeps what was measured (go on with --resume)", err=True)
+        click.echo(
+            f"\nstopped; {output} keeps what was measured (continue with --resume)", err=True
+        )
         raise click.exceptions.Exit(130) from None
     counts = trace.rows["status"].value_counts().to_dict()
     if as_json:
@@ -127,7 +129,7 @@ def fit(
     communication_model: str, condition: str, include_noisy: bool, bootstrap: int, seed: int,
     as_json: bool,
 ) -> None:  # fmt: skip
-    r"""Fit curves to a trace, compare models, and say what the data can and cannot tell.
+    r"""Fit curves to a trace, compare models, and report what the data show and do not show.
 
     \b
     Example:

@@ -72,7 +72,7 @@ Examples:
     "--primary",
     "primary_per_client",
     type=int,
-    help="Primary labels a client [default: each label is primary for one client].",
+    help="Primary labels per client [default: each label is primary for one client].",
 )
 @click.option("--sizes", help="Relative data sizes of the clients, e.g. 3,1,1 [default: equal].")
 @click.option("--clients", default=3, show_default=True, help="Number of clients.")
@@ -123,7 +123,7 @@ Examples:
     help="Learn from a rolling pool of stale checkpoints, one fetched every so many "
     "rounds; 0 exchanges predictions each round.",
 )
-@click.option("--processes", is_flag=True, help="One operating-system process a client (gloo).")
+@click.option("--processes", is_flag=True, help="One operating-system process per client (gloo).")
 @click.option(
     "--depart",
     "departures",
@@ -135,7 +135,7 @@ Examples:
     "-o",
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the study; asked again, it goes on.  [default: out/dissimilarity-DATA]",
+    help="Folder of the study; the same command resumes it.  [default: out/dissimilarity-DATA]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on stdout.")
 def command(
@@ -150,7 +150,7 @@ def command(
 
     Clients with their own models and data learn from their labels and from one another's soft
     predictions. Every measure, case, alpha and split is run for each seed; a study that was
-    interrupted goes on where it stopped. Written to --out: runs.jsonl, results.json (rows, summary,
+    interrupted resumes where it stopped. Written to --out: runs.jsonl, results.json (rows, summary,
     verdicts, manifest), accuracy.png and cost profiles for the simulator.
     """
     import torch
@@ -172,7 +172,7 @@ def command(
                 study, dataset, ledger, processes=processes, profiles=out, progress=progress
             )
     except KeyboardInterrupt:
-        click.echo(f"\nstopped; {out} keeps the finished runs (the same command goes on)", err=True)
+        click.echo(f"\nstopped; {out} keeps the finished runs (the same command resumes)", err=True)
         raise click.exceptions.Exit(130) from None
     finally:
         torch.set_num_threads(threads)

@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     default="edge-kd",
     show_default=True,
-    help="Folder of the study; asked again, it goes on.",
+    help="Folder of the study; the same command resumes it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result for machines.")
 def command(
@@ -147,7 +147,7 @@ def command(
             )
     except KeyboardInterrupt:
         click.echo(
-            f"\nstopped; {output} keeps the finished runs (the same command goes on)", err=True
+            f"\nstopped; {output} keeps the finished runs (the same command resumes)", err=True
         )
         raise click.exceptions.Exit(130) from None
     if as_json:

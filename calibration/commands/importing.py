@@ -125,7 +125,7 @@ def _imported(source: str, options: dict[str, Any]) -> Imported:
 
 
 def _found_form(source: str, options: dict[str, Any]) -> str:
-    """Recognise a format by what only its files hold."""
+    """Recognise a format by content that only its files have."""
     import re
 
     from calibration.importing.foreign import read_foreign

@@ -1,4 +1,4 @@
-"""Options of the commands that serve a teacher's knowledge, or ask a teacher elsewhere for it."""
+"""Options of the commands that serve a teacher's knowledge, or request it from a remote teacher."""
 
 from __future__ import annotations
 

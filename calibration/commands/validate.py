@@ -204,7 +204,7 @@ def _print(result: Validation) -> None:
 
 
 def sentences(result: Validation) -> list[str]:
-    """Say what a validation found: errors, rankings, disturbance, verdict."""
+    """Describe what a validation found: errors, rankings, disturbance, verdict."""
     s = result.summary
     found = [
         f"absolute error: median {s['median_absolute_error']:.1%}, 95th percentile "

@@ -1,4 +1,4 @@
-"""``python -m calibration.devices``: make the device library anew."""
+"""``python -m calibration.devices``: rebuild the device library."""
 
 from __future__ import annotations
 

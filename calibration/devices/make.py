@@ -45,7 +45,7 @@ DRAWS = 100
 def make_library(
     folder: Path, *, resamples: int = RESAMPLES, progress: Callable[[str], None] | None = None
 ) -> list[Path]:
-    """Make every file of the library anew.
+    """Rebuild every file of the library.
 
     Parameters
     ----------

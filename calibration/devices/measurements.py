@@ -31,7 +31,7 @@ OVERHEAD_MS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One device of the catalogue: where its runs stand in the log."""
+    """One device of the catalogue, and the place of its runs in the log."""
 
     name: str
     heading: str

@@ -1,4 +1,4 @@
-"""A stand-in for the communication side of a device that nobody measured receiving on.
+"""A substitute for the communication side of a device on which receiving was not measured.
 
 The only receiver this project measured is that of ``calibration/traces/epyc-2core``. Its rate is
 carried to another device by the ratio of their paces on one core in the same log (the trace's

@@ -145,7 +145,7 @@ _ONE_COUNT = (
 
 
 def _falling(counts: tuple[int, ...], measured: FloatArray) -> list[str]:
-    """Say where more cores were slower."""
+    """Describe where more cores were slower."""
     best = int(np.argmax(measured))
     if best == len(counts) - 1 or len(counts) == 1:
         return []

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from calibration.fit.diagnostics import extras, verdicts
+from calibration.fit.diagnostics import extras, measurement_notes
 from calibration.fit.estimate import (
     TABLE,
     Samples,
@@ -240,7 +240,7 @@ def fit_trace(
         verdicts=(
             *trace.questions,
             *(v for f in fitted.values() for v in f.verdicts),
-            *verdicts(trace),
+            *measurement_notes(trace),
         ),
         points=pd.concat([s.summary() for s in samples.values()], ignore_index=True),
         trace=trace,

@@ -17,8 +17,8 @@ from kdsim.results.intervals import mean_interval
 _LINEAR_WITHIN = 0.05
 
 
-def verdicts(trace: Trace) -> list[str]:
-    """State what a user must know about the measurements themselves.
+def measurement_notes(trace: Trace) -> list[str]:
+    """Describe what a user must know about the measurements themselves.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def verdicts(trace: Trace) -> list[str]:
     if disturbed:
         found.append(f"{disturbed} measurements were disturbed by other processes; not fitted")
     found += _contention(rows[rows["status"] == "ok"])
-    # A window is as large as what fitted in; only single tasks can tell.
+    # A window holds as much work as fits in; only single tasks show linearity.
     if not trace.header.get("settings", {}).get("virtual_cores"):
         found += _linearity(rows[rows["status"] == "ok"])
     return found
@@ -80,7 +80,7 @@ def _linearity(rows: pd.DataFrame) -> list[str]:
 
 
 def extras(trace: Trace, trials: ArrayLike | None = None) -> dict[str, Any]:
-    """Compute what a scenario wants to know beside the curves.
+    """Compute the other quantities of the trace that a scenario uses besides the curves.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ class Samples:
     cores : (n,) int array
         Communication cores.
     log_time : (n,) float array
-        ln of seconds a unit of work.
+        ln of seconds per unit of work.
     conditions : (n,) array of str
     work_range : (float, float)
     """
@@ -109,7 +109,7 @@ class Samples:
         return self.take(index)
 
     def summary(self) -> pd.DataFrame:
-        """Summarise each core count: trials, median, MAD, p5, p95 in seconds a unit of work."""
+        """Summarise each core count: trials, median, MAD, p5, p95 in seconds per unit of work."""
         rows = []
         for c in self.counts:
             here = self.cores == c
@@ -296,7 +296,7 @@ def bootstrap_rates(
     Parameters
     ----------
     samples : Samples
-        Every trial; each resample is cleaned of outliers anew.
+        Every trial; outliers are removed from each resample again.
     model : SideModel or None
         None for the measured table.
     total, n : int

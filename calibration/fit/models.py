@@ -1,6 +1,6 @@
 """Speed models that can be fitted to a side's measurements, each in well-posed coordinates.
 
-Every model gives a side's rate (work a second) for each number of *communication* cores; it is
+Every model gives a side's rate (work per second) for each number of *communication* cores; it is
 fitted in coordinates in which every real vector is legal, so that no step of the optimiser can
 reach a negative rate or a pole within the feasible range. The formulas themselves are those of
 ``kdsim.model.curves``.

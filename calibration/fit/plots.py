@@ -54,7 +54,7 @@ def plot_curve(fit: Fit, side: str, ax: Axes | None = None) -> Axes:
                 ms=5, mfc=fill, mec=colour, alpha=0.8, ls="none", label=f"trials, {condition}",
             )  # fmt: skip
     ax.set_xlabel("cores given to communication")
-    ax.set_ylabel(f"{side} time (ms a {_UNIT[side]})")
+    ax.set_ylabel(f"{side} time (ms per {_UNIT[side]})")
     _core_axis(ax, curve.total_cores)
     ax.margins(y=0.1)
     ax.set_ylim(bottom=0)

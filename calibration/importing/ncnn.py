@@ -1,6 +1,6 @@
 """Logs of ncnn's benchmark program: a run's settings and each network's inference times.
 
-``benchncnn`` prints its settings, one a line (``num_threads = 4``), then one line per network
+``benchncnn`` prints its settings, one per line (``num_threads = 4``), then one line per network
 with the least, largest and mean time of an inference in milliseconds. People paste such logs
 into Markdown files under a heading per device, as ncnn's own ``benchmark/README.md`` does; a log
 on its own is a device without a name.

@@ -95,7 +95,7 @@ def send_frame(
     Raises
     ------
     TransportError
-        If the peer is gone or does not take the data in time.
+        If the peer has closed or does not take the data in time.
     """
     size = len(payload)
     check = zlib.crc32(payload) if crc is None else crc
@@ -126,7 +126,7 @@ def receive_frame(
     sock : socket
         A connected socket with a timeout.
     buffer : bytearray, optional
-        Where the payload goes; grown when too small, made anew when not given.
+        Where the payload goes; enlarged when too small, created when not given.
     max_bytes : int
         Longest payload accepted. Checked before any memory is taken.
     deadline : float, optional
@@ -221,7 +221,7 @@ def _receive_exactly(
 def tune(sock: socket.socket) -> None:
     """Set a connection up for small requests and large answers."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # A peer that vanished without a word (half-open) is found out by the kernel as well.
+    # The kernel, too, detects a peer that vanished without closing (half-open).
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)

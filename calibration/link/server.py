@@ -230,9 +230,9 @@ class KnowledgeServer:
         if hello.type != FrameType.HELLO:
             raise TransportError(f"{peer_name(sock)}: must begin with a greeting")
         try:
-            wish = json_object(sock, hello, "greeting") if hello.payload else {}
+            study_request = json_object(sock, hello, "greeting") if hello.payload else {}
             self._authenticate(sock, deadline)
-            source, greeting = self._chosen(wish)
+            source, greeting = self._chosen(study_request)
         except KdsimError as error:
             reason = str(error).encode()[:MAX_GREETING_BYTES]
             send_frame(sock, FrameType.REFUSAL, reason, deadline=deadline)
@@ -252,12 +252,12 @@ class KnowledgeServer:
         if frame.type != FrameType.PROOF or not is_proof(self._token, challenge, given):
             raise TransportError("the client does not know the teacher's token")
 
-    def _chosen(self, wish: dict[str, Any]) -> tuple[Source, dict[str, Any]]:
-        if not wish:
+    def _chosen(self, study_request: dict[str, Any]) -> tuple[Source, dict[str, Any]]:
+        if not study_request:
             return self._common
         if self._select is None:
-            raise TransportError("it serves one thing to all and knows no study")
-        return self._select(wish)
+            raise TransportError("it serves the same to every client and knows no study")
+        return self._select(study_request)
 
     def _answer(self, sock: socket.socket, source: Source) -> None:
         frame = receive_frame(sock, max_bytes=0, idle_s=self._idle_s, within_s=self._timeout_s)

@@ -68,7 +68,7 @@ class KnowledgeStream:
     tls : Tls, optional
     token : bytes, optional
         Shows a teacher that asks for it that this edge may be served; it does not travel.
-    wish : mapping, optional
+    study_request : mapping, optional
         JSON values that say what this stream is for; nothing by default.
 
     Attributes
@@ -76,7 +76,7 @@ class KnowledgeStream:
     greeting : dict
         What the teacher said about itself.
     reconnects : int
-        How often the stream was taken up again.
+        How often the stream was connected again.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class KnowledgeStream:
         reconnect_s: float = 0.0,
         tls: Tls | None = None,
         token: bytes | None = None,
-        wish: Mapping[str, Any] | None = None,
+        study_request: Mapping[str, Any] | None = None,
     ) -> None:
         self._token = token
-        self._wish = json.dumps(dict(wish)).encode() if wish else b""
+        self._study_request = json.dumps(dict(study_request)).encode() if study_request else b""
         self._address, self._timeout_s, self._reconnect_s = address, timeout_s, reconnect_s
         self._context = tls.context(server=False) if tls else None
         self._buffer = bytearray()
@@ -124,7 +124,7 @@ class KnowledgeStream:
         Raises
         ------
         TransportError
-            If the teacher is gone and does not come back in time.
+            If the teacher cannot be reached and does not return in time.
         """
         self._pending.append((kind, batch, chunk))
         try:
@@ -143,7 +143,7 @@ class KnowledgeStream:
         Raises
         ------
         TransportError
-            If the teacher refuses, answers something else, or is gone and does not come back.
+            If the teacher refuses, answers something else, or is lost and does not return.
         """
         if not self._pending:
             raise TransportError("no request is in flight")
@@ -178,7 +178,7 @@ class KnowledgeStream:
         send_frame(self._connected(), FrameType.REQUEST, kind=kind, batch=batch, chunk=chunk)
 
     def _resume(self, error: TransportError) -> None:
-        """Take the stream up again and repeat every request that has no answer yet."""
+        """Connect again and repeat every request that has no answer yet."""
         if self._socket is None or self._reconnect_s <= 0:
             raise error
         # Counted from the first loss since the last answer: a teacher that takes connections and
@@ -212,7 +212,7 @@ class KnowledgeStream:
                 tune(sock)
                 if self._context is not None:
                     sock = self._context.wrap_socket(sock, server_hostname=host)
-                self.greeting = _greet(sock, self._wish, self._token, self._timeout_s)
+                self.greeting = _greet(sock, self._study_request, self._token, self._timeout_s)
                 self._socket = sock
                 return
             except ssl.SSLCertVerificationError as error:
@@ -263,11 +263,11 @@ class _RefusedError(TransportError):
 
 
 def _greet(
-    sock: socket.socket, wish: bytes, token: bytes | None, timeout_s: float
+    sock: socket.socket, study_request: bytes, token: bytes | None, timeout_s: float
 ) -> dict[str, Any]:
     """Say what is wanted, prove who asks if asked to, and return the teacher's welcome."""
     deadline = time.monotonic() + timeout_s
-    send_frame(sock, FrameType.HELLO, wish, deadline=deadline)
+    send_frame(sock, FrameType.HELLO, study_request, deadline=deadline)
     frame = receive_frame(sock, max_bytes=MAX_GREETING_BYTES, deadline=deadline)
     teacher = f"teacher {peer_name(sock).removeprefix('peer ')}"
     if frame.type == FrameType.CHALLENGE:

@@ -2,7 +2,7 @@
 
 A measuring or training process runs its work in children. A child that stayed behind after a
 kill would go on using the CPU, or stay stopped for ever. So the kernel is asked to end it with its
-parent, and Ctrl-C in the terminal reaches the parent alone, which ends its children in order.
+parent, and Ctrl-C in the terminal reaches only the parent, which ends its children in order.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def split_cores(cores: Sequence[int], comm_cores: int) -> tuple[tuple[int, ...],
 
 
 def thread_ids(pid: int) -> list[int]:
-    """Return the ids of a process's threads, oldest first (none when it is gone)."""
+    """Return the ids of a process's threads, oldest first (none if it has ended)."""
     try:
         return sorted(int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir())
     except FileNotFoundError:
@@ -100,8 +100,9 @@ def pin_process(pid: int, cores: Sequence[int], *, team: Sequence[int] = ()) -> 
     pid : int
     cores : sequence of int
     team : sequence of int
-        Threads that work in step: each gets a core of its own, in this order, going round.
-        Threads that sleep and wake a thousand times a second must not be left to the scheduler:
+        Threads that work in step: each gets a core of its own, in this order, and after the last
+        core the first again.
+        Threads that sleep and wake a thousand times per second must not be left to the scheduler:
         it wakes siblings on one core and keeps them there (steps on two cores took 24 ms instead
         of 11, for the whole life of one process in ten).
 
@@ -110,7 +111,7 @@ def pin_process(pid: int, cores: Sequence[int], *, team: Sequence[int] = ()) -> 
     WorkloadError
         If a core does not exist or may not be used.
     """
-    threads = thread_ids(pid)  # A process that is gone is its waiter's business.
+    threads = thread_ids(pid)  # Whoever waits for the process reports its end.
     for thread in threads:
         mine = {cores[team.index(thread) % len(cores)]} if thread in team else set(cores)
         try:

@@ -219,7 +219,7 @@ def _namespace() -> str:
 
 
 def _start_time(pid: int) -> str:
-    """Return when a process started, in clock ticks since the system did; empty if it is gone."""
+    """Return when a process started, in clock ticks since the system did; empty if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -242,7 +242,7 @@ def _remove(group: Path) -> bool:
 
 
 def _own_group() -> Path:
-    """Return the CPU control group that this process is in (the root if it cannot be told)."""
+    """Return the CPU control group that this process is in (the root if it is unknown)."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)

@@ -103,7 +103,7 @@ class Condition:
 
     @property
     def label(self) -> str:
-        """The condition as one writes it, e.g. ``"2:1 link=0.2x prefetch=1"``."""
+        """The condition as a command takes it, e.g. ``"2:1 link=0.2x prefetch=1"``."""
         plain = Condition()
         parts = [
             f"{field.name}={getattr(self, field.name)}"
@@ -251,7 +251,7 @@ def forward_share(fit: Fit) -> float:
 
 
 def reallocation_cost(fit: Fit) -> float:
-    """Return the seconds that a change of the split costs both sides (0 if it cannot be told)."""
+    """Return the seconds that a change of the split costs both sides (0 if it is unknown)."""
     costs = [c for c in fit.extras.get("reallocation_cost_s", {}).values() if c["low"] > 0]
     # The model stalls both sides, the device mostly the one that changes its threads: half each.
     return float(sum(c["mean"] for c in costs) / 2)

@@ -21,7 +21,7 @@ from calibration.validation.measure import Cell, Measured
 from kdsim.results.intervals import median_interval
 from kdsim.results.run import Run
 
-#: Predictions closer than this are one: no measurement to 3 % could tell them apart.
+#: Predictions closer than this count as equal: no measurement to 3 % could distinguish them.
 _ALIKE = 1e-3
 
 Word = Literal["holds", "does not hold", "too disturbed to say"]

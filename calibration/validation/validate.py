@@ -234,7 +234,7 @@ class _Loop:
         self._scenarios = {c.label: scenario_of(fit, c, chunk_mb) for c in settings.conditions}
 
     def run(self, cell: Cell, number: int) -> Measured:
-        """Run a cell once; `number` is the replication, so that each run draws anew."""
+        """Run a cell once; `number` is the replication, so that each run has draws of its own."""
         label, policy = cell
         condition, scenario = self._conditions[label], self._scenarios[label]
         seed, precision, cores = self._settings.seed, self._settings.precision, self._bench.cores

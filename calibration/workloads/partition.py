@@ -67,7 +67,7 @@ def primary_labels(
     classes, clients : int
         Number of labels and of clients.
     per_client : int, optional
-        Primary labels a client, between 0 and `classes`; where ``clients * per_client`` exceeds
+        Primary labels per client, between 0 and `classes`; where ``clients * per_client`` exceeds
         `classes`, clients share some labels. By default each label is primary for exactly one
         client, dealt as evenly as possible.
     seed : int
@@ -89,7 +89,7 @@ def primary_labels(
         return [tuple(sorted(int(x) for x in order[k::clients])) for k in range(clients)]
     if not 0 <= per_client <= classes:
         raise DataError(
-            f"primary labels a client must lie between 0 and the {classes} classes, "
+            f"primary labels per client must lie between 0 and the {classes} classes, "
             f"got {per_client}"
         )
     # Consecutive stretches of the endless repetition of `order`: no label twice for one client,
@@ -211,7 +211,7 @@ def _as_weights(sizes: Sequence[float] | None, clients: int) -> NDArray[np.float
     weights = np.asarray(sizes, dtype=float)
     if weights.shape != (clients,) or not (np.isfinite(weights) & (weights > 0)).all():
         raise DataError(
-            f"sizes must be {clients} positive numbers, one a client, got {list(sizes)!r}"
+            f"sizes must be {clients} positive numbers, one per client, got {list(sizes)!r}"
         )
     shares: NDArray[np.float64] = weights / weights.sum()
     return shares

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kdsim.answers.cores import core_rows
+from kdsim.answers.curve_answers import curve_answers
 from kdsim.engines.batch import simulate_many
 from kdsim.engines.compare import compare
 from kdsim.errors import ScenarioError
@@ -19,6 +21,7 @@ from kdsim.model.optimum import minimal_makespan
 from kdsim.model.stakes import Stakes, stakes
 from kdsim.results.intervals import paired_difference
 from kdsim.scenario.changes import sweepable_fields, with_fields
+from kdsim.scenario.drawn import check_draws
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.study import Scenario
 
@@ -29,12 +32,8 @@ Progress = Callable[[int, int], None]
 NOISE_LEVELS = (0.0, 0.1, 0.2, 0.4)
 #: Policies within this share of each other are called equal.
 EQUAL = 0.01
-#: An extra core is worth buying if it saves at least this share of the makespan.
-WORTH = 0.05
 #: How far a field is moved to see what it does to the answer.
 NUDGE = 0.1
-#: Core counts tried beyond the device's own where its curves were not measured.
-_UNMEASURED_CORES = 2
 #: Rates of a link, from so many times slower to so many times faster than the optimum needs.
 _LINK_SPAN, _LINK_POINTS = 100.0, 25
 #: Least exact first: among equal policies the simpler one is advised.
@@ -69,6 +68,8 @@ class Advice:
     stakes : Stakes
     unknown : tuple of str
         What the answers rest on without knowing it.
+    curves : dict
+        What draws of the curves say of the answers, see `curve_answers`; empty if not asked for.
     """
 
     scenario: Scenario
@@ -81,6 +82,7 @@ class Advice:
     sensitivity: Sequence[Mapping[str, Any]]
     stakes: Stakes
     unknown: tuple[str, ...]
+    curves: Mapping[str, Any] = field(default_factory=dict)
 
 
 def advise(
@@ -89,6 +91,7 @@ def advise(
     policies: Sequence[str] | None = None,
     noise: Sequence[float] = NOISE_LEVELS,
     replications: int = 200,
+    curve_draws: int | None = None,
     progress: Progress | None = None,
 ) -> Advice:
     """Answer how many cores, which link, which policy, and how sensitive the answers are.
@@ -104,6 +107,8 @@ def advise(
         Coefficients of variation of the work under which the candidates are compared.
     replications : int
         Runs of each candidate under noise; all meet the same noise.
+    curve_draws : int, optional
+        Also answer in so many bootstrap draws of the device's curves.
     progress : callable, optional
 
     Returns
@@ -113,7 +118,7 @@ def advise(
     Raises
     ------
     ScenarioError
-        If the scenario is not legal.
+        If the scenario is not legal, or its curves have fewer than `curve_draws` draws.
 
     Examples
     --------
@@ -123,11 +128,12 @@ def advise(
     """
     base = with_fields(load_scenario(scenario), {})
     base = base.model_copy(update={"sweep": {}, "design": type(base.design)()})
+    if curve_draws is not None:
+        curve_draws = check_draws(base, curve_draws)
     candidates = list(policies) if policies else shippable(base)
-    steps = 4
-    done = _reporter(progress, steps)
-    least = minimal_makespan(base)
-    cores = list(_cores(base))
+    done = _reporter(progress, 4 if curve_draws is None else 5)
+    least = minimal_makespan(base.plan())
+    cores = list(core_rows(base))
     done()
     link = list(_link(base, candidates, least.makespan))
     done()
@@ -135,6 +141,11 @@ def advise(
     done()
     sensitivity = sorted(_sensitivity(base), key=lambda row: -max(abs(row["down"]), abs(row["up"])))
     done()
+    curves: Mapping[str, Any] = {}
+    if curve_draws is not None:
+        pair = against["policy"], against["next"]
+        curves = curve_answers(base, candidates, pair, cores, curve_draws)
+        done()
     return Advice(
         scenario=base,
         makespan=least.makespan,
@@ -145,7 +156,8 @@ def advise(
         against=against,
         sensitivity=sensitivity,
         stakes=stakes(base.plan(), least.makespan),
-        unknown=tuple(_unknown(base)),
+        unknown=tuple(_unknown(base, drawn=bool(curves))),
+        curves=curves,
     )
 
 
@@ -168,36 +180,6 @@ def _reporter(progress: Progress | None, total: int) -> Callable[[], None]:
     return done
 
 
-# --- cores ----------------------------------------------------------------------------------------
-
-
-def core_counts(scenario: Scenario) -> list[int]:
-    """List the core counts that can be asked about without going beyond what was measured."""
-    ranges = scenario.device.measured_ranges().values()
-    unmeasured = _UNMEASURED_CORES * scenario.device.cores
-    last = max(min((end for _, end in ranges), default=unmeasured), scenario.device.cores)
-    # At most two dozen: all of them up to 16, then in growing steps.
-    counts = {*range(1, min(last, 16) + 1), scenario.device.cores, last}
-    step = 20
-    while step < last:
-        counts.add(step)
-        step = math.ceil(step * 1.25 / 4) * 4
-    return sorted(counts)
-
-
-def _cores(scenario: Scenario) -> Iterator[dict[str, Any]]:
-    before: tuple[int, float] | None = None
-    for count in core_counts(scenario):
-        try:
-            changed = with_fields(scenario, {"device.cores": count})
-        except ScenarioError:
-            continue  # the curves are not legal there
-        makespan = minimal_makespan(changed).makespan
-        saved = None if before is None else (before[1] - makespan) / (count - before[0])
-        yield {"cores": count, "makespan": makespan, "saved_s": saved}
-        before = count, makespan
-
-
 # --- the link -------------------------------------------------------------------------------------
 
 
@@ -209,12 +191,12 @@ def _link(
     if data == 0:
         return
     free = with_fields(scenario, {"link.rate": None}) if scenario.link.trace is None else scenario
-    needed = data / minimal_makespan(free).makespan
+    needed = data / minimal_makespan(free.plan()).makespan
     for k in range(_LINK_POINTS):
         share = 2.0 * k / (_LINK_POINTS - 1) - 1.0
         rate = float(f"{needed * _LINK_SPAN**share:.4g}")
         changed = with_fields(scenario, {"link.rate": rate})
-        bound = minimal_makespan(changed).makespan
+        bound = minimal_makespan(changed.plan()).makespan
         times = {
             name: float(simulate_many(changed, name, replications=1)[0]) for name in candidates
         }
@@ -285,8 +267,8 @@ def _complexity(name: str) -> int:
 
 
 def _sensitivity(scenario: Scenario) -> Iterator[dict[str, Any]]:
-    base = minimal_makespan(scenario).makespan
-    for field, value, changes in _nudges(scenario):
+    base = minimal_makespan(scenario.plan()).makespan
+    for path, value, changes in _nudges(scenario):
         moved = {}
         for side, factor in (("down", 1.0 - NUDGE), ("up", 1.0 + NUDGE)):
             try:
@@ -294,9 +276,9 @@ def _sensitivity(scenario: Scenario) -> Iterator[dict[str, Any]]:
             except ScenarioError:
                 moved[side] = math.nan  # not legal so far away
                 continue
-            moved[side] = minimal_makespan(changed).makespan / base - 1.0
+            moved[side] = minimal_makespan(changed.plan()).makespan / base - 1.0
         if not any(math.isnan(change) for change in moved.values()):
-            yield {"field": field, "value": value, **moved}
+            yield {"field": path, "value": value, **moved}
 
 
 def _nudges(
@@ -327,8 +309,15 @@ def _times(path: str, value: float) -> Callable[[float], dict[str, Any]]:
 # --- what is not known ----------------------------------------------------------------------------
 
 
-def _unknown(scenario: Scenario) -> Iterator[str]:
+def _unknown(scenario: Scenario, *, drawn: bool) -> Iterator[str]:
     yield from scenario.marks()
+    if scenario.device.draws is None:
+        yield "how far the curves are off: they have no bootstrap draws"
+    elif not drawn:
+        yield (
+            "how far the curves are off: --curve-draws asks the "
+            f"{scenario.device.draws.count} bootstrap draws that they have"
+        )
     if not scenario.device.measured_ranges():
         yield "the curves are constants typed into the scenario: no measured range is known"
     if scenario.link.rate is None and scenario.link.trace is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdsim.answers.advice import EQUAL, NUDGE, WORTH, Advice
+from kdsim.answers.advice import EQUAL, NUDGE, Advice
+from kdsim.answers.cores import WORTH, first_not_worth, saved_shares
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,16 @@ FORMS = {
     "({n} runs each), the simplest policy within {equal:.0%} of the best.",
     "policy-next": "The next one, {next}, takes {difference_s:+.3g} s [{low_s:+.3g}, "
     "{high_s:+.3g}] longer at noise {noise:.0%} (paired, n = {n}), {share:+.2%} of the makespan.",
+    "cores-draws": "Over {draws} draws of the curves the same answer, {cores}, comes out in "
+    "{same:.1%}; 95 % of the draws say {low:.0f} to {high:.0f} cores.",
+    "policy-draws": "{policy} is faster than {next} in {faster:.1%} of {draws} draws of the curves "
+    "(without noise; ties, {ties:.1%} of the draws, count half), and within {equal:.0%} of the "
+    "best candidate in {within:.1%}.",
+    "policy-draws-equal": "{policy} and {next} take the same time in each of {draws} draws of the "
+    "curves (without noise); {policy} is within {equal:.0%} of the best candidate in "
+    "{within:.1%} of them.",
+    "unknown-draws": "The curves are uncertain by {low:+.1%} to {high:+.1%} of the makespan: "
+    "95 % of {draws} bootstrap draws, {sides} drawn.",
     "sensitivity": "The answer depends most on {field}: {nudge:.0%} less or more moves the "
     "makespan by {down:+.1%} and {up:+.1%}.",
     "sensitivity-next": "Then on {field} ({down:+.1%} and {up:+.1%}).",
@@ -84,8 +94,24 @@ def sentences(advice: Advice) -> list[Sentence]:
     for form, row in zip(("sensitivity", "sensitivity-next"), advice.sensitivity, strict=False):
         numbers = {"field": row["field"], "down": row["down"], "up": row["up"], "nudge": NUDGE}
         found.append(Sentence("sensitivity", form, numbers))
+    found += _over_draws(advice)
     found += [Sentence("unknown", "unknown", {"what": what}) for what in advice.unknown]
     return found
+
+
+def _over_draws(advice: Advice) -> Iterator[Sentence]:
+    """Say of the answers on cores and policy in how many draws of the curves they hold."""
+    if not advice.curves:
+        return
+    drawn = {"draws": advice.curves["draws"]}
+    if advice.curves["cores"]:
+        yield Sentence("cores", "cores-draws", {**drawn, **advice.curves["cores"]})
+    if advice.curves["policy"]:
+        form = "policy-draws-equal" if advice.curves["policy"]["ties"] == 1.0 else "policy-draws"
+        yield Sentence("policy", form, {**drawn, **advice.curves["policy"], "equal": EQUAL})
+    low, high = (advice.curves[end] / advice.makespan - 1.0 for end in ("low_s", "high_s"))
+    numbers = {**drawn, "low": low, "high": high, "sides": " and ".join(advice.curves["sides"])}
+    yield Sentence("unknown", "unknown-draws", numbers)
 
 
 def advice_data(advice: Advice) -> dict[str, Any]:
@@ -101,6 +127,7 @@ def advice_data(advice: Advice) -> dict[str, Any]:
         "sensitivity": list(advice.sensitivity),
         "stakes": advice.stakes.to_dict(),
         "unknown": list(advice.unknown),
+        "curve_draws": dict(advice.curves) or None,
         "sentences": [sentence.to_dict() for sentence in sentences(advice)],
     }
 
@@ -110,8 +137,7 @@ def _cores(advice: Advice) -> Iterator[Sentence]:
     if len(rows) < 2:
         yield Sentence("cores", "cores-only", {"cores": rows[0]["cores"] if rows else 0})
         return
-    shares = [row["saved_s"] / before["makespan"] for before, row in itertools.pairwise(rows)]
-    poor = next((k for k, share in enumerate(shares) if share < WORTH), None)
+    shares, poor = saved_shares(rows), first_not_worth(rows)
     worth: dict[str, Any] = {"worth": WORTH}
     if poor is None:
         last = {"cores": rows[-1]["cores"], "saved_s": rows[-1]["saved_s"], "saved": shares[-1]}

@@ -8,6 +8,7 @@ import click
 
 from kdsim.cli.options import (
     check_outputs,
+    curve_draws_option,
     json_option,
     load,
     output_option,
@@ -34,6 +35,7 @@ _TOPICS = {
     "-n", "--replications", type=click.IntRange(2, 100_000), default=200, show_default=True,
     help="Runs of each policy under noise.",
 )  # fmt: skip
+@curve_draws_option
 @output_option
 @json_option
 def advise(
@@ -42,6 +44,7 @@ def advise(
     policies: tuple[str, ...],
     allow_policies: bool,
     replications: int,
+    curve_draws: int | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -54,6 +57,7 @@ def advise(
     \b
     Examples:
       kdsim advise measured
+      kdsim advise measured --curve-draws 200
       kdsim advise my-device.yaml --set device.cores=4 -o advice.png
     """
     from kdsim.answers.advice import advise as answer
@@ -64,8 +68,9 @@ def advise(
     loaded = load(scenario, changes, keep_sweep=False)
     with ProgressBar("studies", enabled=not as_json) as progress:
         made = answer(
-            loaded, policies=list(policies) or None, replications=replications, progress=progress
-        )
+            loaded, policies=list(policies) or None, replications=replications,
+            curve_draws=curve_draws, progress=progress,
+        )  # fmt: skip
     if as_json:
         print_json(advice_data(made))
     else:

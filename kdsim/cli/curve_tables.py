@@ -7,16 +7,15 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from kdsim.cli.tables import add_fields, percent, seconds, swept
-from kdsim.results.comparison import Comparison
 from kdsim.results.curve_uncertainty import CurveUncertainty
 
 
-def of(result: Comparison) -> Iterator[Table]:
-    """Yield the tables of a comparison whose curves were drawn; none of another."""
-    if result.curves is not None:
-        yield interval_table(result.curves)
-        if len(result.curves.points[0].policies) > 1:
-            yield faster_table(result.curves)
+def of(curves: CurveUncertainty | None) -> Iterator[Table]:
+    """Yield the tables of what was drawn; none if nothing was."""
+    if curves is not None:
+        yield interval_table(curves)
+        if len(curves.points[0].policies) > 1:
+            yield faster_table(curves)
 
 
 def interval_table(curves: CurveUncertainty) -> Table:

@@ -109,7 +109,7 @@ def compare(
 
         out = tables.console()
         out.print(tables.comparison_table(result))
-        for table in curve_tables.of(result):
+        for table in curve_tables.of(result.curves):
             out.print(table)
         if against:
             scale = max(row["mean"] for row in result.rows)
@@ -242,7 +242,7 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     from kdsim.model.optimum import BOUND_NOTE, minimal_makespan
 
     loaded = load(scenario, changes, keep_sweep=False)
-    result = minimal_makespan(loaded)
+    result = minimal_makespan(loaded.plan())
     if as_json:
         print_json({**result.to_dict(), "marks": list(loaded.marks())})
         return

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kdsim.cli.figures import finished, write_page
 from kdsim.cli.options import (
     check_allowed,
+    curve_draws_option,
     json_option,
     load,
     outputs_option,
@@ -24,8 +26,14 @@ from kdsim.cli.options import (
 from kdsim.cli.store import point_text
 from kdsim.errors import SweepError
 from kdsim.output_file import SUFFIXES, check_output
-from kdsim.sweeps.driver import TASK_TIMEOUT_S
+from kdsim.scenario.changes import with_run_counts
+from kdsim.scenario.drawn import check_draws
+from kdsim.scenario.study import Scenario
 from kdsim.sweeps.driver import sweep as run_sweep
+from kdsim.sweeps.executors import TASK_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from kdsim.results.curve_uncertainty import CurveUncertainty
 
 #: Rows up to which `kdsim sweep` prints the whole table.
 _MAX_PRINTED = 60
@@ -53,6 +61,7 @@ _MAX_FAILURES = 10
 @click.option(
     "-n", "--replications", type=click.IntRange(1), help="Runs of a random policy [the scenario's]."
 )
+@curve_draws_option
 @click.option("--retry", is_flag=True, help="Also run again what failed before.")
 @click.option(
     "--task-timeout", type=click.FloatRange(0, min_open=True), default=TASK_TIMEOUT_S,
@@ -72,6 +81,7 @@ def sweep(
     policies: tuple[str, ...],
     allow_policies: bool,
     replications: int | None,
+    curve_draws: int | None,
     retry: bool,
     task_timeout: float,
     outputs: tuple[Path, ...],
@@ -88,6 +98,7 @@ def sweep(
     Examples:
       kdsim sweep paper-1to1 --store fig5.sqlite -o fig5.png
       kdsim sweep my.yaml -s my.sqlite --sweep device.cores=2,4,8 --sweep workload.ratio=1:1,2:1
+      kdsim sweep measured -s my.sqlite --curve-draws 200
       kdsim sweep my.yaml -s my.sqlite --workers 8 -p greedy -p mine:MyPolicy
       kdsim sweep my.yaml -s my.sqlite --cluster tcp://10.0.0.1:8786
 
@@ -97,6 +108,7 @@ def sweep(
       srun -n 32 dask worker --scheduler-file /shared/s.json --nthreads 1 &
       kdsim sweep my.yaml -s my.sqlite --cluster /shared/s.json
     """
+    from kdsim.cli import curve_tables, tables
     from kdsim.cli.progress import ProgressBar
     from kdsim.sweeps.store import Store
 
@@ -104,6 +116,8 @@ def sweep(
         check_output(output, "figure", "page", "table")
     loaded = load(scenario, changes, keep_sweep=True, swept=swept)
     check_allowed(policies or loaded.policies, policies, scenario, allow=allow_policies)
+    if curve_draws is not None:
+        check_draws(loaded, curve_draws)
     with Store.open(store or ":memory:", "w") as ledger:
         # What earlier sweeps left pending runs as well.
         check_allowed(list(ledger.pending_units()), policies, str(store), allow=allow_policies)
@@ -123,14 +137,18 @@ def sweep(
                 task_timeout_s=task_timeout,
                 progress=progress,
             )
+        curves = _drawn(loaded, policies, curve_draws, replications, quiet=as_json)
         if as_json:
-            print_json(_as_json(ledger, str(store) if store else None))
+            asked = {"curve_draws": curves.to_dict()} if curves else {}
+            print_json({**_as_json(ledger, str(store) if store else None), **asked})
         else:
             _print_result(ledger, len(table), store)
+            for made in curve_tables.of(curves):
+                tables.console().print(made)
         done = ledger.state().done > 0  # else there is nothing to draw, and the failures say why
         for output in outputs:
             if done or output.suffix.lower() in SUFFIXES["table"]:
-                _write_output(ledger, output)
+                _write_output(ledger, output, curves)
         _raise_failures(ledger)
 
 
@@ -191,7 +209,28 @@ def _raise_failures(ledger: Any) -> None:
     raise SweepError("\n".join(lines))
 
 
-def _write_output(ledger: Any, output: Path) -> None:
+def _drawn(
+    scenario: Scenario,
+    policies: tuple[str, ...],
+    draws: int | None,
+    replications: int | None,
+    *,
+    quiet: bool,
+) -> CurveUncertainty | None:
+    """Play the points and policies of this command in draws of the curves; the store has none."""
+    from kdsim.cli.progress import ProgressBar
+    from kdsim.engines.curve_uncertainty import over_curve_draws
+
+    if draws is None:
+        return None
+    asked = with_run_counts(scenario, None, replications)
+    with ProgressBar("draws", enabled=not quiet) as progress:
+        return over_curve_draws(
+            asked, list(policies or scenario.policies), draws, progress=progress
+        )
+
+
+def _write_output(ledger: Any, output: Path, curves: CurveUncertainty | None) -> None:
     suffix = output.suffix.lower()
     if suffix in SUFFIXES["table"]:
         ledger.export(output)
@@ -201,4 +240,4 @@ def _write_output(ledger: Any, output: Path) -> None:
     else:
         from kdsim import plots
 
-        save_figure(plots.comparison(finished(ledger)), output)
+        save_figure(plots.comparison(replace(finished(ledger), curves=curves)), output)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdsim.model.curves import FloatArray
 from kdsim.results.gaps import NO_GAP
@@ -53,28 +54,28 @@ class PointDraws:
 
     def pairs(self) -> Iterator[dict[str, Any]]:
         """Yield the comparison of each pair of policies over the draws; see `CurveUncertainty`."""
-        for a, b in itertools.combinations(range(len(self.policies)), 2):
-            mine, other = self.makespans[:, a], self.makespans[:, b]
-            ties = np.isclose(mine, other, rtol=NO_GAP, atol=0.0)
-            low, median, high = _percentiles(np.where(ties, 0.0, mine - other))
-            faster = float(np.mean((mine < other) & ~ties) + 0.5 * np.mean(ties))
+        for policy, other in itertools.combinations(self.policies, 2):
+            mine, its, ties = self._two(policy, other)
+            low, median, high = _percentiles(np.where(ties, 0.0, mine - its))
             yield {
-                **self.point, "policy": self.policies[a], "other": self.policies[b],
-                "faster": faster, "ties": float(np.mean(ties)), "difference": float(median),
-                "difference_low": float(low), "difference_high": float(high),
-                "draws": len(self.makespans),
+                **self.point, "policy": policy, "other": other,
+                "faster": self.faster(policy, other), "ties": float(np.mean(ties)),
+                "difference": float(median), "difference_low": float(low),
+                "difference_high": float(high), "draws": len(self.makespans),
             }  # fmt: skip
 
     def faster(self, policy: str, other: str) -> float:
         """Return the share of the draws in which `policy` is faster; a tie counts half."""
-        if policy == other:
-            return 0.5
-        for row in self.pairs():
-            if (row["policy"], row["other"]) == (policy, other):
-                return float(row["faster"])
-            if (row["policy"], row["other"]) == (other, policy):
-                return 1.0 - float(row["faster"])
-        raise KeyError(f"{policy!r} and {other!r} are not both among {self.policies}")
+        mine, its, ties = self._two(policy, other)
+        return float(np.mean(np.where(ties, 0.5, mine < its)))
+
+    def ties(self, policy: str, other: str) -> float:
+        """Return the share of the draws in which the two are equal but for rounding."""
+        return float(np.mean(self._two(policy, other)[2]))
+
+    def _two(self, policy: str, other: str) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+        mine, its = (self.makespans[:, self.policies.index(name)] for name in (policy, other))
+        return mine, its, np.isclose(mine, its, rtol=NO_GAP, atol=0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -50,15 +50,15 @@ def read_idx(path: str | Path) -> NDArray[np.uint8]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             shape = _idx_shape(path, file)
             size = math.prod(shape)
-            # One byte more than promised tells a longer file; never all that a stream expands to.
+            # One byte more than declared reveals a longer file without reading all it expands to.
             content = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}; delete it to fetch it anew") from error
+        raise DataError(f"{path} cannot be read: {error}; delete it to fetch it again") from error
     if len(content) != size:
         got = f"{len(content)}" if len(content) < size else "more"
         raise DataError(
             f"{path} is truncated or corrupt: its header promises {size} bytes of data (shape "
-            f"{shape}), got {got}; delete it to fetch it anew"
+            f"{shape}), got {got}; delete it to fetch it again"
         )
     return np.frombuffer(content, np.uint8).reshape(shape)
 
@@ -74,7 +74,7 @@ def _idx_shape(path: Path, file: BufferedIOBase) -> tuple[int, ...]:
     sizes = file.read(4 * start[3])
     if len(sizes) < 4 * start[3]:
         raise DataError(
-            f"{path} is truncated or corrupt: it ends within its header; delete it to fetch it anew"
+            f"{path} is truncated or corrupt: its header is cut short; delete it to fetch it again"
         )
     shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
     if math.prod(shape) > _MAX_BYTES:

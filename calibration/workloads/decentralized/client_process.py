@@ -1,7 +1,7 @@
 """One client of a decentralised run in a process of its own: its rounds and its messages.
 
 To its peers it sends predictions (samples, checkpoints) over gloo, pair by pair; to its parent,
-through a pipe, what each round moved, its results at the end, and a sign of life several times a
+through a pipe, what each round moved, its results at the end, and a heartbeat several times a
 second, from a thread of its own. The signs are how the parent tells a client that waits for another
 from one that has stalled.
 
@@ -54,7 +54,7 @@ from kdsim.errors import KdsimError
 LEFT = 17
 
 #: Signs of life within the longest silence that the parent bears: a busy machine may delay some.
-_SIGNS = 10
+_BEATS = 10
 
 _SAMPLES, _ANSWERS, _CHECKPOINT = 1, 2, 3  # message tags
 
@@ -86,52 +86,52 @@ def work(
     meeting : Path
         The file in which the clients meet, see `calibration.link.gloo_group`.
     timeout_s : float
-        The longest silence that the parent bears.
+        The longest silence after which the parent still waits.
     threads : int
         Threads to compute with.
     """
     end_with_parent()
     torch.set_num_threads(threads)
-    with _signs_of_life(pipe, timeout_s / _SIGNS) as voice:
+    with _heartbeat(pipe, timeout_s / _BEATS) as reports:
         try:
             client, material = _receive(path, plan, graph, index)
             peers = _meet(index, graph.clients, meeting, timeout_s)
-            _rounds(client, material, plan, graph, peers, voice)
+            _rounds(client, material, plan, graph, peers, reports)
         except (KdsimError, RuntimeError) as error:
-            voice.tell({"error": str(error).partition("\n")[0]})
+            reports.send({"error": str(error).partition("\n")[0]})
 
 
-class _Voice:
-    """What this process tells its parent: whole messages, whichever thread sends them."""
+class _Reports:
+    """The pipe to the parent; each message arrives whole, whichever thread sends it."""
 
     def __init__(self, pipe: Connection) -> None:
         self.pipe = pipe
         self._lock = threading.Lock()
 
-    def tell(self, message: dict[str, Any]) -> None:
-        """Send a message; an empty one is a sign of life."""
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message; an empty one is a heartbeat."""
         try:
             with self._lock:
                 self.pipe.send_bytes(json.dumps(message).encode())
-        except OSError:  # the parent has gone or has given up on this run
+        except OSError:  # the parent has ended or has given up this run
             os._exit(1)
 
 
 @contextmanager
-def _signs_of_life(pipe: Connection, every_s: float) -> Iterator[_Voice]:
-    """Tell the parent at even intervals that this process is not stopped or stuck."""
-    voice, enough = _Voice(pipe), threading.Event()
+def _heartbeat(pipe: Connection, every_s: float) -> Iterator[_Reports]:
+    """Show the parent at even intervals that this process is neither stopped nor stuck."""
+    reports, ended = _Reports(pipe), threading.Event()
 
     def repeat() -> None:
-        while not enough.wait(every_s):
-            voice.tell({})
+        while not ended.wait(every_s):
+            reports.send({})
 
     thread = threading.Thread(target=repeat, daemon=True)
     thread.start()
     try:
-        yield voice
+        yield reports
     finally:
-        enough.set()
+        ended.set()
         thread.join()
 
 
@@ -141,7 +141,7 @@ def _rounds(
     plan: Plan,
     graph: ExchangeGraph,
     peers: _Peers,
-    voice: _Voice,
+    reports: _Reports,
 ) -> None:
     ledger = CostLedger()
     pool = StaleTeachers(graph, client.index, plan, client.network)
@@ -151,7 +151,7 @@ def _rounds(
         if turn == failing:
             os._exit(LEFT)
         if parent is not None and not parent.is_alive():
-            os._exit(1)  # nobody is left to report to
+            os._exit(1)  # the parent has ended: there is no one to report to
         batch = client.draw(plan.batch)
         shared = public_batch(material.public, plan, turn)
         question = batch[0] if shared is None else shared
@@ -160,9 +160,9 @@ def _rounds(
         received = traffic.predictions + traffic.checkpoints
         ledger.add(received, cost.forward_s + judging_s, cost.backward_s)
         watch(client, ledger, material, plan, turn)
-        voice.tell({"round": turn + 1, "traffic": asdict(traffic)})
+        reports.send({"round": turn + 1, "traffic": asdict(traffic)})
     accuracy = client.accuracy(*material.test, material.classes)
-    voice.tell(
+    reports.send(
         {
             "accuracy": asdict(accuracy),
             "costs": asdict(ledger.closed()),
@@ -170,7 +170,7 @@ def _rounds(
         }
     )
     # A peer may still be reading what this client sent last: stay until the parent lets go.
-    while not voice.pipe.poll(1.0):  # the parent never writes: readable means that it let go
+    while not reports.pipe.poll(1.0):  # the parent never writes: readable means that it let go
         pass
     dist.destroy_process_group()
 

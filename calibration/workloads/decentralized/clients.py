@@ -1,7 +1,7 @@
 """One client of a decentralised run: its network, its private data, its step, its accuracy.
 
-A client knows nothing of the others: it draws batches, judges samples for whoever asks, and learns
-from answers handed to it. The same client therefore serves in one process and in many.
+A client knows nothing of the others: it draws batches, predicts samples on request, and learns
+from the predictions passed to it. The same client therefore serves in one process and in many.
 
 What is *not* here: who asks whom (``exchange``), the loop over rounds (``decentralized``).
 """
@@ -134,7 +134,7 @@ class Client(Generic[_Network]):
 
     def judge(self, images: Tensor) -> Tensor:
         """Return this client's logits in evaluation mode, without a gradient, (n, classes)."""
-        # One layout, whoever asks: another one may be computed in another order of additions.
+        # One layout for every request: another one may be computed in another order of additions.
         images = images.contiguous(memory_format=torch.channels_last)
         return predict(self.network, images, _JUDGING_BATCH)
 
@@ -160,7 +160,7 @@ class Client(Generic[_Network]):
             Weight of the labels, in [0, 1].
         distilled : callable, optional
             Maps this client's logits on the samples to distil on to the distillation loss; None
-            where nobody answered.
+            where no teacher answered.
 
         Returns
         -------
@@ -212,7 +212,7 @@ class Client(Generic[_Network]):
         self.optimizer.step()
 
     def _randomness(self) -> AbstractContextManager[None]:
-        """Lend dropout a state of its own; nets without it are spared the detour (a fifth)."""
+        """Give dropout a random state of its own; others skip that (a fifth faster)."""
         if any(isinstance(module, nn.Dropout) for module in self.network.modules()):
             return own_random_state(self.seed, "dropout", self.index, self._steps + 1)
         return nullcontext()

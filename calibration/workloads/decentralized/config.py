@@ -63,7 +63,7 @@ class Study:
     gamma : float
         Skewness of the split ``"skew"``.
     primary_per_client : int, optional
-        Primary labels a client; by default each label is primary for one client.
+        Primary labels per client; by default each label is primary for one client.
     sizes : tuple of float, optional
         Relative data sizes of the clients; equal by default.
     private_samples, public_samples, test_samples : int

@@ -180,7 +180,7 @@ def received_bytes(
     teachers : int
         Teachers that answer.
     batch, classes, sample_values : int
-        Samples a batch, logits a sample, numbers a sample.
+        Samples per batch, logits per sample, numbers per sample.
     distil_on : {"public", "private"}
         A public sample is known to everyone; a private one must be sent to each teacher.
     """

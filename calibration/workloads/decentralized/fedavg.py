@@ -47,7 +47,7 @@ class FedAvgPlan:
         Optimiser steps of each client between two averagings.
     network, batch, learning_rate, momentum
         The model and its SGD. The rate falls along a cosine over all rounds; momentum starts
-        anew each round, because it belongs to weights that the server has replaced.
+        new in each round, because it belongs to weights that the server has replaced.
     seed : int
         Seed of the common weights and of the batch orders.
     """

@@ -1,4 +1,4 @@
-"""The dissimilarity study's figure: accuracy against alpha, one line a measure.
+"""The dissimilarity study's figure: accuracy against alpha, one line per measure.
 
 What is *not* here: tables and verdicts (``dissimilarity_report``).
 """
@@ -39,7 +39,7 @@ def plot_accuracy(
     value: str = "shared",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw mean accuracy against alpha, one line a measure.
+    """Draw mean accuracy against alpha, one line per measure.
 
     Thick bars are 95 % intervals of the mean over seeds; thin pale ones reach one standard
     deviation over clients to either side. What alpha = 0 gives stands in words.
@@ -75,7 +75,7 @@ def plot_accuracy(
     n = f"{max(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
     drawn = [row for row in chosen if row["alpha"] > 0]
     if drawn and len(drawn) < len(chosen):
-        _tell_alpha_zero(ax, [row for row in chosen if row["alpha"] == 0], value)
+        _note_alpha_zero(ax, [row for row in chosen if row["alpha"] == 0], value)
     else:
         drawn = chosen
     measures = [m for m in MEASURES if any(row["measure"] == m for row in drawn)]
@@ -108,7 +108,7 @@ def _draw_line(ax: Axes, rows: Sequence[Row], value: str, measure: str, aside: f
     )
 
 
-def _tell_alpha_zero(ax: Axes, rows: Sequence[Row], value: str) -> None:
+def _note_alpha_zero(ax: Axes, rows: Sequence[Row], value: str) -> None:
     """Write what alpha = 0 gives: without any label it is chance, and would squash the scale."""
     means = [100 * cell["mean"] for cell in summarise(rows, value, ("measure",))]
     ax.annotate(
@@ -121,7 +121,7 @@ def _tell_alpha_zero(ax: Axes, rows: Sequence[Row], value: str) -> None:
 
 
 def plot_study(rows: Sequence[Row], *, value: str = "shared") -> Figure:
-    """Draw every split (rows) and case (columns) of a study; accuracies share one scale a row."""
+    """Draw every split (rows) and case (columns) of a study; accuracies share one scale per row."""
     from matplotlib.figure import Figure
 
     splits = [s for s in ("iid", "skew") if any(row["split"] == s for row in rows)]

@@ -157,7 +157,7 @@ def most_confident(logits: Sequence[Tensor]) -> Tensor:
     Parameters
     ----------
     logits : sequence of (batch, classes) Tensor
-        One entry a model; a tie goes to the earlier one.
+        One entry per model; a tie goes to the earlier one.
 
     Returns
     -------

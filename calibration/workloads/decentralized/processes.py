@@ -1,4 +1,4 @@
-"""A decentralised run with one operating-system process a client, over ``torch.distributed``.
+"""A decentralised run with one operating-system process per client, over ``torch.distributed``.
 
 Clients exchange predictions (and, where the plan says so, samples or checkpoints) peer to peer
 over gloo on the loopback interface; no server takes part in a round. The parent process only hands
@@ -78,7 +78,7 @@ def run_in_processes(
     graph = exchange_graph(plan.graph, len(material.shares))
     check_material(material, plan)
     for index in range(graph.clients):
-        client_of(material, plan, index)  # faults of the data are told here, not by a process
+        client_of(material, plan, index)  # faults of the data are reported here, not by a process
     # Imports torch once for all clients, and for all later runs.
     context: Any = fork_server([work.__module__])
     with tempfile.TemporaryDirectory(prefix="kdsim-clients-") as name:
@@ -117,7 +117,7 @@ class _Worker:
     heard : bool
         Whether it has sent anything yet.
     silent_s : float
-        Seconds since its last message during which this process was awake to hear one.
+        Seconds since its last message during which this process was running and could read one.
     rounds, traffic
         What it has done so far.
     outcome, departure
@@ -173,7 +173,7 @@ def _collect(workers: list[_Worker], progress: Progress | None, timeout_s: float
                 continue
             worker.silent_s += passed
             if worker.silent_s >= (timeout_s if worker.heard else patience):
-                worker.process.kill()  # its sockets close with it, and its peers go on
+                worker.process.kill()  # its sockets close with it, and its peers continue
                 reason = f"silent for {worker.silent_s:.0f} s; its process was ended"
                 worker.departure = Departure(worker.index, worker.rounds, reason)
         if progress is not None:
@@ -201,7 +201,7 @@ def _read(worker: _Worker) -> None:
 
 
 def _end(workers: Iterable[_Worker]) -> None:
-    """Let every process go; none outlives the run."""
+    """End every process; none outlives the run."""
     for worker in workers:
         worker.pipe.close()  # a client that has finished waits for this
     for worker in workers:
@@ -223,7 +223,7 @@ def _result(workers: list[_Worker]) -> Result:
         if apart := set(outcome["lost"]) - gone:
             raise TransportError(
                 f"client {outcome['accuracy']['client']} lost its connection to client "
-                f"{min(apart)}, though both went on; the result would not be that of one run"
+                f"{min(apart)}, though both continued; the result would not be that of one run"
             )
     return Result(
         accuracies=tuple(

@@ -283,7 +283,7 @@ def _judged(
     samples: Sequence[float],
     judge: Callable[[Interval], str],
 ) -> Verdict | None:
-    """Judge a claim on its differences, one a seed; None while there are none."""
+    """Judge a claim on its differences, one per seed; None while there are none."""
     if not samples:
         return None
     estimate = mean_interval(samples)

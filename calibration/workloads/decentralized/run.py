@@ -177,7 +177,7 @@ def run_decentralized(
             if when == turn and present.pop(leaver, None) is not None:
                 departures.append(Departure(leaver, turn, "left"))
         if not present:
-            raise WorkloadError(f"every client had departed by round {turn}; nobody is left")
+            raise WorkloadError(f"every client had departed by round {turn}; none is left")
         traffic += _round(present, graph, plan, material.public, turn, ledgers, pools)
         for k, client in present.items():
             watch(client, ledgers[k], material, plan, turn)
@@ -279,7 +279,7 @@ class StaleTeachers:
 
 
 def due_supplier(graph: ExchangeGraph, plan: Plan, learner: int, turn: int) -> int | None:
-    """Return who sends `learner` a checkpoint in round `turn`; every process can tell."""
+    """Return who sends `learner` a checkpoint in round `turn`; every process computes the same."""
     if plan.alpha == 1 or not plan.refresh_every or turn % plan.refresh_every:
         return None
     return supplier(graph, learner, turn // plan.refresh_every, plan.seed)

@@ -114,7 +114,7 @@ def run_study(
         Finished runs; each new one is added as it ends. A run that lost a client which was not
         meant to leave is not finished: it is returned, marked, and made again by the next call.
     processes : bool
-        One operating-system process a client instead of one for all.
+        One operating-system process per client instead of one for all.
     profiles : path, optional
         Folder for the cost profiles of the first seed, see :func:`profiled`.
     progress : callable, optional

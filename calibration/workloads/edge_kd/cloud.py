@@ -87,8 +87,10 @@ _SERVED = (
 )  # fmt: skip
 
 
-def wish_of(config: EdgeConfig, method: str, seed: int, data_sha256: str) -> dict[str, Any]:
-    """Return what an edge asks a teacher elsewhere for: JSON values, checked by its `serve_study`.
+def make_study_request(
+    config: EdgeConfig, method: str, seed: int, data_sha256: str
+) -> dict[str, Any]:
+    """Return what an edge asks of a remote teacher: JSON values, checked by its `serve_study`.
 
     Parameters
     ----------
@@ -115,8 +117,8 @@ def serve_study(config: EdgeConfig, folder: Path) -> Select:
     Returns
     -------
     Select
-        For a ``KnowledgeServer``. Greetings also tell the teacher's test accuracy; an edge of
-        another study is refused with the first difference.
+        For a ``KnowledgeServer``. Greetings also report the teacher's test accuracy; an edge of
+        another study is refused, and the message names the first difference.
     """
     dataset = load(config.data, config.data_dir)
     teacher = prepare_teacher(config, folder)
@@ -124,14 +126,13 @@ def serve_study(config: EdgeConfig, folder: Path) -> Select:
     lock = threading.Lock()
     built: dict[tuple[str, int], tuple[Source, dict[str, Any]]] = {}
 
-    def select(wish: dict[str, Any]) -> tuple[Source, dict[str, Any]]:
-        method, seed, study = (wish.get(key) for key in ("method", "seed", "edge-kd"))
-        if not (isinstance(study, dict) and isinstance(seed, int) and isinstance(method, str)):
-            raise WorkloadError("it serves edge-KD studies; what is asked for is none")
-        if seed < 0:
+    def select(study_request: dict[str, Any]) -> tuple[Source, dict[str, Any]]:
+        method: Any = study_request.get("method")  # of whatever JSON type: checked below
+        seed, study = study_request.get("seed"), study_request.get("edge-kd")
+        if not (isinstance(study, dict) and isinstance(seed, int) and seed >= 0):
             raise WorkloadError("it serves edge-KD studies; what is asked for is none")
         check_methods([method])
-        ours = wish_of(config, method, seed, dataset.digest)["edge-kd"]
+        ours = make_study_request(config, method, seed, dataset.digest)["edge-kd"]
         for key, served, asked in differences(ours, study):
             raise WorkloadError(
                 f"its {key} is {served!r}, the edge's {asked!r}; start both with the same options"

@@ -39,7 +39,7 @@ METHODS = ("none", "response", "feature", "relation")
 
 @dataclass(frozen=True, slots=True)
 class EdgeConfig:
-    """An edge-KD run but for its seed and its method.
+    """An edge-KD run, except its seed and its method.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ def parts_of(config: EdgeConfig, dataset: Dataset, seed: int) -> Split:
 
 
 def public_rows(config: EdgeConfig, seed: int, cycle: int) -> np.ndarray:
-    """Return which public images a cycle's batch holds; both sides compute it alike.
+    """Return which public images a cycle's batch holds; both sides compute the same.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def check_methods(methods: Sequence[str]) -> None:
 
 
 def spec_of(config: EdgeConfig, method: str, seed: int, folder: Path) -> dict[str, Any]:
-    """Return what the processes of a run are told, as JSON values.
+    """Return the settings that the processes of a run receive, as JSON values.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 Every run is the real loop of ``calibration.workloads.edge_kd.config``; the student computes on one
 thread, so that the same seed gives the same weights whatever the policy's timing was. Finished
-runs are kept in a ledger: a study that was stopped goes on where it was.
+runs are kept in a ledger: a study that was stopped resumes where it ended.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from calibration.bench.start import Teacher, TeacherProcess
 from calibration.link.stream import RemoteTeacher
 from calibration.machine.cores import take_cores
 from calibration.workloads.data.datasets import Dataset, load
-from calibration.workloads.edge_kd.cloud import prepare_teacher, wish_of
+from calibration.workloads.edge_kd.cloud import make_study_request, prepare_teacher
 from calibration.workloads.edge_kd.config import EdgeConfig, check_methods, parts_of, spec_of
 from calibration.workloads.records.profile import CycleCost, write_profile
 from calibration.workloads.records.results import (
@@ -107,10 +107,10 @@ def run_once(
     spec = spec_of(config, method, seed, folder)
     if teacher is not None:
         digest = load(config.data, config.data_dir).digest
-        wish = wish_of(config, method, seed, digest)
-        with teacher.stream(timeout_s=_PATIENCE_S, wish=wish) as stream:
+        study_request = make_study_request(config, method, seed, digest)
+        with teacher.stream(timeout_s=_PATIENCE_S, study_request=study_request) as stream:
             serving = Teacher(teacher.address, stream.greeting)
-        access = {"tls": teacher.tls, "token": teacher.token, "wish": wish}
+        access = {"tls": teacher.tls, "token": teacher.token, "study_request": study_request}
         return _loop(config, spec, serving, policy, rates, access)
     with TeacherProcess("calibration.workloads.edge_kd.cloud:build_source", spec) as serving:
         return _loop(config, spec, serving, policy, rates, {})
@@ -206,7 +206,7 @@ def run_study(
     teacher : RemoteTeacher, optional
         A teacher elsewhere; without it one is trained and started here.
     progress : callable, optional
-        Told ``(done, all, what)``.
+        Called with ``(done, all, what)``.
 
     Returns
     -------
@@ -233,7 +233,7 @@ def run_study(
     ledger = RunLedger(folder / "runs.jsonl")
     told = None
     if teacher is not None and "teacher" not in ledger:
-        told = _told_accuracy(teacher, wish_of(config, *plan[0], dataset.digest))
+        told = _reported_accuracy(teacher, make_study_request(config, *plan[0], dataset.digest))
     claim_folder(folder, {**described, "policy": policy, "data_sha256": dataset.digest})
     if "teacher" not in ledger:
         known = _own_accuracy(config, dataset, folder) if told is None else told
@@ -268,9 +268,9 @@ def _own_accuracy(config: EdgeConfig, dataset: Dataset, folder: Path) -> float:
     return accuracy(predict(teacher, dataset.images("test")), dataset.labels("test"))
 
 
-def _told_accuracy(teacher: RemoteTeacher, wish: dict[str, Any]) -> float:
-    """Return the test accuracy that a teacher elsewhere tells, 0 to 1."""
-    with teacher.stream(timeout_s=_PATIENCE_S, wish=wish) as stream:
+def _reported_accuracy(teacher: RemoteTeacher, study_request: dict[str, Any]) -> float:
+    """Return the test accuracy that a remote teacher reports, 0 to 1."""
+    with teacher.stream(timeout_s=_PATIENCE_S, study_request=study_request) as stream:
         told = stream.greeting.get("accuracy")
     if not isinstance(told, float) or not 0 <= told <= 1:
         host, port = teacher.address

@@ -24,7 +24,7 @@ class CycleCost:
     Attributes
     ----------
     cycle, epoch : int
-        Counted from 1; the cycle goes on across epochs.
+        Counted from 1; the count continues across epochs.
     downlink_bytes : int
         Bytes that the device received in this cycle: a scenario's communication.
     uplink_bytes : int or None

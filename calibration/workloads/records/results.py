@@ -1,7 +1,7 @@
 """Results of the real workloads: manifest, tables over seeds, paired differences, files.
 
-A result is a list of plain dictionaries (rows), one a run, so that it goes to JSON as it is. Every
-figure drawn from rows carries n, its spread and a 95 % interval. Timings never enter a result
+A result is a list of plain dictionaries (rows), one per run, so that it goes to JSON unchanged.
+Every figure drawn from rows carries n, its spread and a 95 % interval. Timings never enter a result
 file: the same seed gives the same JSON on the same machine. Timings live in cost profiles
 (``profile``).
 """
@@ -286,8 +286,8 @@ def claim_folder(folder: Path, identity: Mapping[str, Any]) -> None:
 class RunLedger:
     """Finished runs of a study, one JSON line each: what makes a study resumable.
 
-    A line is appended when its run is complete. A last line cut short by a crash, be it by its line
-    end alone, is removed and its run done again.
+    A line is appended when its run is complete. A last line cut short by a crash, even if only its
+    line end is missing, is removed and its run done again.
 
     Parameters
     ----------

@@ -236,7 +236,7 @@ def in_place(layer: Layer) -> Kernel:
 def whole_layer(layer: Layer, maps: Sequence[Tensor], weights: Weights) -> Tensor:
     """Compute a layer on whole maps, by the call the network itself would make.
 
-    This is the honest baseline, and on meta tensors it tells the output's shape.
+    This is the fair baseline; on meta tensors it yields the output's shape.
     """
     o, x = layer.options, maps[0]
     if layer.kind == "conv":

@@ -213,6 +213,9 @@ def _program(
 class PipelinedModel:
     """A network on clusters of workers, for streams of images.
 
+    A library part, without a command: it gains with a stream of images, which only the caller's
+    program has. ``benchmarks/split_inference.py`` measures it with one and two stages.
+
     Parameters
     ----------
     net : nn.Module

@@ -181,7 +181,7 @@ def _sent(plan: Plan, tensor: int, part: int) -> bool:
 def _chain(plan: Plan, tensor: int) -> list[int]:
     """Return the layers that can run tile by tile up to feature map `tensor`, first to last.
 
-    A chain starts at the layer with the window (the convolution) and goes on through layers that
+    A chain starts at the layer with the window (the convolution) and continues through layers that
     map disjoint rows to disjoint rows and whose input nobody else reads.
     """
     graph, chain, t = plan.graph, [tensor - 1], tensor

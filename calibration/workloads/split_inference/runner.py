@@ -140,7 +140,7 @@ class PartRunner:
     def _overwriting_layers(self) -> set[int]:
         """Return the layers that write their output over their input.
 
-        A map that nobody else reads then needs no memory of its own, and what has just been
+        A map that no other step reads then needs no memory of its own, and what has just been
         written is still in the cache.
         """
         p = self.program
@@ -162,7 +162,7 @@ class PartRunner:
         )
 
     def _padding_value(self, t: int) -> float:
-        """Return what the readers of a map want outside of it (the first one that asks)."""
+        """Return the value that the first reader of a map expects outside of it."""
         whole = self.program.shapes[t].rows
         for layer in self.program.layers:
             if t in layer.inputs and layer.window is not None:
@@ -322,7 +322,7 @@ class PartRunner:
         return lambda: view
 
     def _last_readers(self) -> list[list[int]]:
-        """Return for each stage the passing maps that nobody reads afterwards."""
+        """Return for each stage the passing maps that no later stage reads."""
         _, last = self._lifetimes()
         return [
             [t for t, stage in last.items() if stage == i and t not in self._buffers]

@@ -175,7 +175,7 @@ class SplitModel:
         return chosen
 
     def rebalance(self) -> Plan:
-        """Keep the modes and share the rows anew by the speed that the workers now have."""
+        """Keep the modes and divide the rows again by the speed that the workers now have."""
         return self.tune(modes=self.plan.modes)
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from kdsim.scenario.validate import scenario_from_data
 
 
 def scenario_data(split: Plan, part: int, costs: CostModel, *, itemsize: int = 4) -> dict[str, Any]:
-    """Return the scenario of one part, in the words of a scenario file.
+    """Return the scenario of one part, with the fields of a scenario file.
 
     Parameters
     ----------

@@ -75,13 +75,13 @@ class TcpExchange:
         self._views: dict[int, tuple[Tensor, memoryview]] = {}
 
     def begin(self, image: int, timeout_s: float) -> None:
-        """Start an image: whatever is left of the one before would be stale."""
+        """Start an image and discard what is left of the one before."""
         self._image, self._timeout_s = image, timeout_s
         self._master_waits = False
         self._early.clear()
 
     def send(self, number: int, message: Message, rows: Tensor) -> None:
-        """Hand rows to the socket; what it does not take at once goes out during later waits."""
+        """Pass rows to the socket; what it does not accept at once is sent during later waits."""
         data = self._bytes(number, rows)
         header = _ROWS.pack(self._image, number, len(data))
         queue = self._unsent[message.target]
@@ -180,7 +180,7 @@ class TcpExchange:
         self._flush()
 
     def _check_master(self) -> None:
-        """Tell a master that has gone from one that has sent the next image already."""
+        """Distinguish a master that has ended from one that has already sent the next image."""
         try:
             gone = not self._watch.recv(1, socket.MSG_PEEK)
         except BlockingIOError:

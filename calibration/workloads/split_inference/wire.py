@@ -3,6 +3,10 @@
 A frame is a fixed header, a JSON description and raw bytes. Nothing that arrives is ever
 executed or unpickled, every length is checked before memory is taken, and every wait ends at a
 deadline.
+
+The link's frames (``calibration.link.frames``) are others on purpose: they cross an untrusted
+network, so that each has a checksum and a limit of 64 MiB, and their sockets block with a timeout;
+these carry whole maps between processes of one user, on non-blocking sockets that a worker polls.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ class Worker:
     def close(self) -> None:
         """Close every connection."""
         for exchange in self.exchanges.values():
-            with contextlib.suppress(RuntimeError):  # gloo, when its peers are gone already
+            with contextlib.suppress(RuntimeError):  # gloo, when its peers have already ended
                 exchange.close()
         if self.listener is not None:
             self.listener.close()
@@ -178,7 +178,7 @@ class Worker:
         self._answer("ready", {})
 
     def _ping(self, meta: dict[str, Any], size: int) -> None:
-        """Bounce one message to and fro with the peer; rank 0 reports the times of round trips."""
+        """Exchange messages back and forth with the peer; rank 0 reports the round trips' times."""
         from calibration.workloads.split_inference.layers import Rows
         from calibration.workloads.split_inference.planner import Message
 
@@ -212,7 +212,7 @@ class Worker:
         self._answer("done", {"repeats": repeats}, [memoryview(times).cast("B"), *results])
 
     def _stream(self, meta: dict[str, Any], size: int) -> None:
-        """Run images one after the other; each result leaves as soon as it is there."""
+        """Run images one after the other; each result is sent as soon as it is ready."""
         job, seconds = self.jobs[meta["job"]], meta["timeout_s"]
         runner = job.runner(1)
         for k in range(meta["count"]):
@@ -285,7 +285,7 @@ def main() -> int:
         with torch.inference_mode():
             worker.serve()
     except (ClosedError, LateError):
-        return 0  # the master is gone
+        return 0  # the master has ended
     finally:
         worker.close()
     return 0

@@ -123,14 +123,14 @@ class WorkerProcess:
 
     @property
     def state(self) -> str:
-        """State letter of the process (R: running, T: stopped), "?" where /proc does not tell."""
+        """State letter of the process (R: running, T: stopped), "?" where /proc does not say."""
         try:
             return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             return "?"
 
     def fate(self) -> str | None:
-        """Say how the worker ended, with its last words; None while it lives."""
+        """Describe how the worker ended, with its last output; None while it runs."""
         code = self.process.poll()
         if code is None:
             return None
@@ -138,7 +138,7 @@ class WorkerProcess:
         return how + self._last_words()
 
     def dismiss(self) -> None:
-        """Ask the worker to end and hang up."""
+        """Ask the worker to end and close the connection."""
         if self.channel is not None:
             with contextlib.suppress(ClosedError, LateError):
                 self.channel.send("stop", deadline=deadline_in(0.2))

@@ -1,6 +1,6 @@
 """Checkpoints: tensors and plain values on disk, written atomically and read without pickle.
 
-Each carries the identity of its run, so that a run never goes on from another one's weights.
+Each carries the identity of its run, so that a run never resumes from another one's weights.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
         If the file is damaged, is no checkpoint, or belongs to another run (the first difference
         is named).
     """
-    content = _checked(path, f"checkpoint {path}", "; delete it to start anew")
+    content = _checked(path, f"checkpoint {path}", "; delete it to start again")
     if (
         not isinstance(content, dict)
         or content.get("format") != _FORMAT
         or not all(isinstance(content.get(part), dict) for part in ("identity", "state"))
     ):
         raise WorkloadError(
-            f"{path} is not a checkpoint of format {_FORMAT}; delete it to start anew"
+            f"{path} is not a checkpoint of format {_FORMAT}; delete it to start again"
         )
     for where, wanted, got in differences(dict(identity), content["identity"]):
         raise WorkloadError(

@@ -128,7 +128,7 @@ def build_network(
         )
     if classes < 2:
         raise WorkloadError(f"classes must be 2 or more, got {classes}")
-    # torch's layers draw their weights from the global generator: lend it a seeded state.
+    # torch's layers draw their weights from the global generator: seed it for that time.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         channels, height, width = input_shape

@@ -105,7 +105,7 @@ def build_client_network(
         raise WorkloadError(f"network must be one of {', '.join(CLIENT_NETWORKS)}; got {name!r}")
     if name != RESNET_18:
         return build_network(name, input_shape, classes, seed=seed)
-    # torch's layers draw their weights from the global generator: lend it a seeded state.
+    # torch's layers draw their weights from the global generator: seed it for that time.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ResNet18(input_shape, classes)

@@ -1,4 +1,4 @@
-"""The cloud's teacher: trained once on its own data, then only asked.
+"""The cloud's teacher: trained once on its own data, then used for prediction only.
 
 A finished teacher is its checkpoint: training it again from the same checkpoint returns at once.
 The teacher answers in eval mode without gradients; nothing here or in its users changes it.

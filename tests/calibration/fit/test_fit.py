@@ -12,7 +12,7 @@ from synthetic_traces import A1, A2, B1, B2, B3, synthetic
 
 from calibration.fit import ExtrapolationWarning, fit_trace
 from calibration.fit.curve_file import curve_document, write_curves
-from calibration.fit.diagnostics import extras, verdicts
+from calibration.fit.diagnostics import extras, measurement_notes
 from calibration.fit.estimate import TABLE, Samples, fit_model, side_samples
 from calibration.fit.models import COMMUNICATION, COMPUTE, side_models
 from calibration.fit.plots import fit_figure
@@ -404,9 +404,9 @@ def test_windows_of_unequal_size_are_no_sign_of_nonlinear_time():
     rows = synthetic(4, trials=2).rows
     rows.loc[rows["trial"] == 1, ["work", "seconds"]] *= [2.0, 2.5]
     rows["phase"] = ""
-    assert any("not quite linear" in said for said in verdicts(Trace(rows, {})))
+    assert any("not quite linear" in said for said in measurement_notes(Trace(rows, {})))
     windowed = Trace(rows, {"settings": {"virtual_cores": 4}})
-    assert not any("not quite linear" in said for said in verdicts(windowed))
+    assert not any("not quite linear" in said for said in measurement_notes(windowed))
 
 
 def test_the_curve_file_carries_the_cores_that_were_measured(tmp_path):

@@ -249,22 +249,22 @@ def test_a_teacher_with_an_authority_serves_certified_edges_only():
 
 
 def test_a_fault_in_what_is_served_is_that_clients_alone():
-    def select(wish):
-        return source if wish["good"] else 1 / 0, {}
+    def select(study_request):
+        return source if study_request["good"] else 1 / 0, {}
 
     with KnowledgeServer(source, {}, select=select) as server:
         with pytest.raises(TransportError):
-            is_served(server, wish={"good": False})
+            is_served(server, study_request={"good": False})
         assert "ZeroDivisionError" in server.refusals[-1]
-        assert is_served(server, wish={"good": True})
+        assert is_served(server, study_request={"good": True})
 
 
 def test_what_a_study_refuses_is_said_to_the_client():
-    def select(wish):
+    def select(study_request):
         raise WorkloadError("not this one")
 
     with (
         KnowledgeServer(source, {}, select=select) as server,
         pytest.raises(TransportError, match="refuses: not this one"),
     ):
-        is_served(server, wish={"a": 1})
+        is_served(server, study_request={"a": 1})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from io import BytesIO
 
 import pandas as pd
 import pytest
@@ -101,7 +102,13 @@ def test_a_validation_can_be_drawn(fitted):
     assert [ax.get_title(loc="left").split(":")[0] for ax in figure.axes] == [
         "measured", "predicted", "measured", "predicted",
     ]  # fmt: skip
-    assert validation_figure(judged(fitted, taken=0.2))  # nothing but predictions
+
+
+@pytest.mark.parametrize("draw", [validation_figure, timeline_figure])
+def test_the_figures_of_a_validation_without_an_undisturbed_run_say_so(fitted, draw):
+    figure = draw(judged(fitted, taken=0.2))  # nothing but predictions
+    figure.savefig(BytesIO())  # used to fail: an axis without a number, a row of no runs
+    assert "every run was disturbed" in figure.axes[0].texts[0].get_text()
 
 
 @pytest.mark.parametrize(

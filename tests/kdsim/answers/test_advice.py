@@ -7,9 +7,11 @@ import pytest
 from front_door import call
 
 import kdsim
-from kdsim.answers.advice import EQUAL, advise, core_counts
+from kdsim.answers.advice import EQUAL, advise
+from kdsim.answers.cores import core_counts, core_rows, cores_worth
 from kdsim.answers.sentences import FORMS, advice_data, sentences
 from kdsim.scenario.changes import with_fields
+from kdsim.scenario.drawn import drawn_scenario
 
 SCENARIO = {
     "name": "four-cores",
@@ -115,3 +117,29 @@ def test_a_policy_that_does_not_exist_is_bad_input(tmp_path):
     result = call("advise", file, "-p", "gredy")
     assert result.code == 2
     assert "did you mean 'greedy'" in result.out + result.err
+
+
+def test_draws_of_the_curves_repeat_the_answers_on_cores_and_policy():
+    drawn = advise("measured", noise=(0.0,), policies=["greedy", "comm-priority"], curve_draws=20)
+    made = drawn.curves
+    devices = [drawn_scenario(drawn.scenario, k) for k in range(20)]
+    least = [kdsim.minimal_makespan(device).makespan for device in devices]
+    assert [made["low_s"], made["high_s"]] == pytest.approx(np.quantile(least, [0.025, 0.975]))
+    counts = [cores_worth(list(core_rows(device))) for device in devices]
+    assert made["cores"]["same"] == np.mean(np.array(counts) == made["cores"]["cores"])
+    times = np.array(
+        [[kdsim.simulate(one, made["policy"][name]).makespan for name in ("policy", "next")]
+         for one in devices]
+    )  # fmt: skip
+    assert made["policy"]["faster"] == np.mean(times[:, 0] < times[:, 1])
+    texts = [sentence.text for sentence in sentences(drawn)]
+    assert any("of 20 draws of the curves" in text for text in texts)
+    assert any("The curves are uncertain by" in text for text in texts)
+
+
+def test_draws_that_were_not_asked_for_or_do_not_exist_are_named_as_not_known(made):
+    assert any("no bootstrap draws" in what for what in made.unknown)
+    assert any("--curve-draws" in what for what in advise("measured", noise=(0.0,)).unknown)
+    result = call("advise", "paper-1to1", "--curve-draws", 50)
+    assert result.code == 2
+    assert "no bootstrap draws" in result.err

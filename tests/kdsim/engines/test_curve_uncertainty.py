@@ -149,3 +149,15 @@ def test_constants_typed_into_a_scenario_have_no_draws():
     assert result.code == 2
     assert "no bootstrap draws" in result.err
     assert "Traceback" not in result.err
+
+
+def test_a_sweep_draws_the_same_as_a_comparison(tmp_path):
+    arguments = ["measured", "--sweep", "workload.comm=68,136", "-p", "greedy",
+                 "-p", "comp-priority", "--curve-draws", 10]  # fmt: skip
+    swept = call("sweep", *arguments, "--json")
+    assert swept.code == 0, swept.err
+    compared = json.loads(call("compare", *arguments, "--json").out)
+    assert json.loads(swept.out)["curve_draws"] == compared["curve_draws"]
+    shown = call("sweep", *arguments, "-s", tmp_path / "s.sqlite", "-o", tmp_path / "f.png")
+    assert "uncertainty of the curves" in shown.out
+    assert (tmp_path / "f.png").stat().st_size > 10_000

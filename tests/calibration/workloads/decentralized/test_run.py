@@ -174,7 +174,7 @@ def test_the_last_client_without_teachers_learns_from_its_labels(material):
 
 
 def test_faults_are_told_in_words(material):
-    with pytest.raises(WorkloadError, match="nobody is left"):
+    with pytest.raises(WorkloadError, match="none is left"):
         run_decentralized(material, replace(PLAN, departures=((0, 1), (1, 1), (2, 1))))
     with pytest.raises(DataError, match="at least as many"):
         run_decentralized(replace(material, public=material.public[:4]), PLAN)

@@ -108,14 +108,14 @@ def elsewhere(folder):
         yield server.address
 
 
-def wish(config=CONFIG, method="response", seed=0):
-    return edge_kd_cloud.wish_of(config, method, seed, load("digits").digest)
+def asked_study(config=CONFIG, method="response", seed=0):
+    return edge_kd_cloud.make_study_request(config, method, seed, load("digits").digest)
 
 
 @pytest.mark.parametrize(("method", "seed"), [("response", 0), ("response", 3), ("feature", 0)])
 def test_a_teacher_elsewhere_serves_every_method_and_seed(folder, elsewhere, method, seed):
     source, greeting = build_source(spec_of(CONFIG, method, seed, folder))
-    with KnowledgeStream(elsewhere, wish=wish(method=method, seed=seed)) as stream:
+    with KnowledgeStream(elsewhere, study_request=asked_study(method=method, seed=seed)) as stream:
         assert {k: stream.greeting[k] for k in greeting} == greeting
         assert 0 <= stream.greeting["accuracy"] <= 1
         stream.request(5, 0)
@@ -126,28 +126,34 @@ def test_a_teacher_elsewhere_serves_every_method_and_seed(folder, elsewhere, met
     ("asked", "said"),
     [
         (
-            lambda: wish(replace(CONFIG, epochs=3)),
+            lambda: asked_study(replace(CONFIG, epochs=3)),
             "refuses: its epochs is 2, the edge's 3; start both",
         ),
-        (lambda: wish(seed=-1), "what is asked for is none"),
-        (lambda: wish(method="telepathy"), "methods must be different ones of"),
-        (lambda: {**wish(), "method": ["response"]}, r"methods must be .* got \['response'\]"),
-        (lambda: {**wish(), "method": None}, "methods must be different ones of .* got nothing"),
-        (lambda: {**wish(), "seed": 1e9}, "what is asked for is none"),
+        (lambda: asked_study(seed=-1), "what is asked for is none"),
+        (lambda: asked_study(method="telepathy"), "methods must be different ones of"),
+        (
+            lambda: {**asked_study(), "method": ["response"]},
+            r"methods must be .* got \['response'\]",
+        ),
+        (
+            lambda: {**asked_study(), "method": None},
+            "methods must be different ones of .* got nothing",
+        ),
+        (lambda: {**asked_study(), "seed": 1e9}, "what is asked for is none"),
         (lambda: {"edge-kd": [], "method": "none", "seed": 0}, "what is asked for is none"),
         (lambda: {"something": "else"}, "what is asked for is none"),
     ],
 )
 def test_an_edge_of_another_study_is_refused_at_once(elsewhere, asked, said):
     with pytest.raises(TransportError, match=said):
-        KnowledgeStream(elsewhere, wish=asked(), reconnect_s=60.0)
+        KnowledgeStream(elsewhere, study_request=asked(), reconnect_s=60.0)
 
 
 def test_the_edges_own_choices_are_no_difference(elsewhere):
     own = replace(CONFIG, alpha=0.1, temperature=2.0, measure="js", rate=0.5, momentum=0.0)
     with (
-        KnowledgeStream(elsewhere, wish=wish()) as plain,
-        KnowledgeStream(elsewhere, wish=wish(own)) as with_its_own,
+        KnowledgeStream(elsewhere, study_request=asked_study()) as plain,
+        KnowledgeStream(elsewhere, study_request=asked_study(own)) as with_its_own,
     ):
         for stream in (plain, with_its_own):
             stream.request(3, 0)
@@ -158,9 +164,9 @@ def test_the_edges_own_choices_are_no_difference(elsewhere):
 def test_a_teacher_of_one_thing_refuses_a_study():
     with (
         KnowledgeServer(lambda *_: None, {}) as server,
-        pytest.raises(TransportError, match="serves one thing to all"),
+        pytest.raises(TransportError, match="serves the same to every client"),
     ):
-        KnowledgeStream(server.address, wish=wish())
+        KnowledgeStream(server.address, study_request=asked_study())
 
 
 def test_a_greeting_nested_without_end_is_refused(elsewhere):
