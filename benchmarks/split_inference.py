@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from calibration.commands.split import draw
 from calibration.workloads.records.results import manifest, write_json
 from calibration.workloads.split_inference import SplitModel, WorkerPool, WorkerSpec, trace
 from calibration.workloads.split_inference.pipeline import PipelinedModel
-from calibration.workloads.split_inference.report import chrome_trace, to_json
+from calibration.workloads.split_inference.report import chrome_trace, sentences, to_json
 from calibration.workloads.split_inference.study import Study, run_study
 from calibration.workloads.split_inference.worker_process import available_cores, one_core_each
 from calibration.workloads.training.networks import build_network
@@ -116,6 +117,7 @@ def summary(name: str, study: Study) -> list[dict[str, Any]]:
             "ci_high": ratio.high,
             "n": ratio.n,
             "median_ratio": study.median_ratio(method),
+            "disturbed": study.verdict.is_too_disturbed,
         }
         if method in study.predicted_s:
             row["prediction_error"] = study.prediction_error(method)
@@ -126,8 +128,8 @@ def summary(name: str, study: Study) -> list[dict[str, Any]]:
     return rows
 
 
-def main() -> None:
-    """Run the benchmark and write its results."""
+def main() -> int:
+    """Run the benchmark and write its results; status 1 when others disturbed too much of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--nets", nargs="+", default=["edge-3", "edge-1", "edge-2", "cloud"])
@@ -156,6 +158,7 @@ def main() -> None:
                 flush=True,
             )
         print(name, {t: round(float(np.median(v)), 1) for t, v in study.halo_us.items()}, "us")
+        print(name, *sentences(study), sep="\n  ", flush=True)
     unequal = rebalance(options.rounds * 2)
     print(json.dumps(unequal, indent=1))
     streams = [stream(name, max(2, options.rounds // 4)) for name in options.nets]
@@ -167,7 +170,8 @@ def main() -> None:
         "streams": streams,
     }
     write_json(options.out / "summary.json", result)
+    return int(any(row["disturbed"] for row in rows))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
