@@ -36,9 +36,8 @@ from calibration.fit.models import COMPUTE, own_core_model, side_models
 from calibration.fit.selection import leave_one_out
 from calibration.importing.ncnn import read_ncnn
 from kdsim import plots
-from kdsim.engines.compare import compare
+from kdsim.api import compare, minimal_makespan
 from kdsim.model.curves import Model
-from kdsim.model.optimum import minimal_makespan
 from kdsim.plots.style import INK, MUTED, add_marks, prepare, title
 from kdsim.scenario.device import Device
 from kdsim.scenario.library import library_device

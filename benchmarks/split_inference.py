@@ -1,6 +1,7 @@
 """Split inference at 224 x 224: every network, mode and transport against the whole, in one run.
 
     python benchmarks/split_inference.py [--rounds 30] [--nets edge-3] [--out DIR]
+    python benchmarks/split_inference.py --drill    # edge-3 beside a busy process, at random
 
 Needs two free cores; takes about three minutes. Writes for each network NET.json and NET.png, for
 edge-3 also the timeline of one image (Chrome trace), and a summary of all; then shares the rows
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from calibration.commands.split import draw
 from calibration.workloads.records.results import manifest, write_json
 from calibration.workloads.split_inference import SplitModel, WorkerPool, WorkerSpec, trace
 from calibration.workloads.split_inference.pipeline import PipelinedModel
-from calibration.workloads.split_inference.report import chrome_trace, to_json
+from calibration.workloads.split_inference.report import chrome_trace, sentences, to_json
 from calibration.workloads.split_inference.study import Study, run_study
 from calibration.workloads.split_inference.worker_process import available_cores, one_core_each
 from calibration.workloads.training.networks import build_network
@@ -116,6 +118,7 @@ def summary(name: str, study: Study) -> list[dict[str, Any]]:
             "ci_high": ratio.high,
             "n": ratio.n,
             "median_ratio": study.median_ratio(method),
+            "disturbed": study.verdict.is_too_disturbed,
         }
         if method in study.predicted_s:
             row["prediction_error"] = study.prediction_error(method)
@@ -126,15 +129,34 @@ def summary(name: str, study: Study) -> list[dict[str, Any]]:
     return rows
 
 
-def main() -> None:
-    """Run the benchmark and write its results."""
+def drill(rounds: int, out: Path) -> int:
+    """Measure edge-3 beside a process that starts and stops at random; status as of the command."""
+    from validation import Drill  # beside this script
+
+    config = {"net": "edge-3", "input": list(SHAPE), "parts": 2, "rounds": rounds, "seed": 0}
+    with Drill(seed=0, processes=1) as busy:
+        study = run_study(
+            trace(features("edge-3"), SHAPE), modes=("layerwise",), transports=("tcp",),
+            rounds=rounds,
+        )  # fmt: skip
+    data = to_json(study, config) | {"busy_s": busy.busy_s}
+    write_json(out / "drill-edge-3.json", data)
+    print(f"layerwise/tcp {study.median_ratio('layerwise/tcp'):.3f}", *sentences(study), sep="\n")
+    return int(study.verdict.is_too_disturbed)
+
+
+def main() -> int:
+    """Run the benchmark and write its results; status 1 when others disturbed too much of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--nets", nargs="+", default=["edge-3", "edge-1", "edge-2", "cloud"])
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results" / "split_inference"
     )
+    parser.add_argument("--drill", action="store_true", help="beside a busy process at random")
     options = parser.parse_args()
+    if options.drill:
+        return drill(options.rounds, options.out)
     config = {"input": list(SHAPE), "parts": 2, "rounds": options.rounds, "seed": 0}
     rows: list[dict[str, Any]] = []
     for name in options.nets:
@@ -156,6 +178,7 @@ def main() -> None:
                 flush=True,
             )
         print(name, {t: round(float(np.median(v)), 1) for t, v in study.halo_us.items()}, "us")
+        print(name, *sentences(study), sep="\n  ", flush=True)
     unequal = rebalance(options.rounds * 2)
     print(json.dumps(unequal, indent=1))
     streams = [stream(name, max(2, options.rounds // 4)) for name in options.nets]
@@ -167,7 +190,8 @@ def main() -> None:
         "streams": streams,
     }
     write_json(options.out / "summary.json", result)
+    return int(any(row["disturbed"] for row in rows))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -25,11 +25,11 @@ from pathlib import Path
 import numpy as np
 
 import kdsim
+from kdsim.api import sweep
 from kdsim.engines import batch
 from kdsim.policies.base import Decision, Policy
 from kdsim.scenario.points import points
 from kdsim.scenario.validate import scenario_from_data
-from kdsim.sweeps.driver import sweep
 from kdsim.sweeps.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]

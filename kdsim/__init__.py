@@ -13,13 +13,17 @@ from kdsim._lazy import attach
 from kdsim._version import __version__
 
 if TYPE_CHECKING:
-    from kdsim.engines.batch import simulate_many
-    from kdsim.engines.check_policy import check_policy
-    from kdsim.engines.compare import compare
-    from kdsim.engines.des import simulate
-    from kdsim.engines.learning import learning_curves
+    from kdsim.api import (
+        check_policy,
+        compare,
+        learning_curves,
+        minimal_makespan,
+        simulate,
+        simulate_many,
+        sweep,
+    )
     from kdsim.errors import KdsimError, PolicyError, ScenarioError, StoreError, TraceError
-    from kdsim.model.optimum import Optimum, minimal_makespan
+    from kdsim.model.optimum import Optimum
     from kdsim.policies.base import Decision, Policy, State
     from kdsim.results.comparison import Comparison
     from kdsim.results.learning import LearningCurves
@@ -27,7 +31,6 @@ if TYPE_CHECKING:
     from kdsim.scenario.changes import with_fields
     from kdsim.scenario.load import bundled_scenarios, load_scenario
     from kdsim.scenario.study import Scenario
-    from kdsim.sweeps.driver import sweep
     from kdsim.sweeps.store import Store
 
 _HOMES = {
@@ -35,21 +38,21 @@ _HOMES = {
     "with_fields": "scenario.changes",
     "load_scenario": "scenario.load",
     "bundled_scenarios": "scenario.load",
-    "simulate": "engines.des",
-    "simulate_many": "engines.batch",
-    "compare": "engines.compare",
-    "sweep": "sweeps.driver",
+    "simulate": "api",
+    "simulate_many": "api",
+    "compare": "api",
+    "sweep": "api",
     "Store": "sweeps.store",
     "Run": "results.run",
     "Comparison": "results.comparison",
-    "learning_curves": "engines.learning",
+    "learning_curves": "api",
     "LearningCurves": "results.learning",
-    "minimal_makespan": "model.optimum",
+    "minimal_makespan": "api",
     "Optimum": "model.optimum",
     "Policy": "policies.base",
     "State": "policies.base",
     "Decision": "policies.base",
-    "check_policy": "engines.check_policy",
+    "check_policy": "api",
     "KdsimError": "errors",
     "ScenarioError": "errors",
     "PolicyError": "errors",

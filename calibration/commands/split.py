@@ -67,7 +67,25 @@ Example:
     show_default=True,
     help="Memory layout of whole and split alike; the first is the faster one on most CPUs.",
 )
-@click.option("--rounds", type=click.IntRange(2, 1000), default=15, show_default=True)
+@click.option(
+    "--rounds",
+    type=click.IntRange(2, 1000),
+    default=15,
+    show_default=True,
+    help="Undisturbed rounds of all methods. Very short rounds are made several in a row, half a "
+    "second at least.",
+)
+@click.option(
+    "--extra-rounds",
+    type=click.IntRange(0, 1000),
+    help="Rounds that may be made again because others disturbed them.  [default: as --rounds]",
+)
+@click.option(
+    "--guard",
+    type=click.FloatRange(0),
+    help="CPU seconds per second, taken by others or by the host, above which a round is set "
+    "aside and made again.  [default: 0.05]",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--weights",
@@ -88,6 +106,8 @@ def command(
     transports: tuple[str, ...],
     layout: str,
     rounds: int,
+    extra_rounds: int | None,
+    guard: float | None,
     seed: int,
     weights: Path | None,
     timeout_s: float,
@@ -101,7 +121,12 @@ def command(
     The trunk (convolutions to the last pooling) is split; the fully connected head runs on the
     master and is left out of the times, as in the AFLKD paper. Ratios are to the same network in
     one worker with the same settings, measured in the same run.
+
+    Rounds that others disturb are set aside and made again within --extra-rounds. When too few are
+    undisturbed, the verdict is "too disturbed to say", every ratio is marked, and the exit status
+    is 1.
     """
+    from calibration.machine.disturbance import GUARD
     from calibration.workloads.records.results import write_json
     from calibration.workloads.split_inference import report
     from calibration.workloads.split_inference.graph import trace
@@ -117,6 +142,8 @@ def command(
         "transports": list(transports or ("tcp",)),
         "layout": layout,
         "rounds": rounds,
+        "extra_rounds": rounds if extra_rounds is None else extra_rounds,
+        "guard": GUARD if guard is None else guard,
         "seed": seed,
         "weights": weights.name if weights else None,
     }
@@ -131,6 +158,8 @@ def command(
             modes=config["modes"],
             transports=config["transports"],
             rounds=rounds,
+            extra_rounds=config["extra_rounds"],
+            guard=config["guard"],
             seed=seed,
             timeout_s=timeout_s,
             progress=progress,
@@ -147,6 +176,8 @@ def command(
         click.echo(json.dumps(data, indent=1))
     else:
         _print(study, shown)
+    if study.verdict.is_too_disturbed:
+        raise click.exceptions.Exit(1)
 
 
 def _features(
@@ -218,3 +249,5 @@ def _print(study: Study, shown: str) -> None:
             f"28 KB halo over {transport}: median {np.median(times):.1f} us, "
             f"p95 {np.percentile(times, 95):.1f} us (n = {len(times)})"
         )
+    for sentence in report.sentences(study):
+        console.print(sentence, highlight=False)

@@ -133,7 +133,9 @@ def process_cpu_s(pid: int) -> float:
         return 0.0
 
 
-def wait_for_calm(cores: Sequence[int], guard: float, patience_s: float) -> bool:
+def wait_for_calm(
+    cores: Sequence[int], guard: float, patience_s: float, pids: Iterable[int] = ()
+) -> bool:
     """Wait until others take less than `guard` CPU seconds per second, over a quarter of a second.
 
     Parameters
@@ -143,17 +145,20 @@ def wait_for_calm(cores: Sequence[int], guard: float, patience_s: float) -> bool
     guard : float
     patience_s : float
         How long to wait at most.
+    pids : iterable of int
+        Processes of one's own that may be at work meanwhile, e.g. threads that poll.
 
     Returns
     -------
     bool
         Whether it became calm.
     """
+    pids = tuple(pids)
     give_up = time.monotonic() + patience_s
     while True:
-        before = read_cpu((), cores)
+        before = read_cpu(pids, cores)
         time.sleep(_LOOK_S)
-        if not taken_between(before, read_cpu((), cores)).disturbs(guard):
+        if not taken_between(before, read_cpu(pids, cores)).disturbs(guard):
             return True
         if time.monotonic() >= give_up:
             return False

@@ -132,7 +132,7 @@ def advise(
         curve_draws = check_draws(base, curve_draws)
     candidates = list(policies) if policies else shippable(base)
     done = _reporter(progress, 4 if curve_draws is None else 5)
-    least = minimal_makespan(base)
+    least = minimal_makespan(base.plan())
     cores = list(core_rows(base))
     done()
     link = list(_link(base, candidates, least.makespan))
@@ -191,12 +191,12 @@ def _link(
     if data == 0:
         return
     free = with_fields(scenario, {"link.rate": None}) if scenario.link.trace is None else scenario
-    needed = data / minimal_makespan(free).makespan
+    needed = data / minimal_makespan(free.plan()).makespan
     for k in range(_LINK_POINTS):
         share = 2.0 * k / (_LINK_POINTS - 1) - 1.0
         rate = float(f"{needed * _LINK_SPAN**share:.4g}")
         changed = with_fields(scenario, {"link.rate": rate})
-        bound = minimal_makespan(changed).makespan
+        bound = minimal_makespan(changed.plan()).makespan
         times = {
             name: float(simulate_many(changed, name, replications=1)[0]) for name in candidates
         }
@@ -267,7 +267,7 @@ def _complexity(name: str) -> int:
 
 
 def _sensitivity(scenario: Scenario) -> Iterator[dict[str, Any]]:
-    base = minimal_makespan(scenario).makespan
+    base = minimal_makespan(scenario.plan()).makespan
     for path, value, changes in _nudges(scenario):
         moved = {}
         for side, factor in (("down", 1.0 - NUDGE), ("up", 1.0 + NUDGE)):
@@ -276,7 +276,7 @@ def _sensitivity(scenario: Scenario) -> Iterator[dict[str, Any]]:
             except ScenarioError:
                 moved[side] = math.nan  # not legal so far away
                 continue
-            moved[side] = minimal_makespan(changed).makespan / base - 1.0
+            moved[side] = minimal_makespan(changed.plan()).makespan / base - 1.0
         if not any(math.isnan(change) for change in moved.values()):
             yield {"field": path, "value": value, **moved}
 

@@ -40,7 +40,7 @@ def core_rows(scenario: Scenario) -> Iterator[dict[str, Any]]:
             changed = with_fields(scenario, {"device.cores": count})
         except ScenarioError:
             continue  # the curves are not legal there
-        makespan = minimal_makespan(changed).makespan
+        makespan = minimal_makespan(changed.plan()).makespan
         saved = None if before is None else (before[1] - makespan) / (count - before[0])
         yield {"cores": count, "makespan": makespan, "saved_s": saved}
         before = count, makespan

@@ -50,7 +50,7 @@ def curve_answers(
         Policies are played without noise.
     """
     devices = [drawn_scenario(scenario, index) for index in range(count)]
-    least = [minimal_makespan(device).makespan for device in devices]
+    least = [minimal_makespan(device.plan()).makespan for device in devices]
     quiet = with_fields(scenario, {"extensions.noise": 0.0})
     played = over_curve_draws(quiet, candidates, count)
     low, high = _ends(least)

@@ -161,7 +161,7 @@ def _default_axes(scenario: Scenario) -> Scenario:
     data = float(base.plan().comm.sum())
     if data == 0:
         raise ScenarioError("the scenario has no data to receive", field="workload.comm")
-    needed = data / minimal_makespan(base).makespan
+    needed = data / minimal_makespan(base.plan()).makespan
     spread = np.logspace(-_DECADES, _DECADES, _VALUES)
     rates = [float(f"{needed * factor:.4g}") for factor in spread]
     ratios = [f"1:{factor:.6f}" for factor in spread]

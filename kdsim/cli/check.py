@@ -31,8 +31,9 @@ def check(
 ) -> None:
     r"""Validate scenarios, and policies of your own, without running a study.
 
-    Every fault of a file is listed as FILE:LINE:COLUMN: FIELD: REASON. A policy of your own that
-    the file names is not executed, only one named with --policy; the file of its code is printed.
+    Every fault of a file is listed, with its line and column, the field and the reason. A policy of
+    your own that the file names is not executed, only one named with --policy; the file of its code
+    is printed.
 
     \b
     Examples:
@@ -47,7 +48,7 @@ def check(
         return
     if not scenarios and not policies:
         raise click.UsageError("give a scenario, --policy or --schema")
-    from kdsim.engines.check_policy import check_policy
+    from kdsim.api import check_policy
 
     findings: list[dict[str, object]] = []
     problems, loaded = [], None

@@ -242,7 +242,7 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     from kdsim.model.optimum import BOUND_NOTE, minimal_makespan
 
     loaded = load(scenario, changes, keep_sweep=False)
-    result = minimal_makespan(loaded)
+    result = minimal_makespan(loaded.plan())
     if as_json:
         print_json({**result.to_dict(), "marks": list(loaded.marks())})
         return

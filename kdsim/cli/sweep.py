@@ -29,8 +29,8 @@ from kdsim.output_file import SUFFIXES, check_output
 from kdsim.scenario.changes import with_run_counts
 from kdsim.scenario.drawn import check_draws
 from kdsim.scenario.study import Scenario
-from kdsim.sweeps.driver import TASK_TIMEOUT_S
 from kdsim.sweeps.driver import sweep as run_sweep
+from kdsim.sweeps.executors import TASK_TIMEOUT_S
 
 if TYPE_CHECKING:
     from kdsim.results.curve_uncertainty import CurveUncertainty

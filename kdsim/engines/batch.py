@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -39,7 +38,6 @@ from kdsim.policies.base import Policy
 from kdsim.policies.builtin import Static, looks_ahead
 from kdsim.policies.resolve import is_built_in, is_random, make_policy
 from kdsim.scenario.changes import with_run_counts
-from kdsim.scenario.load import load_scenario
 from kdsim.scenario.study import Scenario
 
 #: Simulated cycles above which loading the compiled engine (about half a second) pays.
@@ -54,49 +52,14 @@ _CHUNK_BYTES = 4 * 2**20
 
 
 def simulate_many(
-    scenario: Scenario | str | Path,
+    scenario: Scenario,
     policy: str | Policy | type[Policy] = "optimal",
     *,
     replications: int | None = None,
     seed: int | None = None,
     threads: int | None = None,
 ) -> FloatArray:
-    """Simulate many replications of one scenario and policy.
-
-    Parameters
-    ----------
-    scenario : Scenario, str or Path
-        A scenario, a bundled name or a path.
-    policy : str, Policy class
-        Built-in policies run compiled, a policy of your own in the SimPy engine.
-    replications : int, optional
-        Number of runs; the scenario's by default.
-    seed : int, optional
-        Root of all randomness; the scenario's by default.
-    threads : int, optional
-        Threads of the compiled engine; all cores by default.
-
-    Returns
-    -------
-    (replications,) float64 array
-        Makespans in seconds; entry i is that of ``simulate(..., replication=i)``.
-
-    Raises
-    ------
-    ScenarioError
-        If the scenario, `replications` or `seed` is not legal.
-    PolicyError
-        If the policy fails in a run.
-
-    Examples
-    --------
-    >>> import kdsim
-    >>> ms = kdsim.simulate_many("paper-1to1", policy="random", replications=3, seed=0)
-    >>> run = kdsim.simulate("paper-1to1", policy="random", seed=0, replication=2)
-    >>> bool(abs(ms[2] / run.makespan - 1) < 1e-9)
-    True
-    """
-    scenario = load_scenario(scenario)
+    """Simulate many replications of one scenario and policy; see `kdsim.api.simulate_many`."""
     scenario = with_run_counts(scenario, seed, replications)
     count = scenario.replications
     if not varies(scenario, policy):

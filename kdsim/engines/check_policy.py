@@ -26,8 +26,6 @@ from kdsim.policies.resolve import make_policy, policy_name
 from kdsim.scenario.study import Scenario
 
 _SLOW_DECISION_S = 0.01
-#: Seconds after which a call of a policy counts as one that never returns.
-LIMIT_S = 10.0
 #: Seconds between two looks at the policy's present call.
 _TICK_S = 0.1
 #: Faulty cases after which no more are tried.
@@ -69,39 +67,11 @@ class PolicyReport:
 
 def check_policy(
     policy: str | Policy | type[Policy],
-    scenario: Scenario | None = None,
+    scenario: Scenario | None,
     *,
-    limit_s: float = LIMIT_S,
+    limit_s: float,
 ) -> PolicyReport:
-    """Exercise a policy on many small devices and workloads and report what is wrong with it.
-
-    Parameters
-    ----------
-    policy : str, Policy or class
-        ``"module:Class"``, a class or an instance.
-    scenario : Scenario, optional
-        One more case beside the built-in ones, e.g. the study it was written for.
-    limit_s : float
-        Seconds that one call of the policy may take. One that takes longer is reported with the
-        state that it was asked in, and abandoned in its thread.
-
-    Returns
-    -------
-    PolicyReport
-        Problems found: an answer that is not legal in some state, an exception, no progress,
-        results that change from run to run, a plan that was written to, a call that does not
-        return.
-
-    Examples
-    --------
-    >>> from kdsim import Decision, Policy
-    >>> class TooMany(Policy):
-    ...     name = "too-many"
-    ...     def decide(self, state):
-    ...         return Decision(state.total_cores + 1)
-    >>> print(check_policy(TooMany).problems[0].partition(" (state")[0])
-    policy too-many answered comm_cores = 2; legal are whole numbers 0..1
-    """
+    """Exercise a policy on many small devices; see `kdsim.api.check_policy`."""
     name = policy_name(policy)
     watch = _Watch()
     outcome: Future[PolicyReport] = Future()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from kdsim.engines import batch
@@ -13,7 +12,6 @@ from kdsim.policies.resolve import distinct_policies, policy_name
 from kdsim.results.comparison import Comparison, Sample
 from kdsim.scenario.changes import with_run_counts
 from kdsim.scenario.drawn import check_draws
-from kdsim.scenario.load import load_scenario
 from kdsim.scenario.points import Point, points
 from kdsim.scenario.study import Scenario
 
@@ -25,7 +23,7 @@ _STEP_CYCLES_SIMPY = 5_000
 
 
 def compare(
-    scenario: Scenario | str | Path,
+    scenario: Scenario,
     policies: Sequence[str | type[Policy]] | None = None,
     *,
     replications: int | None = None,
@@ -34,48 +32,8 @@ def compare(
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Comparison:
-    """Compare policies by their makespans and by their distance from the proven optimum.
-
-    Parameters
-    ----------
-    scenario : Scenario, str or Path
-        A scenario, a bundled name or a path; every point of its sweep is compared.
-    policies : sequence of str or Policy classes, optional
-        The scenario's own by default.
-    replications : int, optional
-        Runs of each policy that draws at random, or of every policy under noise; the scenario's
-        by default. Replication i of every policy meets the same noise.
-    seed : int, optional
-        Root of all randomness; the scenario's by default.
-    curve_draws : int, optional
-        Also play every policy in so many bootstrap draws of the device's curves, for
-        `Comparison.curve_intervals` and `Comparison.faster`; see
-        `kdsim.engines.curve_uncertainty.over_curve_draws`.
-    progress : callable, optional
-        Called with (runs done, runs in all); a draw of the curves is one more run of each policy.
-    threads : int, optional
-        Threads of the compiled engine; all cores by default.
-
-    Returns
-    -------
-    Comparison
-
-    Raises
-    ------
-    ScenarioError
-        If a point of the sweep, `replications` or `seed` is not legal, two policies share a name,
-        or the curves have fewer than `curve_draws` draws.
-    PolicyError
-        If a policy fails in a run.
-
-    Examples
-    --------
-    >>> import kdsim
-    >>> result = kdsim.compare("paper-1to1", ["greedy", "optimal"])
-    >>> len(result.rows)
-    8
-    """
-    scenario = with_run_counts(load_scenario(scenario), seed, replications)
+    """Compare policies at every point of a scenario's sweep; see `kdsim.api.compare`."""
+    scenario = with_run_counts(scenario, seed, replications)
     chosen = distinct_policies(policies or scenario.policies)
     if curve_draws is not None:
         curve_draws = check_draws(scenario, curve_draws)

@@ -11,7 +11,6 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Generator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import simpy
@@ -28,7 +27,6 @@ from kdsim.policies.base import Policy
 from kdsim.policies.resolve import make_policy, policy_name
 from kdsim.results.recording import chunked
 from kdsim.results.run import Run
-from kdsim.scenario.load import load_scenario
 from kdsim.scenario.study import MAX_SEED, Scenario
 
 #: Replications are numbered far beyond what any study runs.
@@ -97,45 +95,13 @@ class _Tasks:
 
 
 def simulate(
-    scenario: Scenario | str | Path,
+    scenario: Scenario,
     policy: str | Policy | type[Policy] = "optimal",
     *,
     seed: int | None = None,
     replication: int = 0,
 ) -> Run:
-    """Simulate one run with the SimPy engine.
-
-    Parameters
-    ----------
-    scenario : Scenario, str or Path
-        A scenario, a bundled name or a path.
-    policy : str, Policy or class
-        A built-in name, ``"static:c"``, ``"module:Class"`` or a policy of your own.
-    seed : int, optional
-        Root of the run's randomness; the scenario's seed by default.
-    replication : int
-        Number of the run: the same (seed, replication) gives the same draws and the same noise
-        in every engine and under every policy.
-
-    Returns
-    -------
-    Run
-
-    Raises
-    ------
-    ScenarioError
-        If the scenario, `seed` or `replication` is not legal.
-    PolicyError
-        If the policy raises, answers nonsense or makes no progress.
-
-    Examples
-    --------
-    >>> import kdsim
-    >>> run = kdsim.simulate("paper-1to1", policy="comm-priority")
-    >>> round(sum(s.duration for s in run.segments) - run.makespan, 9)
-    0.0
-    """
-    scenario = load_scenario(scenario)
+    """Simulate one run with the SimPy engine; see `kdsim.api.simulate`."""
     seed = scenario.seed if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
     replication = whole_number(replication, "replication", 0, MAX_REPLICATION)
     plan = scenario.plan()

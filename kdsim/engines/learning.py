@@ -26,7 +26,6 @@ from kdsim.policies.resolve import distinct_policies, make_policy, policy_name
 from kdsim.results.learning import LearningCurve, LearningCurves, Traffic
 from kdsim.results.run import Run
 from kdsim.scenario.changes import with_run_counts
-from kdsim.scenario.load import load_scenario
 from kdsim.scenario.profile import Profile, read_profile
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.validate import scenario_from_data
@@ -39,7 +38,7 @@ MOST_REPLICATIONS = 100
 
 
 def learning_curves(
-    scenario: Scenario | str | Path,
+    scenario: Scenario,
     profiles: Sequence[str | Path],
     policies: Sequence[str | type[Policy]] | None = None,
     *,
@@ -50,37 +49,9 @@ def learning_curves(
 ) -> LearningCurves:
     """Replay real runs on a device: when it reaches which accuracy under which policy.
 
-    Parameters
-    ----------
-    scenario : Scenario, str or Path
-        The device and its extensions; the scenario's own workload and sweep are left aside.
-    profiles : sequence of str or Path
-        Cost profiles with accuracies, as the workloads write them.
-    policies : sequence of str or Policy classes, optional
-        The scenario's own by default.
-    replications : int, optional
-        Runs of a policy that draws at random, or of every policy under noise; the scenario's by
-        default, but 100 at most.
-    seed : int, optional
-        Root of all randomness; the scenario's by default.
-    profile_rate : float, optional
-        Compute units per second of the host that recorded the profiles; by default the device's own
-        curve at their core counts, that is, the host is taken for the device.
-    progress : callable, optional
-        Called with (runs done, runs in all).
-
-    Returns
-    -------
-    LearningCurves
-
-    Raises
-    ------
-    ScenarioError
-        If an argument or a profile is not legal, or a profile has no accuracy.
-    PolicyError
-        If a policy fails in a run.
+    See `kdsim.api.learning_curves`.
     """
-    device = with_run_counts(load_scenario(scenario), seed, replications)
+    device = with_run_counts(scenario, seed, replications)
     if isinstance(profiles, str) or not profiles:
         raise ScenarioError(f"must be a list of cost profiles (got {profiles!r})", field="profiles")
     if profile_rate is not None and not 0 < profile_rate < math.inf:

@@ -279,32 +279,8 @@ def path_heights(path: FloatArray, Q: FloatArray) -> FloatArray:
     return np.asarray(path[before, 1] + share * (path[arrive, 1] - path[before, 1]))
 
 
-def minimal_makespan(scenario: Any) -> Optimum:
-    """Compute the least makespan of a scenario, exactly.
-
-    Parameters
-    ----------
-    scenario : Scenario, Plan, str or Path
-        A scenario (or a bundled name, or a path), or the plan of one. Noise is left aside: the
-        planned work is what is solved.
-
-    Returns
-    -------
-    Optimum
-
-    Notes
-    -----
-    O(N), with `release` or a link O(N * c_total). Under `reallocation_cost` the result is a lower
-    bound (``exact`` is False): the optimum of the same plan without the cost.
-
-    Examples
-    --------
-    >>> import kdsim
-    >>> opt = kdsim.minimal_makespan("paper-1to1")
-    >>> opt.exact, len(opt.path)
-    (True, 4)
-    """
-    plan = scenario if isinstance(scenario, Plan) else _plan_of(scenario)
+def minimal_makespan(plan: Plan) -> Optimum:
+    """Compute the least makespan of a plan, exactly; see `kdsim.api.minimal_makespan`."""
     exact = bound_kind(plan) == "optimum"
     if is_timed(plan):
         timed = timed_path(plan)
@@ -349,11 +325,3 @@ def _points(timed: TimedPath, plan: Plan) -> FloatArray:
     corners[-1] = v[-1], (plan.forward + plan.backward).sum()
     keep = np.append(True, (np.diff(corners, axis=0) != 0).any(axis=1))
     return np.asarray(corners[keep])
-
-
-def _plan_of(scenario: Any) -> Plan:
-    from kdsim.scenario.load import (
-        load_scenario,  # a file is read only when a name or path is given
-    )
-
-    return load_scenario(scenario).plan()

@@ -20,11 +20,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdsim.errors import ScenarioError, SweepError
-from kdsim.scenario.load import load_scenario
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps.chunker import Chunker
-from kdsim.sweeps.executors import Borrowed, InProcess, Team, TookTooLongError, WorkerLostError
+from kdsim.sweeps.executors import (
+    TASK_TIMEOUT_S,
+    Borrowed,
+    InProcess,
+    Team,
+    TookTooLongError,
+    WorkerLostError,
+)
 from kdsim.sweeps.store import Store
 from kdsim.sweeps.task import Outcome, Piece, Task, execute
 from kdsim.sweeps.worker_processes import Processes
@@ -35,8 +41,6 @@ if TYPE_CHECKING:
 #: Called with (replications done, replications in all), those of earlier sweeps included.
 Progress = Callable[[int, int], None]
 
-#: Seconds that one task may take in another process before it is given up.
-TASK_TIMEOUT_S = 600.0
 #: A run has failed once it has ended this many workers. Once this many runs of a policy have failed
 #: so, the first worker ended by any further run of it is enough.
 _MAX_DEATHS = 3
@@ -44,7 +48,7 @@ _TICK_SECONDS = 0.25
 
 
 def sweep(
-    scenario: Scenario | str | Path,
+    scenario: Scenario,
     store: Store | str | Path | None = None,
     executor: Executor | None = None,
     *,
@@ -58,57 +62,9 @@ def sweep(
 ) -> pd.DataFrame:
     """Run a scenario's design, or what a store still lacks of it.
 
-    Parameters
-    ----------
-    scenario : Scenario, str or Path
-        A scenario, a bundled name or a path.
-    store : Store, str or Path, optional
-        Where results are kept as they complete; in memory by default. A store that exists is
-        continued: of the same scenario it takes more points, policies and replications.
-    executor : concurrent.futures.Executor, optional
-        Where tasks run; by default in this process, on all its cores.
-    workers : int, optional
-        Run in this many worker processes instead, so that nothing a policy does can harm the
-        sweep; 0 is the default.
-    cluster : str, optional
-        Run on the dask cluster with this scheduler address (or scheduler file) instead.
-    policies : sequence of str, optional
-        The scenario's own by default.
-    replications : int, optional
-        The scenario's own by default.
-    retry : bool
-        Also run again what failed before.
-    task_timeout_s : float
-        Seconds of running time after which a task in another process is given up, for a policy
-        that hangs; while the sweep itself is stopped (Ctrl-Z) they do not pass.
-    progress : callable, optional
-        Called with (replications done, replications in all).
-
-    Returns
-    -------
-    DataFrame
-        One row per run of the store: the swept fields, `kdsim.results.comparison.SUMMARY_COLUMNS`,
-        ``status`` (``done`` or ``failed``), ``error`` and ``run_id``.
-
-    Raises
-    ------
-    ScenarioError
-        If the scenario is not legal.
-    UnknownPolicyError
-        If a policy cannot be found.
-    StoreError
-        If the store cannot be used, or belongs to another scenario.
-    SweepError
-        If no worker is left; what is done is kept.
-
-    Examples
-    --------
-    >>> import kdsim
-    >>> table = kdsim.sweep("paper-1to1", policies=["greedy", "optimal"])
-    >>> table.loc[0, ["device.cores", "policy", "n", "status"]].astype(str).tolist()
-    ['6', 'greedy', '1', 'done']
+    See `kdsim.api.sweep`.
     """
-    chosen = _chosen(load_scenario(scenario), policies, replications)
+    chosen = _chosen(scenario, policies, replications)
     with _opened(store) as ledger:
         ledger.enter(chosen)
         if retry:

@@ -16,6 +16,9 @@ from typing import Any, Protocol
 
 from kdsim.errors import SweepError
 
+#: Seconds that one task may take in another process before it is given up.
+TASK_TIMEOUT_S = 600.0
+
 
 class WorkerLostError(Exception):
     """The worker that ran a task has died; the task may or may not be the cause.

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from budget import rounds
 
+from kdsim.api import sweep
 from kdsim.errors import StoreError
 from kdsim.scenario.validate import scenario_from_data
-from kdsim.sweeps.driver import sweep
 from kdsim.sweeps.store import Store
 
 STUDY = {

@@ -53,7 +53,7 @@ def plot_layers(study: Study, name: str, ax: Axes | None = None) -> Axes:
     ]
     ax.set_xticks(x, labels, rotation=90, fontsize=7)
     ax.set_ylabel("time of the layer (ms, median)")
-    ax.set_title("Each layer, whole and split")
+    ax.set_title(_title(study, "Each layer, whole and split"))
     ax.legend(frameon=False, fontsize=8)
     return ax
 
@@ -95,7 +95,11 @@ def plot_methods(study: Study, ax: Axes | None = None) -> Axes:
     ax.axvline(1.0, color="black", linewidth=0.8, label="whole network")
     ax.set_yticks(y, names)
     ax.set_xlabel("time / time of the whole network (mean, 95 % interval)")
-    ax.set_title("All methods in one run")
+    ax.set_title(_title(study, "All methods in one run"))
     ax.legend(frameon=False, fontsize=8, loc="best")
     ax.margins(x=0.12)
     return ax
+
+
+def _title(study: Study, text: str) -> str:
+    return f"{text}: {study.verdict.word}" if study.verdict.is_too_disturbed else text

@@ -5,6 +5,7 @@ What is not here: measuring (``study``), figures (``plots``).
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ def to_json(study: Study, config: dict[str, Any]) -> dict[str, Any]:
     return {
         "manifest": manifest(config, seeds=[config["seed"]]),
         "images_per_round": IMAGES - 1,
+        "verdict": asdict(study.verdict),
+        "rounds": _rounds(study),
+        "predictions_disturbed": study.has_disturbed_predictions,
         "methods": [_method(study, name) for name in study.methods],
         "layers": _layers(study),
         "kinds": {
@@ -50,6 +54,24 @@ def to_json(study: Study, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _rounds(study: Study) -> dict[str, Any]:
+    rounds = study.rounds
+    return {
+        "asked": rounds.asked,
+        "made": len(rounds.made),
+        "undisturbed": len(rounds.undisturbed),
+        "set_aside": rounds.set_aside,
+        "counted": len(rounds.counted),
+        "guard": rounds.guard,
+        # Rounds too short for a reading of their own repeat the one that they share.
+        "readings": [
+            {**asdict(each.taken), "disturbed": each.taken.disturbs(rounds.guard)}
+            for each in rounds.made
+        ],
+        "costs": asdict(study.costs_taken),
+    }
+
+
 def _method(study: Study, name: str) -> dict[str, Any]:
     method = study.methods[name]
     row: dict[str, Any] = {
@@ -59,6 +81,7 @@ def _method(study: Study, name: str) -> dict[str, Any]:
         "ratio": interval_json(study.ratio(name)),
         "median_ratio": study.median_ratio(name),
         "artefact": study.is_artefact(name),
+        "disturbed": study.verdict.is_too_disturbed,
     }
     if "/" in name:
         row |= {
@@ -100,33 +123,64 @@ def _layers(study: Study) -> list[dict[str, Any]]:
     ]
 
 
+def sentences(study: Study) -> list[str]:
+    """Say what disturbed a study, and whether its figures may be believed."""
+    found = []
+    if study.has_disturbed_predictions:
+        found.append(
+            "others took "
+            f"{study.costs_taken.per_second:.2f} CPU seconds per second while the costs behind "
+            "the predictions were measured: the predictions are too disturbed to be judged"
+        )
+    if study.verdict.is_too_disturbed:
+        found.append("the times and ratios above are of all rounds, disturbed ones included")
+    return [*found, f"verdict: {study.verdict.word} ({study.verdict.reason})"]
+
+
+def _mark(study: Study) -> str:
+    """Return what stands behind the title of everything that must not be believed."""
+    return f"\n{study.verdict.word}" if study.verdict.is_too_disturbed else ""
+
+
 def methods_table(study: Study) -> Table:
     """Return whole, split, bound and OpenMP side by side, 80 columns wide."""
     limit = f"limit {1 / study.parts:.2f}"
-    title = f"Trunk, {study.parts} parts ({limit}); ms"
+    title = f"Trunk, {study.parts} parts ({limit}); ms{_mark(study)}"
     table = Table(title=title, title_justify="left", padding=(0, 0))
     for column in ("method", "time", "ratio [95 % CI]", "predicted", "simulated", "halo KB"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for name, method in study.methods.items():
-        ratio = study.ratio(name)
-        mark = " artefact" if study.is_artefact(name) else ""
         known = name in study.predicted_s
         table.add_row(
             name,
             f"{study.seconds(name).mean * 1e3:.2f}",
-            f"{ratio.mean:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]{mark}",
-            f"{study.predicted_s[name] * 1e3:.2f} {study.prediction_error(name):+.1%}"
-            if known
-            else "",
+            _ratio_cell(study, name),
+            _predicted_cell(study, name) if known else "",
             f"{study.simulated_s[name] * 1e3:.2f}" if known else "",
             f"{method.plan.halo_values * 4 / 1024:.0f}" if "/" in name else "",
         )
     return table
 
 
+def _ratio_cell(study: Study, name: str) -> str:
+    ratio = study.ratio(name)
+    if study.verdict.is_too_disturbed:
+        # An interval would claim what the verdict denies.
+        return f"{ratio.mean:.3f} disturbed"
+    mark = " artefact" if study.is_artefact(name) else ""
+    return f"{ratio.mean:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]{mark}"
+
+
+def _predicted_cell(study: Study, name: str) -> str:
+    predicted = f"{study.predicted_s[name] * 1e3:.2f}"
+    if study.has_disturbed_predictions or study.verdict.is_too_disturbed:
+        return f"{predicted} disturbed"
+    return f"{predicted} {study.prediction_error(name):+.1%}"
+
+
 def layers_table(study: Study, name: str) -> Table:
     """Return the time of every layer whole and split, and of every kind of layer."""
-    table = Table(title=f"Layers, whole against {name}", title_justify="left")
+    table = Table(title=f"Layers, whole against {name}{_mark(study)}", title_justify="left")
     for column in ("layer", "kind"):
         table.add_column(column)
     for column in ("whole ms", "split ms", "ratio"):

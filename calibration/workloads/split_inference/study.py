@@ -3,7 +3,8 @@
 The baseline makes the network's own calls in a worker with the same pinning, allocator, layout,
 type and threads. Every method runs in every round, in a newly drawn order; within a round each
 method runs a few images in a row and the first, which warms the caches, is left out. Beside every
-ratio stand the bound without communication and the same network on as many OpenMP threads.
+ratio stand the bound without communication and the same network on as many OpenMP threads. Rounds
+that others disturbed are set aside and made again (``rounds``).
 """
 
 from __future__ import annotations
@@ -18,11 +19,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from calibration.machine.disturbance import (
+    GUARD,
+    CpuReading,
+    Taken,
+    read_cpu,
+    taken_between,
+    wait_for_calm,
+)
 from calibration.workloads.split_inference import cost
 from calibration.workloads.split_inference.graph import Graph
 from calibration.workloads.split_inference.job import Job, Timing
 from calibration.workloads.split_inference.planner import MODES, Plan, plan
 from calibration.workloads.split_inference.pool import WorkerPool
+from calibration.workloads.split_inference.rounds import Rounds, Verdict, measure_rounds
 from calibration.workloads.split_inference.simulate import simulated_latency
 from calibration.workloads.split_inference.worker_process import (
     WorkerSpec,
@@ -35,6 +45,8 @@ from kdsim.results.intervals import Interval, mean_interval
 IMAGES = 4
 #: The part of a fair share below which a ratio is an artefact of the measurement.
 ARTEFACT = 0.98
+#: Seconds for which one waits at most until others leave the CPU alone, before each repetition.
+_PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +59,8 @@ class Method:
         ``whole``, ``openmp``, ``bound`` or ``mode/transport``.
     plan : Plan
     rounds_s : (rounds,) float array
-        Median seconds of the trunk in each round: of the slowest part, from its first step to its
-        last, waiting included.
+        Median seconds of the trunk in each round that counts (``Rounds.counted``): of the slowest
+        part, from its first step to its last, waiting included.
     layers_s : (parts, layers, 3) float array
         Median seconds of each layer: computing, waiting for rows, and sending the rows that it
         reads to other parts.
@@ -84,6 +96,10 @@ class Study:
         The same from kdsim's engine, each part a device of one core and its link.
     halo_us : dict of str to (n,) float array
         One way of a 28 KB message over each transport, microseconds.
+    rounds : Rounds
+        All that were made, with what others took of the CPU in each.
+    costs_taken : Taken
+        What others took while the costs behind the predictions were measured.
     """
 
     graph: Graph
@@ -92,6 +108,18 @@ class Study:
     predicted_s: dict[str, float]
     simulated_s: dict[str, float]
     halo_us: dict[str, NDArray[np.float64]]
+    rounds: Rounds
+    costs_taken: Taken
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the times and ratios may be believed."""
+        return self.rounds.verdict
+
+    @property
+    def has_disturbed_predictions(self) -> bool:
+        """Whether others disturbed the measurement of the costs behind the predictions."""
+        return self.costs_taken.disturbs(self.rounds.guard)
 
     def ratio(self, name: str) -> Interval:
         """Return a method's time over the baseline's, paired by round."""
@@ -133,6 +161,8 @@ def run_study(
     modes: Sequence[str] = (*MODES, "auto"),
     transports: Sequence[str] = ("tcp", "gloo"),
     rounds: int = 15,
+    extra_rounds: int | None = None,
+    guard: float = GUARD,
     seed: int = 0,
     timeout_s: float = 60.0,
     progress: Callable[[int, int], None] | None = None,
@@ -147,12 +177,17 @@ def run_study(
         Of `MODES`, or ``"auto"``.
     transports : sequence of str
     rounds : int
-        Two or more, for an interval.
+        Undisturbed rounds to measure: two or more, for an interval.
+    extra_rounds : int, optional
+        Rounds that may be made again because others disturbed them. Default: as many as `rounds`.
+    guard : float
+        CPU seconds per second, taken from the workers' cores by other processes and by the host,
+        above which a round is set aside.
     seed : int
         Of the image and of the order within each round.
     timeout_s : float
     progress : callable, optional
-        Called with (rounds done, rounds in all).
+        Called with (undisturbed rounds so far, rounds asked for).
 
     Returns
     -------
@@ -180,7 +215,14 @@ def run_study(
             "openmp": Job(many, one, whole=True),
             "bound": Job(pool, plan(graph, parts), exchange=False),
         }
+        pids = [pid for each in (*pools.values(), many) for pid in each.pids]
+
+        def read() -> CpuReading:
+            return read_cpu(pids, cores)
+
+        before = read()
         costs = cost.measure(pool, graph, parts, x=x)
+        costs_taken = taken_between(before, read())
         predicted, simulated = {}, {}
         for mode in modes:
             chosen = (
@@ -192,30 +234,36 @@ def run_study(
                 jobs[f"{mode}/{transport}"] = Job(pools[transport], chosen, transport=transport)
             predicted[f"{mode}/tcp"] = cost.predict(chosen, costs).latency_s
             simulated[f"{mode}/tcp"] = simulated_latency(chosen, costs)
-        samples = _rounds(jobs, x, rounds, np.random.default_rng(seed), progress)
+        measured = measure_rounds(
+            _interleaved(jobs, x, np.random.default_rng(seed)),
+            read,
+            asked=rounds,
+            extra=rounds if extra_rounds is None else extra_rounds,
+            guard=guard,
+            wait=lambda: wait_for_calm(cores, guard, _PATIENCE_S, pids=pids),
+            progress=progress,
+        )
         halo = {t: _halo_us(pools[t], t) for t in transports} if parts == 2 else {}
-    methods = {name: _method(name, jobs[name], samples[name]) for name in jobs}
-    return Study(graph, parts, methods, predicted, simulated, halo)
+    methods = {
+        name: _method(name, job, [each.timings[name] for each in measured.counted])
+        for name, job in jobs.items()
+    }
+    return Study(graph, parts, methods, predicted, simulated, halo, measured, costs_taken)
 
 
-def _rounds(
-    jobs: dict[str, Job],
-    x: Tensor,
-    rounds: int,
-    rng: np.random.Generator,
-    progress: Callable[[int, int], None] | None,
-) -> dict[str, list[Timing]]:
+def _interleaved(
+    jobs: dict[str, Job], x: Tensor, rng: np.random.Generator
+) -> Callable[[], dict[str, Timing]]:
+    """Warm every method up, and return what runs each once, in an order drawn anew."""
     names = list(jobs)
-    samples: dict[str, list[Timing]] = {name: [] for name in jobs}
     for job in jobs.values():
         job.run(x, repeats=2)
-    for done in range(rounds):
-        for k in rng.permutation(len(names)):
-            _, timing = jobs[names[k]].run(x, repeats=IMAGES)
-            samples[names[k]].append(timing)
-        if progress is not None:
-            progress(done + 1, rounds)
-    return samples
+
+    def run_round() -> dict[str, Timing]:
+        order = [names[k] for k in rng.permutation(len(names))]
+        return {name: jobs[name].run(x, repeats=IMAGES)[1] for name in order}
+
+    return run_round
 
 
 def _method(name: str, job: Job, timings: list[Timing]) -> Method:

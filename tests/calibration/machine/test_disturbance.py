@@ -99,3 +99,16 @@ def test_one_waits_for_calm_as_long_as_ones_patience(monkeypatch, taken, calm, w
     accounts = Accounts(monkeypatch, taken)
     assert disturbance.wait_for_calm((0, 1), 0.05, patience_s=2.0) is calm
     assert accounts.now == pytest.approx(waited)
+
+
+def test_ones_own_processes_may_be_at_work_while_one_waits(monkeypatch):
+    Accounts(monkeypatch, [])
+    watched = []
+
+    def read(pids, cores):
+        watched.append(tuple(pids))
+        return CpuReading(0.0, 0.0, 0.0, 0.0)
+
+    monkeypatch.setattr(disturbance, "read_cpu", read)
+    assert disturbance.wait_for_calm((0,), 0.05, patience_s=2.0, pids=iter([7, 8]))
+    assert watched == [(7, 8), (7, 8)]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kdsim
-from kdsim.engines.learning import learning_curves
+from kdsim.api import learning_curves
 from kdsim.errors import ScenarioError
 from kdsim.model.optimum import minimal_makespan
 from kdsim.scenario.changes import with_fields
@@ -105,7 +105,7 @@ def test_the_bound_of_each_mark_is_the_optimum_of_the_cycles_up_to_it(profile):
     device = load_scenario("paper-1to1")
     for cycles, bound in zip((3, 6), curves.curves[0].bounds[0], strict=True):
         part = with_work(device, *(np.full(cycles, amount) for amount in (1.0, 0.5, 0.25)))
-        assert bound == minimal_makespan(part).makespan
+        assert bound == minimal_makespan(part.plan()).makespan
     assert curves.bound_kind == "optimum"
 
 

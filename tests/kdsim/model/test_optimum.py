@@ -167,7 +167,7 @@ def test_the_compiled_string_bends_where_the_interpreted_one_does(plan):
 
 def test_a_release_later_than_all_work_is_followed_by_the_last_cycle_alone():
     scenario = kdsim.with_fields(kdsim.load_scenario("paper-1to1"), {"extensions.release": 10.0})
-    result = optimum.minimal_makespan(scenario)
+    result = kdsim.minimal_makespan(scenario)
     assert result.kind == "optimum"
     plan = scenario.plan()
     least = 50 * 10.0 + 1.0 / plan.comm_rates.max() + 1.0 / plan.comp_rates.max()
@@ -178,7 +178,7 @@ def test_a_reallocation_cost_makes_the_result_a_lower_bound():
     scenario = kdsim.with_fields(
         kdsim.load_scenario("paper-1to1"), {"extensions.reallocation_cost": 0.1}
     )
-    assert optimum.minimal_makespan(scenario).kind == "lower bound"
+    assert kdsim.minimal_makespan(scenario).kind == "lower bound"
 
 
 def test_an_optimum_is_plain_data_for_json():

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdsim.api import compare, sweep
 from kdsim.engines.batch import makespans
-from kdsim.engines.compare import compare
 from kdsim.errors import ScenarioError, StoreError, UnknownPolicyError
 from kdsim.results.comparison import SUMMARY_COLUMNS
 from kdsim.scenario.load import load_scenario
@@ -20,7 +20,6 @@ from kdsim.scenario.study import Extensions, Scenario
 from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps import driver as sweeps
 from kdsim.sweeps.chunker import MAX_REPLICATIONS, Chunker
-from kdsim.sweeps.driver import sweep
 from kdsim.sweeps.store import Store
 from kdsim.sweeps.task import Piece, Task
 

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from kdsim.api import sweep
 from kdsim.errors import SweepError
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps import driver as sweeps
-from kdsim.sweeps.driver import run_pending, sweep
+from kdsim.sweeps.driver import run_pending
 from kdsim.sweeps.executors import InProcess, RunningClock, TookTooLongError, WorkerLostError
 from kdsim.sweeps.store import Store
 from kdsim.sweeps.worker_processes import Processes

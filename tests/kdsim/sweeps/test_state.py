@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from front_door import call
 
+from kdsim.api import sweep
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.validate import scenario_from_data
-from kdsim.sweeps.driver import sweep
 from kdsim.sweeps.records import FailureReason
 from kdsim.sweeps.store import Store
 from kdsim.sweeps.task import Outcome

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from front_door import call
 
+from kdsim.api import sweep
 from kdsim.errors import StoreError
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps import sqlite_file
 from kdsim.sweeps import store as store_module
-from kdsim.sweeps.driver import sweep
 from kdsim.sweeps.runs import differences
 from kdsim.sweeps.store import Store
 from kdsim.sweeps.task import Outcome

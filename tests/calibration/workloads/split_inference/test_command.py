@@ -17,6 +17,7 @@ def test_the_command_measures_and_writes_what_was_asked_for(tmp_path: Path) -> N
     net = build_network("edge-1", (3, 32, 32), 10, seed=3)
     torch.save(net.state_dict(), tmp_path / "net.pt")
     arguments = ["--net", "edge-1", "--input", "32", "--rounds", "2", "--mode", "layerwise"]
+    arguments += ["--guard", "1000"]  # however busy the machine is
     for option, name in {
         "--weights": "net.pt",
         "--plot": "layers.png",
@@ -36,6 +37,8 @@ def test_the_command_measures_and_writes_what_was_asked_for(tmp_path: Path) -> N
     ]
     assert data["methods"][3]["halo_bytes"] == 2 * 2 * 32 * 32 * 4
     assert data["manifest"]["config"]["net"] == "edge-1"
+    assert data["verdict"]["word"] != "too disturbed to say"
+    assert data["methods"][3]["ratio"]["n"] == data["rounds"]["made"] >= 2
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert {e["tid"] for e in events if e["ph"] == "X"} == {0, 1}
     assert all(e["dur"] >= 0 for e in events if e["ph"] == "X")

@@ -1,0 +1,400 @@
+"""The verbs of a session: each takes a scenario, or the name or path of one, which is loaded here.
+
+Everything inside takes a `Scenario` or a `Plan`. Each verb loads its engine when it is called, so
+that none pays for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdsim.model.plan import Plan
+from kdsim.scenario.load import load_scenario
+from kdsim.sweeps.executors import TASK_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    import pandas as pd
+
+    from kdsim.engines.check_policy import PolicyReport
+    from kdsim.engines.compare import Progress
+    from kdsim.model.curves import FloatArray
+    from kdsim.model.optimum import Optimum
+    from kdsim.policies.base import Policy
+    from kdsim.results.comparison import Comparison
+    from kdsim.results.learning import LearningCurves
+    from kdsim.results.run import Run
+    from kdsim.scenario.study import Scenario
+    from kdsim.sweeps.store import Store
+
+#: Seconds after which a call of a policy counts as one that never returns.
+CALL_LIMIT_S = 10.0
+
+
+def simulate(
+    scenario: Scenario | str | Path,
+    policy: str | Policy | type[Policy] = "optimal",
+    *,
+    seed: int | None = None,
+    replication: int = 0,
+) -> Run:
+    """Simulate one run with the SimPy engine.
+
+    Parameters
+    ----------
+    scenario : Scenario, str or Path
+        A scenario, a bundled name or a path.
+    policy : str, Policy or class
+        A built-in name, ``"static:c"``, ``"module:Class"`` or a policy of your own.
+    seed : int, optional
+        Root of the run's randomness; the scenario's seed by default.
+    replication : int
+        Number of the run: the same (seed, replication) gives the same draws and the same noise
+        in every engine and under every policy.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ScenarioError
+        If the scenario, `seed` or `replication` is not legal.
+    PolicyError
+        If the policy raises, answers nonsense or makes no progress.
+
+    Examples
+    --------
+    >>> import kdsim
+    >>> run = kdsim.simulate("paper-1to1", policy="comm-priority")
+    >>> round(sum(s.duration for s in run.segments) - run.makespan, 9)
+    0.0
+    """
+    from kdsim.engines.des import simulate as run
+
+    return run(load_scenario(scenario), policy, seed=seed, replication=replication)
+
+
+def simulate_many(
+    scenario: Scenario | str | Path,
+    policy: str | Policy | type[Policy] = "optimal",
+    *,
+    replications: int | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
+) -> FloatArray:
+    """Simulate many replications of one scenario and policy.
+
+    Parameters
+    ----------
+    scenario : Scenario, str or Path
+        A scenario, a bundled name or a path.
+    policy : str, Policy class
+        Built-in policies run compiled, a policy of your own in the SimPy engine.
+    replications : int, optional
+        Number of runs; the scenario's by default.
+    seed : int, optional
+        Root of all randomness; the scenario's by default.
+    threads : int, optional
+        Threads of the compiled engine; all cores by default.
+
+    Returns
+    -------
+    (replications,) float64 array
+        Makespans in seconds; entry i is that of ``simulate(..., replication=i)``.
+
+    Raises
+    ------
+    ScenarioError
+        If the scenario, `replications` or `seed` is not legal.
+    PolicyError
+        If the policy fails in a run.
+
+    Examples
+    --------
+    >>> import kdsim
+    >>> ms = kdsim.simulate_many("paper-1to1", policy="random", replications=3, seed=0)
+    >>> run = kdsim.simulate("paper-1to1", policy="random", seed=0, replication=2)
+    >>> bool(abs(ms[2] / run.makespan - 1) < 1e-9)
+    True
+    """
+    from kdsim.engines.batch import simulate_many as run
+
+    return run(
+        load_scenario(scenario), policy, replications=replications, seed=seed, threads=threads
+    )
+
+
+def minimal_makespan(scenario: Scenario | Plan | str | Path) -> Optimum:
+    """Compute the least makespan of a scenario, exactly.
+
+    Parameters
+    ----------
+    scenario : Scenario, Plan, str or Path
+        A scenario (or a bundled name, or a path), or the plan of one. Noise is left aside: the
+        planned work is what is solved.
+
+    Returns
+    -------
+    Optimum
+
+    Notes
+    -----
+    O(N), with `release` or a link O(N * c_total). Under `reallocation_cost` the result is a lower
+    bound (``exact`` is False): the optimum of the same plan without the cost.
+
+    Examples
+    --------
+    >>> import kdsim
+    >>> opt = kdsim.minimal_makespan("paper-1to1")
+    >>> opt.exact, len(opt.path)
+    (True, 4)
+    """
+    from kdsim.model.optimum import minimal_makespan as solve
+
+    plan = scenario if isinstance(scenario, Plan) else load_scenario(scenario).plan()
+    return solve(plan)
+
+
+def compare(
+    scenario: Scenario | str | Path,
+    policies: Sequence[str | type[Policy]] | None = None,
+    *,
+    replications: int | None = None,
+    seed: int | None = None,
+    curve_draws: int | None = None,
+    progress: Progress | None = None,
+    threads: int | None = None,
+) -> Comparison:
+    """Compare policies by their makespans and by their distance from the proven optimum.
+
+    Parameters
+    ----------
+    scenario : Scenario, str or Path
+        A scenario, a bundled name or a path; every point of its sweep is compared.
+    policies : sequence of str or Policy classes, optional
+        The scenario's own by default.
+    replications : int, optional
+        Runs of each policy that draws at random, or of every policy under noise; the scenario's
+        by default. Replication i of every policy meets the same noise.
+    seed : int, optional
+        Root of all randomness; the scenario's by default.
+    curve_draws : int, optional
+        Also play every policy in so many bootstrap draws of the device's curves, for
+        `Comparison.curve_intervals` and `Comparison.faster`; see
+        `kdsim.engines.curve_uncertainty.over_curve_draws`.
+    progress : callable, optional
+        Called with (runs done, runs in all); a draw of the curves is one more run of each policy.
+    threads : int, optional
+        Threads of the compiled engine; all cores by default.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ScenarioError
+        If a point of the sweep, `replications` or `seed` is not legal, two policies share a name,
+        or the curves have fewer than `curve_draws` draws.
+    PolicyError
+        If a policy fails in a run.
+
+    Examples
+    --------
+    >>> import kdsim
+    >>> result = kdsim.compare("paper-1to1", ["greedy", "optimal"])
+    >>> len(result.rows)
+    8
+    """
+    from kdsim.engines.compare import compare as run
+
+    return run(
+        load_scenario(scenario),
+        policies,
+        replications=replications,
+        seed=seed,
+        curve_draws=curve_draws,
+        progress=progress,
+        threads=threads,
+    )
+
+
+def sweep(
+    scenario: Scenario | str | Path,
+    store: Store | str | Path | None = None,
+    executor: Executor | None = None,
+    *,
+    workers: int | None = None,
+    cluster: str | None = None,
+    policies: Sequence[str] | None = None,
+    replications: int | None = None,
+    retry: bool = False,
+    task_timeout_s: float = TASK_TIMEOUT_S,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Run a scenario's design, or what a store still lacks of it.
+
+    Parameters
+    ----------
+    scenario : Scenario, str or Path
+        A scenario, a bundled name or a path.
+    store : Store, str or Path, optional
+        Where results are kept as they complete; in memory by default. A store that exists is
+        continued: of the same scenario it takes more points, policies and replications.
+    executor : concurrent.futures.Executor, optional
+        Where tasks run; by default in this process, on all its cores.
+    workers : int, optional
+        Run in this many worker processes instead, so that nothing a policy does can harm the
+        sweep; 0 is the default.
+    cluster : str, optional
+        Run on the dask cluster with this scheduler address (or scheduler file) instead.
+    policies : sequence of str, optional
+        The scenario's own by default.
+    replications : int, optional
+        The scenario's own by default.
+    retry : bool
+        Also run again what failed before.
+    task_timeout_s : float
+        Seconds of running time after which a task in another process is given up, for a policy
+        that hangs; while the sweep itself is stopped (Ctrl-Z) they do not pass.
+    progress : callable, optional
+        Called with (replications done, replications in all).
+
+    Returns
+    -------
+    DataFrame
+        One row per run of the store: the swept fields, `kdsim.results.comparison.SUMMARY_COLUMNS`,
+        ``status`` (``done`` or ``failed``), ``error`` and ``run_id``.
+
+    Raises
+    ------
+    ScenarioError
+        If the scenario is not legal.
+    UnknownPolicyError
+        If a policy cannot be found.
+    StoreError
+        If the store cannot be used, or belongs to another scenario.
+    SweepError
+        If no worker is left; what is done is kept.
+
+    Examples
+    --------
+    >>> import kdsim
+    >>> table = kdsim.sweep("paper-1to1", policies=["greedy", "optimal"])
+    >>> table.loc[0, ["device.cores", "policy", "n", "status"]].astype(str).tolist()
+    ['6', 'greedy', '1', 'done']
+    """
+    from kdsim.sweeps.driver import sweep as run
+
+    return run(
+        load_scenario(scenario),
+        store,
+        executor,
+        workers=workers,
+        cluster=cluster,
+        policies=policies,
+        replications=replications,
+        retry=retry,
+        task_timeout_s=task_timeout_s,
+        progress=progress,
+    )
+
+
+def learning_curves(
+    scenario: Scenario | str | Path,
+    profiles: Sequence[str | Path],
+    policies: Sequence[str | type[Policy]] | None = None,
+    *,
+    replications: int | None = None,
+    seed: int | None = None,
+    profile_rate: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> LearningCurves:
+    """Replay real runs on a device: when it reaches which accuracy under which policy.
+
+    Parameters
+    ----------
+    scenario : Scenario, str or Path
+        The device and its extensions; the scenario's own workload and sweep are left aside.
+    profiles : sequence of str or Path
+        Cost profiles with accuracies, as the workloads write them.
+    policies : sequence of str or Policy classes, optional
+        The scenario's own by default.
+    replications : int, optional
+        Runs of a policy that draws at random, or of every policy under noise; the scenario's by
+        default, but 100 at most.
+    seed : int, optional
+        Root of all randomness; the scenario's by default.
+    profile_rate : float, optional
+        Compute units per second of the host that recorded the profiles; by default the device's own
+        curve at their core counts, that is, the host is taken for the device.
+    progress : callable, optional
+        Called with (runs done, runs in all).
+
+    Returns
+    -------
+    LearningCurves
+
+    Raises
+    ------
+    ScenarioError
+        If an argument or a profile is not legal, or a profile has no accuracy.
+    PolicyError
+        If a policy fails in a run.
+    """
+    from kdsim.engines.learning import learning_curves as run
+
+    return run(
+        load_scenario(scenario),
+        profiles,
+        policies,
+        replications=replications,
+        seed=seed,
+        profile_rate=profile_rate,
+        progress=progress,
+    )
+
+
+def check_policy(
+    policy: str | Policy | type[Policy],
+    scenario: Scenario | str | Path | None = None,
+    *,
+    limit_s: float = CALL_LIMIT_S,
+) -> PolicyReport:
+    """Exercise a policy on many small devices and workloads and report what is wrong with it.
+
+    Parameters
+    ----------
+    policy : str, Policy or class
+        ``"module:Class"``, a class or an instance.
+    scenario : Scenario, str or Path, optional
+        One more case beside the built-in ones, e.g. the study it was written for.
+    limit_s : float
+        Seconds that one call of the policy may take. One that takes longer is reported with the
+        state that it was asked in, and abandoned in its thread.
+
+    Returns
+    -------
+    PolicyReport
+        Problems found: an answer that is not legal in some state, an exception, no progress,
+        results that change from run to run, a plan that was written to, a call that does not
+        return.
+
+    Examples
+    --------
+    >>> from kdsim import Decision, Policy
+    >>> class TooMany(Policy):
+    ...     name = "too-many"
+    ...     def decide(self, state):
+    ...         return Decision(state.total_cores + 1)
+    >>> print(check_policy(TooMany).problems[0].partition(" (state")[0])
+    policy too-many answered comm_cores = 2; legal are whole numbers 0..1
+    """
+    from kdsim.engines.check_policy import check_policy as run
+
+    case = None if scenario is None else load_scenario(scenario)
+    return run(policy, case, limit_s=limit_s)
