@@ -36,9 +36,10 @@ endurance: $(VENV)/.dev
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m pytest -m fuzz tests/fuzz
 
-# The site, in out/site; every warning is an error.
+# The site, in out/site; every warning is an error, and so is a link that leads nowhere.
 docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs out/site
+	$(BIN)/python -m sphinx --quiet -b linkcheck docs out/links
 	@echo "The site is out/site/index.html"
 
 lint: $(VENV)/.dev

@@ -31,6 +31,8 @@ html_title = f"kdsim {release}"
 html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+# Links inside the site and the repository; others need a network.
+linkcheck_ignore = [r"https?://"]
 # Dashes stay as typed: "--set" in a command's help is no dash.
 smartquotes_action = "qe"
 # Formulas are drawn without a network: MathML is what browsers draw by themselves.

@@ -34,9 +34,7 @@ def plot_validation(result: Validation, ax: Axes) -> Axes:
     """
     table = result.table.dropna(subset=["measured"])
     if table.empty:  # logarithmic axes cannot be drawn without a positive number
-        ax.text(0.5, 0.5, "every run was disturbed:\nnothing to compare", ha="center", va="center")
-        ax.set_axis_off()
-        return ax
+        return _say_nothing_is_left(ax)
     ends = np.array([table["measured"].min() * 0.9, table["measured"].max() * 1.1])
     for share, alpha in ((0.10, 0.10), (0.05, 0.16)):
         ax.fill_between(ends, ends * (1 - share), ends * (1 + share), color=GREY, alpha=alpha, lw=0,
@@ -68,6 +66,12 @@ def plot_validation(result: Validation, ax: Axes) -> Axes:
     ax.set_xlabel("measured makespan (s)")
     ax.set_ylabel("predicted makespan (s)")
     ax.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return ax
+
+
+def _say_nothing_is_left(ax: Axes) -> Axes:
+    ax.text(0.5, 0.5, "every run was disturbed:\nnothing to compare", ha="center", va="center")
+    ax.set_axis_off()
     return ax
 
 
@@ -149,7 +153,8 @@ def timeline_figure(result: Validation, *, policies: int = 3) -> Figure:
     ----------
     result : Validation
     policies : int
-        How many policies at most; those whose makespans lie furthest apart are shown.
+        How many policies at most; those whose makespans lie furthest apart are shown. Where
+        every run was disturbed the figure says so.
 
     Returns
     -------
@@ -160,6 +165,10 @@ def timeline_figure(result: Validation, *, policies: int = 3) -> Figure:
     condition = str(result.table["condition"].iloc[0])
     here = result.table[result.table["condition"] == condition].dropna(subset=["measured"])
     here = here.sort_values("measured")
+    if here.empty:
+        figure = Figure(figsize=(9, 2.6), layout="constrained")
+        _say_nothing_is_left(figure.subplots())
+        return figure
     picks = here["policy"].iloc[np.unique(np.linspace(0, len(here) - 1, policies).astype(int))]
     figure = Figure(figsize=(9, 2.6 * len(picks)), layout="constrained")
     axes = figure.subplots(2 * len(picks), 1, sharex=True, squeeze=False)[:, 0]

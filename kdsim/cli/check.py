@@ -31,8 +31,9 @@ def check(
 ) -> None:
     r"""Validate scenarios, and policies of your own, without running a study.
 
-    Every fault of a file is listed as FILE:LINE:COLUMN: FIELD: REASON. A policy of your own that
-    the file names is not executed, only one named with --policy; the file of its code is printed.
+    Every fault of a file is listed, with its line and column, the field and the reason. A policy of
+    your own that the file names is not executed, only one named with --policy; the file of its code
+    is printed.
 
     \b
     Examples:

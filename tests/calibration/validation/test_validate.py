@@ -104,9 +104,10 @@ def test_a_validation_can_be_drawn(fitted):
     ]  # fmt: skip
 
 
-def test_the_figure_of_a_validation_without_an_undisturbed_run_says_so(fitted):
-    figure = validation_figure(judged(fitted, taken=0.2))  # nothing but predictions
-    figure.savefig(BytesIO())  # used to fail: a logarithmic axis without a number
+@pytest.mark.parametrize("draw", [validation_figure, timeline_figure])
+def test_the_figures_of_a_validation_without_an_undisturbed_run_say_so(fitted, draw):
+    figure = draw(judged(fitted, taken=0.2))  # nothing but predictions
+    figure.savefig(BytesIO())  # used to fail: an axis without a number, a row of no runs
     assert "every run was disturbed" in figure.axes[0].texts[0].get_text()
 
 

@@ -142,7 +142,7 @@ def test_vertices_run_from_communication_light_to_heavy(rates):
 def test_perfect_scaling_has_one_facet_between_its_ends_despite_rounding(unit):
     # Cores of 16 in one line: what they leave of a straight line is rounding.
     c = np.arange(17)
-    region = curves.rate_region(unit * c, 3 * unit * (16 - c))
+    region = rate_region(unit * c, 3 * unit * (16 - c))
     assert region.vertices.tolist() == [0, 16]
     assert len(region.facets) == 3
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import paper_rates
 
-from kdsim.model.curves import rate_region
+from kdsim.model.rate_region import rate_region
 from kdsim.model.rules import aim, greedy_cores, random_cores, split_direction
 
 
