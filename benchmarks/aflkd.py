@@ -5,7 +5,7 @@
 
 The runs are small networks, so that many go side by side: one process a core on a CPU, a dozen or
 more on one accelerator. Every finished run is one line in ``WORK/STUDY/runs.jsonl``; stopped,
-killed or out of time, the same call goes on from there. ``--budget S`` starts no run that cannot
+killed or out of time, the same call resumes there. ``--budget S`` starts no run that cannot
 be expected to end within S seconds, abandons at that time what still runs, and exits 0; a last
 line says how much is left. Needed are torch, numpy and scipy alone.
 """
@@ -166,7 +166,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("stopped; the same call goes on from here", file=sys.stderr)
+        print("stopped; the same call resumes here", file=sys.stderr)
         return 130
     print(
         f"{outcome.done} runs done in {outcome.seconds:.0f} s "

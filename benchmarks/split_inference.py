@@ -1,6 +1,7 @@
 """Split inference at 224 x 224: every network, mode and transport against the whole, in one run.
 
     python benchmarks/split_inference.py [--rounds 30] [--nets edge-3] [--out DIR]
+    python benchmarks/split_inference.py --drill    # edge-3 beside a busy process, at random
 
 Needs two free cores; takes about three minutes. Writes for each network NET.json and NET.png, for
 edge-3 also the timeline of one image (Chrome trace), and a summary of all; then shares the rows
@@ -128,6 +129,22 @@ def summary(name: str, study: Study) -> list[dict[str, Any]]:
     return rows
 
 
+def drill(rounds: int, out: Path) -> int:
+    """Measure edge-3 beside a process that starts and stops at random; status as of the command."""
+    from validation import Drill  # beside this script
+
+    config = {"net": "edge-3", "input": list(SHAPE), "parts": 2, "rounds": rounds, "seed": 0}
+    with Drill(seed=0, processes=1) as busy:
+        study = run_study(
+            trace(features("edge-3"), SHAPE), modes=("layerwise",), transports=("tcp",),
+            rounds=rounds,
+        )  # fmt: skip
+    data = to_json(study, config) | {"busy_s": busy.busy_s}
+    write_json(out / "drill-edge-3.json", data)
+    print(f"layerwise/tcp {study.median_ratio('layerwise/tcp'):.3f}", *sentences(study), sep="\n")
+    return int(study.verdict.is_too_disturbed)
+
+
 def main() -> int:
     """Run the benchmark and write its results; status 1 when others disturbed too much of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -136,7 +153,10 @@ def main() -> int:
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results" / "split_inference"
     )
+    parser.add_argument("--drill", action="store_true", help="beside a busy process at random")
     options = parser.parse_args()
+    if options.drill:
+        return drill(options.rounds, options.out)
     config = {"input": list(SHAPE), "parts": 2, "rounds": options.rounds, "seed": 0}
     rows: list[dict[str, Any]] = []
     for name in options.nets:

@@ -94,7 +94,7 @@ Examples:
     "-o",
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the study; asked again, it goes on.  [default: out/aflkd-DATA]",
+    help="Folder of the study; the same command resumes it.  [default: out/aflkd-DATA]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Report T and n after every epoch.")
@@ -203,7 +203,7 @@ def _say_how_far(config: StudyConfig, folder: Path, why: str) -> None:
 
     click.echo(
         f"{why} with {finished_runs(config, folder)} of {len(planned_runs(config))} runs done in "
-        f"{folder}; the same command goes on from there",
+        f"{folder}; the same command resumes from there",
         err=True,
     )
 

@@ -10,7 +10,7 @@ from budget import rounds
 from kdsim.engines import batch
 from kdsim.errors import KdsimError
 from kdsim.policies.names import POLICY_NAMES
-from kdsim.scenario.study import scenario_from_data
+from kdsim.scenario.validate import scenario_from_data
 
 #: Rounding may take a makespan this share below the bound, not more.
 _ROUNDING = 1e-9

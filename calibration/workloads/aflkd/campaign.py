@@ -2,7 +2,7 @@
 
 The networks are small: one run cannot fill an accelerator, nor can it use a second core well.
 Sixteen processes that share one do both. The driver alone writes the ledgers; a campaign that ran
-out of time, or was stopped, goes on where it ended when it is started again.
+out of time, or was stopped, resumes where it ended when it is started again.
 
 What is not here: what a run is (``study``), tables and figures.
 """
@@ -124,7 +124,7 @@ class _Clock:
 
     def fits(self, job: Job) -> bool:
         """Whether a job can be expected to end in time; one of an unknown kind as the longest."""
-        if isinstance(job.run, int):  # goes on from its checkpoint another time
+        if isinstance(job.run, int):  # resumes from its checkpoint another time
             return self.left() > 0
         runs = [s for kind, s in self.longest.items() if kind[-1] != "teacher"]
         expected = self.longest.get(job.kind, max(runs, default=0.0))
@@ -298,7 +298,7 @@ def _finish(
                     return
                 raise WorkerDiedError(
                     f"a worker process died ({error}); what was finished is kept and the same "
-                    "call goes on from there, perhaps with fewer workers"
+                    "call resumes from there, perhaps with fewer workers"
                 ) from error
             clock.note(job, seconds)
             yield job, result
@@ -335,7 +335,7 @@ def _begin(device: str, driver: Connection, limit_s: float | None) -> None:
 
 
 def _end_with(driver: Connection, limit_s: float | None) -> None:
-    """End this process when the driver closes its connection, is gone, or the time is up."""
+    """End this process when the driver closes its connection or ends, or the time is up."""
     wait_for([driver], timeout=limit_s)
     os._exit(0)
 

@@ -9,42 +9,43 @@ from typing import TYPE_CHECKING, Any
 
 from calibration.workloads.aflkd.switches import REFERENCES
 from calibration.workloads.records.results import ResultError
+from kdsim.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Colour (Okabe and Ito, safe for colour-blind readers) and marker of each method.
+#: Colour and marker of each method.
 _STYLE: dict[str, tuple[str, str]] = {
-    "baseline": ("#000000", "s"),
-    "fine-tune": ("#000000", "x"),
-    "sslf": ("#0072B2", "o"),
-    "kd": ("#56B4E9", "s"),
-    "kd-shared": ("#56B4E9", "x"),
-    "kd-half": ("#56B4E9", "d"),
-    "kd-frozen": ("#56B4E9", "o"),
-    "kd-frozen-t1": ("#56B4E9", "1"),
-    "kd-frozen-t2": ("#56B4E9", "2"),
-    "kd-frozen-t8": ("#56B4E9", "3"),
-    "kd-shared-learned": ("#999999", "x"),
-    "kd-half-learned": ("#999999", "d"),
-    "kd-frozen-learned": ("#999999", "o"),
-    "aflkd-reverse": ("#D55E00", "^"),
-    "aflkd-reverse-shared": ("#D55E00", "<"),
-    "aflkd-descend": ("#009E73", "v"),
-    "aflkd-clamped": ("#009E73", "1"),
-    "aflkd-printed": ("#009E73", "2"),
-    "aflkd-fixed": ("#CC79A7", "D"),
-    "aflkd-schedule": ("#E69F00", "P"),
+    "baseline": (BLACK, "s"),
+    "fine-tune": (BLACK, "x"),
+    "sslf": (BLUE, "o"),
+    "kd": (SKY, "s"),
+    "kd-shared": (SKY, "x"),
+    "kd-half": (SKY, "d"),
+    "kd-frozen": (SKY, "o"),
+    "kd-frozen-t1": (SKY, "1"),
+    "kd-frozen-t2": (SKY, "2"),
+    "kd-frozen-t8": (SKY, "3"),
+    "kd-shared-learned": (GREY, "x"),
+    "kd-half-learned": (GREY, "d"),
+    "kd-frozen-learned": (GREY, "o"),
+    "aflkd-reverse": (VERMILION, "^"),
+    "aflkd-reverse-shared": (VERMILION, "<"),
+    "aflkd-descend": (GREEN, "v"),
+    "aflkd-clamped": (GREEN, "1"),
+    "aflkd-printed": (GREEN, "2"),
+    "aflkd-fixed": (PURPLE, "D"),
+    "aflkd-schedule": (ORANGE, "P"),
 }
 
 #: Colour and marker of each number of images in a forest plot.
-_SIZES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
+_SIZES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"))
 
 _LABEL = {"baseline": "baseline", "sslf": "SSLF", "kd": "KD"}
 
 
-#: What is drawn in one figure of accuracies where a study has more methods than can be told apart.
+#: What one figure of accuracies shows where a study has too many methods to distinguish.
 _MAIN = (
     "baseline", "sslf", "kd-shared", "kd-frozen", "kd-frozen-learned", "aflkd-fixed",
     "aflkd-reverse", "aflkd-descend",
@@ -178,7 +179,7 @@ def plot_forest(
 def plot_temperature(
     result: Mapping[str, Any], net: str, method: str, *, ax: Axes | None = None
 ) -> Axes:
-    """Draw the course of T over the epochs, one line a run, with n written by the scale of n.
+    """Draw the course of T over the epochs, one line per run, with n written by the scale of n.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The methods of AFLKD's comparison: their switches, their configuration, what a run records.
 
 A method is a row of switches: what it takes over from the cloud, what it freezes, whether it
-distils, how its temperature moves. Two methods that differ in one switch tell what that switch is
+distils, how its temperature moves. Two methods that differ in one switch show what that switch is
 worth. Nouns only; the training is in ``student``.
 """
 

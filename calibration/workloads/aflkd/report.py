@@ -168,7 +168,7 @@ def tables(result: Result) -> str:
         *_variance_table(result["accuracy"]),
         "## Networks",
         "",
-        "| network | m | parameters | forward FLOPs an image |",
+        "| network | m | parameters | forward FLOPs per image |",
         "|---|---|---|---|",
         *(
             f"| {row['net']} | {row['layers']} | {row['parameters']:,} | {row['flops']:,} |"

@@ -109,7 +109,7 @@ def train_student(
     seed : int
         Of everything random in the run.
     checkpoint : path, optional
-        Written at epoch ends, and gone on from when it exists.
+        Written at epoch ends, and resumed from when it exists.
     checkpoint_every_s : float
         Least seconds between two writes.
     identity : mapping, optional

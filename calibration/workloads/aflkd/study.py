@@ -39,7 +39,7 @@ from kdsim.errors import WorkloadError
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """Whom a study tells about its progress; each callable may be left out.
+    """What a study calls as it progresses; each callable may be left out.
 
     Attributes
     ----------
@@ -154,12 +154,12 @@ def run_study(
     device : torch.device, optional
         Where to train; the CPU by default.
     watcher : Watcher, optional
-        Whom to tell.
+        Called as the study progresses.
 
     Returns
     -------
     list of dict
-        One entry a run of this configuration, in planned order; see :func:`do_run`.
+        One entry per run of this configuration, in planned order; see :func:`do_run`.
 
     Raises
     ------
@@ -246,7 +246,7 @@ def do_run(
     """Train one edge network.
 
     A run that has the machine to itself (`alone`) keeps its state in the study's folder every half
-    minute and goes on from it; that of seed 0 and teacher 0 also leaves a cost profile, unless it
+    minute and resumes from it; that of seed 0 and teacher 0 also leaves a cost profile, unless it
     takes place on an accelerator, whose seconds say nothing about an edge device.
 
     Returns
@@ -259,7 +259,7 @@ def do_run(
     watcher = watcher or Watcher()
     first = run.seed == run.teacher == 0
     profiled = alone and first and device_of(taught.teacher).type == "cpu"
-    # A profile tells the accuracy after every epoch; nothing but the record depends on it.
+    # A profile records the accuracy after every epoch; nothing but the record depends on it.
     student = replace(config.student, method=run.method, curve=config.student.curve or profiled)
     lessons = _lessons(config, dataset, taught.teacher, student, run)
     trained = train_student(
