@@ -30,6 +30,7 @@ def shorten(value: object, limit: int = 60) -> str:
 def whole_number(value: object, field: str, least: int, most: int) -> int:
     """Return a count given in Python as an int, or raise the `ScenarioError` that refuses it."""
     try:
+        # A TypeError for what is no whole number is caught below.
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = least - 1

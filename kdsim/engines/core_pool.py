@@ -166,7 +166,7 @@ class CorePool:
         self.decisions += 1
         self._questions += 1
         if self._questions > MAX_QUESTIONS:
-            raise _blame(
+            raise _policy_error(
                 self._policy, state, f"asked {MAX_QUESTIONS:,} times without any task completing"
             )
         try:
@@ -175,7 +175,7 @@ class CorePool:
             raise
         except BaseException as error:
             reason = f"raised {type(error).__name__}: {error}"
-            raise _blame(self._policy, state, reason) from error
+            raise _policy_error(self._policy, state, reason) from error
         if type(answer) is Decision and answer.hold is None and answer.then is None:
             cores = answer.comm_cores
             if type(cores) is int and 0 <= cores <= self._c_total:
@@ -300,14 +300,14 @@ class CorePool:
         done, self._comm = self._comm, None
         self.comm_done += 1
         self._questions = 0
-        done.succeed()  # type: ignore[union-attr]
+        done.succeed()  # type: ignore[union-attr]  # set as long as the task runs
         self._settle_soon()
 
     def _end_comp(self) -> None:
         done, self._comp = self._comp, None
         self.comp_done += 1
         self._questions = 0
-        done.succeed()  # type: ignore[union-attr]
+        done.succeed()  # type: ignore[union-attr]  # set as long as the task runs
         self._settle_soon()
 
     @property
@@ -324,24 +324,25 @@ class CorePool:
 def check_decision(answer: Any, policy: Policy, state: State) -> Decision:
     """Return a policy's answer if it is legal in this state, else say what is wrong with it."""
     if not isinstance(answer, Decision):
-        raise _blame(policy, state, f"answered {answer!r:.80}, not a Decision")
+        raise _policy_error(policy, state, f"answered {answer!r:.80}, not a Decision")
     hold, then, c_total = answer.hold, answer.then, state.plan.c_total
     for what, cores in (("comm_cores", answer.comm_cores), ("then", then)):
         if cores is None and what == "then":
             continue
         try:
+            # A TypeError for what is no whole number is caught below.
             legal = 0 <= operator.index(cores) <= c_total  # type: ignore[arg-type]
         except TypeError:
             legal = False
         if not legal:
-            raise _blame(
+            raise _policy_error(
                 policy,
                 state,
                 f"answered {what} = {cores!r:.40}; legal are whole numbers 0..{c_total}",
             )
     if hold is None:
         if then is not None:
-            raise _blame(policy, state, f"answered then = {then} without hold")
+            raise _policy_error(policy, state, f"answered then = {then} without hold")
         return answer
     try:
         seconds = math.nan if isinstance(hold, str) else float(hold)
@@ -350,7 +351,7 @@ def check_decision(answer: Any, policy: Policy, state: State) -> Decision:
     if seconds > 0 and then is not None and state.now + seconds == state.now:
         return Decision(then)  # too short for the clock to advance
     if not 0 < seconds < math.inf or state.now + seconds == state.now:
-        raise _blame(
+        raise _policy_error(
             policy,
             state,
             f"answered hold = {hold!r:.40}; legal are finite seconds that advance the clock",
@@ -367,5 +368,5 @@ def describe_state(state: State) -> str:
     )
 
 
-def _blame(policy: Policy, state: State, reason: str) -> PolicyError:
+def _policy_error(policy: Policy, state: State, reason: str) -> PolicyError:
     return PolicyError(f"policy {policy_name(policy)} {reason} (state: {describe_state(state)})")

@@ -121,6 +121,7 @@ def timelines(made: Comparison, point: Mapping[str, Any] | None) -> list[Section
             continue
         parts.append(
             _drawn(
+                # mypy infers no type for a default that binds the loop variable
                 lambda run=run: plots.timeline(run),  # type: ignore[misc]
                 f"Timeline of {name}",
                 f"Replication 0{' at ' + where if where else ''}: which task holds how many cores.",

@@ -70,7 +70,7 @@ class PointDraws:
         return float(np.mean(np.where(ties, 0.5, mine < its)))
 
     def ties(self, policy: str, other: str) -> float:
-        """Return the share of the draws in which the two are equal but for rounding."""
+        """Return the share of the draws in which the two differ by rounding at most."""
         return float(np.mean(self._two(policy, other)[2]))
 
     def _two(self, policy: str, other: str) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:

@@ -54,6 +54,7 @@ class Processes(Executor):
             lane.start()
         threading.Thread(target=self._serve, name="kdsim-lanes", daemon=True).start()
 
+    # The base class also takes keyword arguments; a task has none.
     def submit(  # type: ignore[override]
         self, function: Callable[..., Any], /, *arguments: Any
     ) -> Future[Any]:
@@ -281,6 +282,7 @@ class _Context(SpawnContext):
         super().__init__()
         self._keep = keep
 
+    # The base class has a class attribute of this name.
     def Process(self, *args: Any, **kwargs: Any) -> _Worker:  # type: ignore[override]  # noqa: N802
         """Make a process."""
         process = _Worker(*args, **kwargs)
