@@ -59,7 +59,8 @@ def test_a_kind_draws_any_design(studies, design, kind):
 
 def test_what_a_design_does_not_allow_is_replaced_and_said(studies):
     ax = draw(studies["one text"], "marginal")
-    note = " ".join(ax.figure._supxlabel.get_text().split())
+    (legend,) = ax.figure.legends
+    note = " ".join(legend.get_title().get_text().split())
     assert note.startswith("Makespans instead of savings: seconds saved per extra core need")
     assert ax.get_ylabel() == "makespan (s)"
 
