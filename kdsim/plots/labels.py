@@ -140,7 +140,7 @@ def is_log(values: Sequence[Any], spread: Any = None) -> bool:
 
     Examples
     --------
-    >>> is_log([1, 2, 4, 8, 16]), is_log([10, 20, 30, 100]), is_log([6, 8, 10, 12])
+    >>> is_log([1, 2, 4, 8, 16]), is_log([1, 25, 50, 75, 100]), is_log([6, 8, 10, 12])
     (True, False, False)
     """
     scale = getattr(spread, "scale", None)

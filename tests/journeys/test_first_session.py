@@ -75,7 +75,7 @@ def test_a_first_session_from_a_shell(folder):
     (folder / "mine.py").write_text(POLICY)
     answer = spawn("check", "my.yaml", "--policy", "mine:Half", cwd=folder)
     assert answer.code == 0, answer.err
-    assert "policy mine:Half: ok (63 runs)" in answer.out
+    assert "policy mine:Half: ok (87 runs)" in answer.out
     answer = spawn("compare", "my.yaml", "-p", "mine:Half", "-p", "optimal", "--json", cwd=folder)
     rows = json.loads(answer.out)["rows"]
     half = {r["device.cores"]: r for r in rows if r["policy"] == "mine:Half"}

@@ -325,8 +325,8 @@ def test_a_document_holds_plain_values_only():
 def test_a_fit_can_be_drawn():
     figure = fit_figure(fit_trace(synthetic(noise=0.02), bootstrap=20))
     compute, communication, residuals = figure.axes
-    assert "ms a batch" in compute.get_ylabel()
-    assert "ms a MB" in communication.get_ylabel()
+    assert "ms per batch" in compute.get_ylabel()
+    assert "ms per MB" in communication.get_ylabel()
     assert "%" in residuals.get_ylabel()
 
 

@@ -63,26 +63,6 @@ def test_the_measurement_environment_is_put_back(monkeypatch):
     assert "MALLOC_ARENA_MAX" not in os.environ
 
 
-def test_the_fingerprint_tells_what_a_reader_of_the_trace_needs():
-    told = device.fingerprint()
-    assert {"cpu", "cores", "kernel", "governor", "python", "versions", "date"} <= set(told)
-    assert told["versions"]["torch"]
-
-
-@pytest.mark.parametrize(
-    ("model", "name"),
-    [
-        ("AMD EPYC", "epyc-2core"),
-        ("Intel(R) Xeon(R) CPU @ 2.20GHz", "xeon-2core"),
-        ("Raspberry Pi 4 Model B Rev 1.4", "raspberry-pi-4-2core"),
-        ("", "device-2core"),
-    ],
-)
-def test_a_device_is_named_after_its_processor(monkeypatch, model, name):
-    monkeypatch.setattr(device, "cpu_model", lambda: model)
-    assert device.device_name(2) == name
-
-
 def burn(seconds):
     end = time.process_time() + seconds
     while time.process_time() < end:
