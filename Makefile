@@ -49,7 +49,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-# Line and branch coverage of all tests; below the floor of setup.cfg it fails.
+# Line and branch coverage of all tests; tracing makes them about three times slower.
 coverage: $(VENV)/.dev
 	$(MAKE) test RUNNER="coverage run -m"
 	$(BIN)/coverage report
