@@ -205,3 +205,10 @@ def test_a_fitted_paper_curve_is_one_function_of_the_compute_cores(reference, co
         assert rates[cores - p] == pytest.approx((1 - a2 * (reference - p)) / a1)
         if p <= reference:
             assert rates[cores - p] == whole[reference - p]
+
+
+def test_the_usl_is_gunthers_formula():
+    law = {"rate1": 2.0, "sigma": 0.1, "kappa": 0.05}
+    rates = curves.own_core_rates("usl", law, 3, side="communication")
+    expected = [2.0 * p / (1 + 0.1 * (p - 1) + 0.05 * p * (p - 1)) for p in (1, 2, 3)]
+    assert rates[1:] == pytest.approx(expected, rel=1e-12)
