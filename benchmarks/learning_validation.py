@@ -248,7 +248,7 @@ def main() -> int:
     arguments = parser.parse_args()
     ends = time.monotonic() + 60 * arguments.minutes - 20
     os.chdir(ROOT)
-    folder = (arguments.out or default_folder(None)) / "learning"
+    folder = (arguments.out or default_folder()) / "learning"
     folder.mkdir(parents=True, exist_ok=True)
     if not arguments.judge:
         with tempfile.TemporaryDirectory() as place:

@@ -48,6 +48,8 @@ DRILL_CONDITIONS = CONDITIONS[:1] + CONDITIONS[4:5]
 DRILL_POLICIES = ("comm-priority", "greedy", "optimal")
 #: Left of a call's time for fitting, predicting and writing.
 _SPARE_S = 75.0
+#: Exit status of a call after which there is more to do.
+_GOES_ON = 3
 
 
 def policies(cores: int) -> tuple[str, ...]:
@@ -86,8 +88,8 @@ class Drill:
             self.busy_s += time.monotonic() - started
 
 
-def measured_trace(folder: Path, virtual: int | None) -> None:
-    """Measure the device, or resume measuring it."""
+def measured_trace(folder: Path, cores: int | None, virtual: int | None) -> None:
+    """Measure the device (or its first `cores` cores), or resume measuring it."""
     from calibration.bench.collect import collect
     from calibration.bench.measure import quick_settings
 
@@ -95,7 +97,7 @@ def measured_trace(folder: Path, virtual: int | None) -> None:
     if not done.exists():
         collect(
             path,
-            quick_settings(virtual_cores=virtual),
+            quick_settings(cores=cores, virtual_cores=virtual),
             resume=path.exists(),
             progress=show_progress,
         )
@@ -125,7 +127,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="folder [default: by the device's name]")
     parser.add_argument("--minutes", type=float, default=8.5, help="of this call at most")
+    parser.add_argument("--cores", type=int, help="of this device [default: all]")
     parser.add_argument("--virtual-cores", type=int, help="fractional shares stand in for cores")
+    parser.add_argument("--trace-only", action="store_true", help="measure the device, run nothing")
     parser.add_argument("--drill", action="store_true", help="with busy processes at random")
     parser.add_argument("--judge", action="store_true", help="judge the recorded runs, make none")
     parser.add_argument("--seed", type=int, default=0)
@@ -134,7 +138,7 @@ def main() -> int:
     ends = time.monotonic() + 60 * arguments.minutes
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    folder = arguments.out or default_folder(arguments.virtual_cores)
+    folder = arguments.out or default_folder(arguments.cores, arguments.virtual_cores)
     folder.mkdir(parents=True, exist_ok=True)
     if arguments.judge:
         kinds = [kind for kind in ("", "drill-") if (folder / f"{kind}runs.jsonl").exists()]
@@ -143,25 +147,28 @@ def main() -> int:
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.alarm(max(int(60 * arguments.minutes - _SPARE_S), 1))
     try:
-        measured_trace(folder, arguments.virtual_cores)
+        measured_trace(folder, arguments.cores, arguments.virtual_cores)
     except KeyboardInterrupt:
         print("the device is measured in part; call again to go on")
-        return 3
+        return _GOES_ON
     finally:
         signal.alarm(0)
+    if arguments.trace_only:
+        fitted_curves(folder)
+        return 0
     budget_s = ends - time.monotonic() - _SPARE_S
     if budget_s <= 0:
         print("the device is measured; call again for the runs")
-        return 3
+        return _GOES_ON
     return run_some(folder, arguments, budget_s)
 
 
-def default_folder(virtual: int | None) -> Path:
-    """Return this device's folder of results."""
+def default_folder(cores: int | None = None, virtual: int | None = None) -> Path:
+    """Return the folder of results of this device, or of its first `cores` cores."""
     from calibration.machine.cores import take_cores
     from calibration.machine.host import device_name
 
-    name = device_name(len(take_cores(None))) + (f"-{virtual}virtual" if virtual else "")
+    name = device_name(len(take_cores(cores))) + (f"-{virtual}virtual" if virtual else "")
     return Path("benchmarks/results/validation") / name
 
 
@@ -253,7 +260,10 @@ def judge_recorded(folder: Path, kind: str) -> int:
 
 
 def write(fitted, result, folder: Path, kind: str) -> int:
-    """Write the table, the summary, the manifest and the figures; return the exit status."""
+    """Write the table, the summary, the manifest and the figures.
+
+    Returns the exit status: 0 when predictions hold, 3 when runs are missing, else 1.
+    """
     from calibration.commands.validate import manifest, sentences
     from calibration.validation.plots import timeline_figure, validation_figure
 
@@ -271,9 +281,12 @@ def write(fitted, result, folder: Path, kind: str) -> int:
         figure.savefig(folder / f"{kind}{name}.png", dpi=120)
     print(result.table.to_string(float_format=lambda x: f"{x:.4g}"))
     print("\n".join(sentences(result)))
-    open_cells = int((~result.table["settled"].astype(bool)).sum())
-    print(f"{open_cells} of {len(result.table)} cells are open; " +
-          ("call again to go on" if open_cells else "done"))  # fmt: skip
+    more = result.table["runs"] < result.settings.precision.most
+    unknown = int((more & ~result.table["settled"].astype(bool)).sum())
+    print(f"{unknown} of {len(result.table)} cells are open; " +
+          ("call again to go on" if unknown else "done"))  # fmt: skip
+    if unknown and not kind:  # the drill is one call
+        return _GOES_ON
     return 0 if result.verdict.word == "holds" else 1
 
 
