@@ -92,7 +92,7 @@ STUDIES: dict[str, StudyConfig] = {
         teachers=3,
         teacher=replace(PRESETS["fashion-mnist"].teacher, epochs=3),
     ),
-    # The same at a third of the step, at which KD with all layers frozen trains, too: see rates.json.
+    # The same at a third of the step, at which KD with all layers frozen trains, too (rates.json).
     "slow-fashion-mnist": replace(
         PRESETS["fashion-mnist"],
         nets=EDGE_NETWORKS,
