@@ -48,7 +48,7 @@ _HOMES = {
     "learning_curves": "api",
     "LearningCurves": "results.learning",
     "minimal_makespan": "api",
-    "Optimum": "model.optimum",
+    "Optimum": "model.bound.optimum",
     "Policy": "policies.base",
     "State": "policies.base",
     "Decision": "policies.base",
