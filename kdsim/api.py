@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kdsim.model.plan import Plan
 from kdsim.policies.permission import refuse_unnamed
 from kdsim.scenario.load import load_scenario
-from kdsim.sweeps.executors import TASK_TIMEOUT_S
+from kdsim.sweeps.workers.executors import TASK_TIMEOUT_S
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
     from kdsim.engines.check_policy import PolicyReport
     from kdsim.engines.compare import Progress
+    from kdsim.model.bound.optimum import Optimum
     from kdsim.model.curves import FloatArray
-    from kdsim.model.optimum import Optimum
     from kdsim.policies.base import Policy
     from kdsim.results.comparison import Comparison
     from kdsim.results.learning import LearningCurves
     from kdsim.results.run import Run
     from kdsim.scenario.study import Scenario
-    from kdsim.sweeps.store import Store
+    from kdsim.sweeps.ledger.store import Store
 
 #: Seconds after which a call of a policy counts as one that never returns.
 CALL_LIMIT_S = 10.0
@@ -154,7 +154,7 @@ def minimal_makespan(scenario: Scenario | Plan | str | Path) -> Optimum:
     >>> opt.exact, len(opt.path)
     (True, 4)
     """
-    from kdsim.model.optimum import minimal_makespan as solve
+    from kdsim.model.bound.optimum import minimal_makespan as solve
 
     plan = scenario if isinstance(scenario, Plan) else load_scenario(scenario).plan()
     return solve(plan)

@@ -11,8 +11,8 @@ import numpy as np
 
 from kdsim.engines.compare import compare
 from kdsim.errors import ScenarioError
+from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.model.curves import FloatArray
-from kdsim.model.optimum import minimal_makespan
 from kdsim.policies.permission import refuse_unnamed
 from kdsim.policies.resolve import distinct_policies
 from kdsim.scenario.changes import parse_ratio, with_fields

@@ -23,9 +23,9 @@ from kdsim.scenario.changes import (
     sweepable_fields,
     with_fields,
 )
-from kdsim.scenario.curve_draws import MAX_DRAWS
 from kdsim.scenario.drawn import LEAST_DRAWS
 from kdsim.scenario.load import bundled_scenarios, load_scenario
+from kdsim.scenario.parts.curve_draws import MAX_DRAWS
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.swept_values import with_sweep
 

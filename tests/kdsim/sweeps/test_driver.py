@@ -20,7 +20,7 @@ from kdsim.scenario.study import Extensions, Scenario
 from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps import driver as sweeps
 from kdsim.sweeps.chunker import MAX_REPLICATIONS, Chunker
-from kdsim.sweeps.store import Store
+from kdsim.sweeps.ledger.store import Store
 from kdsim.sweeps.task import Piece, Task
 
 DEVICE = {

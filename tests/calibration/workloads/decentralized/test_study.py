@@ -21,7 +21,7 @@ from calibration.workloads.decentralized.study import material, run_study
 from calibration.workloads.losses import MEASURES
 from calibration.workloads.records.results import ResultError, RunLedger
 from kdsim.errors import DataError, WorkloadError
-from kdsim.scenario.profile import read_profile
+from kdsim.scenario.parts.profile import read_profile
 
 STUDY = Study(
     measures=("kl", "td"),

@@ -28,7 +28,7 @@ from calibration.workloads.edge_kd.study import EdgeRun, run_once, run_study, sa
 from calibration.workloads.training.loops import derive_seed, predict
 from calibration.workloads.training.networks import build_network
 from kdsim.errors import TransportError, UnknownPolicyError, WorkloadError
-from kdsim.scenario.profile import read_profile
+from kdsim.scenario.parts.profile import read_profile
 
 CONFIG = EdgeConfig(
     teacher_images=200, private_images=40, public_images=64, teacher_epochs=1, epochs=2, batch=16
