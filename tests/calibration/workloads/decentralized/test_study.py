@@ -25,7 +25,7 @@ from calibration.workloads.records.results import ResultError, RunLedger
 from calibration.workloads.training.networks import build_network
 from calibration.workloads.training.weights import starting_weights
 from kdsim.errors import DataError, WorkloadError
-from kdsim.scenario.profile import read_profile
+from kdsim.scenario.parts.profile import read_profile
 
 STUDY = Study(
     measures=("kl", "td"),
