@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
-    from calibration.workloads.split_inference.study import Study
+    from calibration.workloads.split_inference.study.measure import Study
 
 NETWORKS = ("edge-1", "edge-2", "edge-3", "cloud")
 
@@ -128,9 +128,9 @@ def command(
     """
     from calibration.machine.disturbance import GUARD
     from calibration.workloads.records.results import write_json
-    from calibration.workloads.split_inference import report
-    from calibration.workloads.split_inference.graph import trace
-    from calibration.workloads.split_inference.study import run_study
+    from calibration.workloads.split_inference.planning.graph import trace
+    from calibration.workloads.split_inference.study import report
+    from calibration.workloads.split_inference.study.measure import run_study
     from kdsim.plots.saving import save
 
     check_outputs(plot, trace_out, out)
@@ -225,7 +225,7 @@ def draw(study: Study, shown: str, title: str) -> Figure:
     """Draw the layers whole and split above, all methods below."""
     from matplotlib.figure import Figure
 
-    from calibration.workloads.split_inference.plots import plot_layers, plot_methods
+    from calibration.workloads.split_inference.study.plots import plot_layers, plot_methods
 
     figure = Figure(figsize=(8, 7.5), layout="constrained")
     top, bottom = figure.subplots(2, 1)
@@ -239,7 +239,7 @@ def _print(study: Study, shown: str) -> None:
     import numpy as np
     from rich.console import Console
 
-    from calibration.workloads.split_inference import report
+    from calibration.workloads.split_inference.study import report
 
     console = Console()
     console.print(report.layers_table(study, shown))

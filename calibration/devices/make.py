@@ -27,9 +27,9 @@ from calibration.devices.scaling import LEVEL, RESAMPLES, ScalingCurve, fit_devi
 from calibration.fit.estimate import TABLE
 from calibration.importing.ncnn import read_ncnn
 from kdsim.output_file import write_output
-from kdsim.scenario.curve_draws import drawn_text
+from kdsim.scenario.files.yaml_document import read_yaml
 from kdsim.scenario.load import CURVES_VERSION
-from kdsim.scenario.yaml_document import read_yaml
+from kdsim.scenario.parts.curve_draws import drawn_text
 
 COMPUTE_PROXY = "inference proxy: compute rates are from inference in ncnn, not from training"
 COMMUNICATION_PROXY = (

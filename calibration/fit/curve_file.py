@@ -16,10 +16,10 @@ from calibration.fit import Curve, Fit
 from calibration.machine.host import package_versions
 from kdsim.errors import FitError
 from kdsim.output_file import write_output
-from kdsim.scenario.curve_draws import drawn_text
-from kdsim.scenario.faults import FaultyFileError
+from kdsim.scenario.files.faults import FaultyFileError
+from kdsim.scenario.files.yaml_document import parse_yaml
 from kdsim.scenario.load import CURVES_VERSION, curves_of
-from kdsim.scenario.yaml_document import parse_yaml
+from kdsim.scenario.parts.curve_draws import drawn_text
 
 #: Draws that the file keeps: enough for intervals of what is computed from them.
 _MOST_DRAWS = 200

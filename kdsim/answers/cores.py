@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdsim.errors import ScenarioError
-from kdsim.model.optimum import minimal_makespan
+from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.scenario.changes import with_fields
 from kdsim.scenario.study import Scenario
 

@@ -16,9 +16,12 @@ from typing import Any, cast
 import numpy as np
 
 from kdsim.engines.realised import realised
-from kdsim.model import optimum
+from kdsim.model.bound import optimum
+from kdsim.model.bound.optimum import corridor, is_timed, minimal_makespan
+from kdsim.model.bound.timed_optimum import arrivals_of, timed_makespan
 from kdsim.model.curves import FloatArray
-from kdsim.model.guide import (
+from kdsim.model.jit import announced
+from kdsim.model.lookahead.guide import (
     NO_CLOCK,
     NO_HEIGHTS,
     NOT_PLANNED,
@@ -29,11 +32,8 @@ from kdsim.model.guide import (
     heights_of,
     planned_of,
 )
-from kdsim.model.jit import announced
-from kdsim.model.optimum import corridor, is_timed, minimal_makespan
 from kdsim.model.plan import Plan
 from kdsim.model.random_streams import POLICY_STREAM, Draws, noise_factors, stream_keys
-from kdsim.model.timed_optimum import arrivals_of, timed_makespan
 from kdsim.policies.base import Policy
 from kdsim.policies.builtin import Static, looks_ahead
 from kdsim.policies.resolve import is_built_in, is_random, make_policy

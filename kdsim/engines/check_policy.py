@@ -17,8 +17,8 @@ import simpy
 from kdsim.engines.core_pool import describe_state
 from kdsim.engines.des import run_processes
 from kdsim.errors import KdsimError
+from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.model.link import Link
-from kdsim.model.optimum import minimal_makespan
 from kdsim.model.plan import Plan
 from kdsim.model.random_streams import Draws
 from kdsim.policies.base import Decision, Policy, State

@@ -20,7 +20,7 @@ from kdsim.engines.core_pool import CorePool
 from kdsim.engines.realised import realised
 from kdsim.errors import PolicyError
 from kdsim.messages import whole_number
-from kdsim.model.optimum import bound_kind, minimal_makespan
+from kdsim.model.bound.optimum import bound_kind, minimal_makespan
 from kdsim.model.plan import Plan
 from kdsim.model.random_streams import Draws
 from kdsim.policies.base import Policy

@@ -20,9 +20,9 @@ from calibration.devices.receiving import SBC_BENCH, measured_receiver, single_c
 from calibration.devices.scaling import fit_device
 from calibration.importing.ncnn import read_ncnn
 from kdsim.errors import PlotError
-from kdsim.scenario.device import Device
-from kdsim.scenario.library import library_device, library_names
+from kdsim.scenario.files.library import library_device, library_names
 from kdsim.scenario.load import load_scenario, read_curves
+from kdsim.scenario.parts.device import Device
 
 LIBRARY = Path(__file__).resolve().parents[3] / "scenarios" / "devices"
 

@@ -16,7 +16,7 @@ from kdsim.engines import core_pool as pool
 from kdsim.engines import des as engine
 from kdsim.engines.realised import realised
 from kdsim.model import curves
-from kdsim.model.optimum import minimal_makespan
+from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.model.plan import Plan
 from kdsim.policies.base import Decision, Policy, State
 from kdsim.policies.names import POLICY_NAMES

@@ -11,8 +11,8 @@ from scipy import stats
 import kdsim
 from kdsim import plots
 from kdsim.errors import PlotError
+from kdsim.plots.figures.marginal import savings
 from kdsim.plots.labels import apart, is_log, setting
-from kdsim.plots.marginal import savings
 from kdsim.plots.panels import panels_of
 from kdsim.plots.style import ordered_style, policy_style
 from kdsim.results.comparison import Comparison, MissingRun, Sample

@@ -13,8 +13,8 @@ from scipy import stats
 import kdsim
 from kdsim import plots
 from kdsim.errors import PlotError
+from kdsim.plots.figures.timeline import blocks, joined
 from kdsim.plots.panels import CROWDED, MAX_PANELS, panels_of
-from kdsim.plots.timeline_figure import blocks, joined
 from kdsim.policies.names import POLICY_NAMES
 from kdsim.results.comparison import Comparison, Sample
 from kdsim.scenario.changes import with_fields

@@ -14,7 +14,7 @@ import kdsim
 from kdsim.errors import ScenarioError
 from kdsim.policies.names import is_policy_name
 from kdsim.scenario.changes import parse_ratio, sweepable_fields, with_fields
-from kdsim.scenario.faults import FaultyFileError
+from kdsim.scenario.files.faults import FaultyFileError
 from kdsim.scenario.json_schema import scenario_schema
 from kdsim.scenario.load import bundled_scenarios, load_scenario
 from kdsim.scenario.points import points
@@ -322,7 +322,7 @@ def errors_in(schema, value, root, place="$"):
 
 
 def read(text):
-    from kdsim.scenario.yaml_document import parse_yaml
+    from kdsim.scenario.files.yaml_document import parse_yaml
 
     return parse_yaml(text, "x").data
 

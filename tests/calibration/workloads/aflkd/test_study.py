@@ -23,7 +23,7 @@ from calibration.workloads.aflkd.study import (
 from calibration.workloads.aflkd.switches import switch_rows
 from calibration.workloads.training.loops import TrainingConfig
 from kdsim.errors import DataError, WorkloadError
-from kdsim.scenario.profile import read_profile
+from kdsim.scenario.parts.profile import read_profile
 
 DATA = stripes()
 SHORT = TrainingConfig(epochs=2, batch_size=16)

@@ -23,8 +23,8 @@ from calibration.workloads.split_inference import (
     plan,
     trace,
 )
-from calibration.workloads.split_inference.job import Job
-from calibration.workloads.split_inference.worker_process import WorkerSpec, one_core_each
+from calibration.workloads.split_inference.workers.job import Job
+from calibration.workloads.split_inference.workers.worker_process import WorkerSpec, one_core_each
 
 SHAPE = (3, 64, 48)
 
