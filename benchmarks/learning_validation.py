@@ -23,29 +23,31 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from validation import ROOT, default_folder, fitted_curves, show_progress, write_json
 
-import kdsim
-from calibration.machine.cores import take_cores
-from calibration.machine.disturbance import GUARD, wait_for_calm
-from calibration.machine.host import fingerprint
-from calibration.workloads.edge_kd.cloud import prepare_teacher
-from calibration.workloads.edge_kd.config import EdgeConfig
-from calibration.workloads.edge_kd.study import EdgeRun, run_once, save_profile
-from kdsim.scenario.profile import read_profile
-from kdsim.scenario.validate import scenario_from_data
+if __name__ != "__mp_main__":  # the bench's processes run this file again, and need none of it
+    import numpy as np
+    import pandas as pd
+
+    import kdsim
+    from calibration.machine.cores import take_cores
+    from calibration.machine.disturbance import GUARD, wait_for_calm
+    from calibration.machine.host import fingerprint
+    from calibration.workloads.edge_kd.cloud import prepare_teacher
+    from calibration.workloads.edge_kd.config import EdgeConfig
+    from calibration.workloads.edge_kd.study import EdgeRun, run_once, save_profile
+    from kdsim.scenario.parts.profile import read_profile
+    from kdsim.scenario.validate import scenario_from_data
+
+    CONFIG = EdgeConfig(batch=64, private_images=64, epochs=12)
 
 #: Each is predicted from the profile of the one before it.
 POLICIES = ("comm-priority", "comp-priority", "greedy")
 #: Seconds in which the link delivers a cycle's knowledge, per second of computing the cycle.
 LINKS = {"fast": 0.6, "slow": 2.0}
 METHOD, SEED, WANTED = "feature", 0, 3
-CONFIG = EdgeConfig(batch=64, private_images=64, epochs=12)
 
 
 def scenario(folder: Path, rate: float | None):
