@@ -78,7 +78,7 @@ def test_the_command_makes_the_files_that_ship(tmp_path, devices, monkeypatch):
 
 def assert_shipped(written):
     for path in written:
-        new, old = (json.loads((folder / path.name).read_text()) for folder in (path.parent, LIBRARY))
+        new, old = (json.loads(p.read_text()) for p in (path, LIBRARY / path.name))
         assert new["provenance"]["model"] == old["provenance"]["model"], path.name
         np.testing.assert_allclose(
             new["provenance"]["points"]["rate"], old["provenance"]["points"]["rate"], rtol=1e-2
