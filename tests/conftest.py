@@ -5,10 +5,16 @@ Every run tries the same examples, so that a change is judged by what it changes
 """
 
 import os
+import signal
 import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# A shell that starts the tests in the background ignores Ctrl-C in them, and so in every command that
+# they start; some tests are about Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no fault of the code: no example has a deadline.
 _PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
