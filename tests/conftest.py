@@ -11,8 +11,8 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A shell that starts the tests in the background ignores Ctrl-C in them, and so in every command that
-# they start; some tests are about Ctrl-C.
+# A shell that starts the tests in the background ignores Ctrl-C in them, and so in every command
+# that they start; some tests are about Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
