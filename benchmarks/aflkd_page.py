@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+from aflkd_courses import backwards_table, steps_section, temperatures_table, went_backwards
 from aflkd_sections import (
     DATA,
     Record,
     Row,
     accuracy_rows,
-    backwards_table,
     cells_of,
     claims_table,
     data_name,
@@ -25,8 +25,6 @@ from aflkd_sections import (
     spread_table,
     sslf_section,
     switches_table,
-    temperatures_table,
-    went_backwards,
     worth_of_switches,
 )
 
@@ -54,6 +52,7 @@ def page(records: Mapping[str, Any], planned: Mapping[str, StudyConfig]) -> str:
         switches_table(studies),
         spread_table(studies),
         backwards_table(studies),
+        steps_section(records.get("steps")),
         temperatures_table(studies),
         sslf_section(cells, studies),
         _robustness(records.get("robustness")),
@@ -265,6 +264,7 @@ def _files(records: Mapping[str, Any]) -> list[str]:
         "differences |",
         "| `STUDY/tables.md` | accuracies beside the paper's, every difference, every verdict |",
         "| `STUDY/*.png` | accuracy, differences (forest), course of T |",
+        *(["| `steps.json` | `benchmarks/aflkd_steps.py` |"] if "steps" in records else []),
         "| `robustness.*`, `speed.*` | `benchmarks/aflkd_robustness.py`, "
         "`benchmarks/aflkd_speed.py` |",
         *(
