@@ -4,11 +4,11 @@
 
 No test image is looked at. Edge-1 is trained on the 500 Fashion-MNIST images of a seed that no
 study has, under several methods and steps; recorded are the loss and the accuracy on those images
-after each epoch, the share of the head's hidden units that are zero for every image at the end, and
-the curvature (largest eigenvalue of the loss's Hessian in the head's weights) at the start. The
-study ``slow-fashion-mnist`` takes the step at which the method that fits its own images worst fits them
-best. Finished runs are kept in ``WORK/steps.jsonl``; teacher 0 of ``small-fashion-mnist`` is
-trained, or taken from WORK.
+after each epoch, the share of the head's hidden units that are zero for every image at the end,
+and the curvature (largest eigenvalue of the loss's Hessian in the head's weights) at the start.
+The study ``slow-fashion-mnist`` takes the step at which the method that fits its own images worst
+fits them best. Finished runs are kept in ``WORK/steps.jsonl``; teacher 0 of
+``small-fashion-mnist`` is trained, or taken from WORK.
 """
 
 from __future__ import annotations
