@@ -86,6 +86,7 @@ def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig])
     }
     beyond = [f"{data} all beyond {n:,} images" for data, n in most.items()]
     single = [name for name, r in studies.items() if len(r["cloud"]["accuracy"]) == 1]
+    unmade = [f"`{name}`" for name in planned if name not in studies and "sslf" not in name]
     sentences = [
         "**Left out.** The paper has three networks, three data sets and up to "
         f"{len(whole.sizes)} numbers of images, to {max(whole.sizes):,}. Here CIFAR-100 is "
@@ -95,6 +96,7 @@ def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig])
         f"Ablations were run on {listed(on)} and on {listed(ablated)} alone, with all "
         f"{most_methods} methods on {listed(complete) if complete else 'none of them'} alone."
         if ablated else "No ablation was run yet.",
+        f"Planned and not run: {listed(unmade)}." if unmade else "",
         f"In {listed(f'`{name}`' for name in single)} one teacher serves all seeds, so that their "
         "intervals leave the teacher's variance out." if single else "",
     ]  # fmt: skip
