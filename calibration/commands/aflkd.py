@@ -136,7 +136,7 @@ def _run(options: dict[str, Any]) -> None:
         teacher_accuracies,
     )
     from calibration.workloads.data.datasets import load
-    from calibration.workloads.training.loops import choose_device
+    from calibration.workloads.training.placement import choose_device
 
     config = study_config(options)
     folder = options["out"] or Path("out") / f"aflkd-{config.data}"
@@ -178,7 +178,7 @@ def _train(config: StudyConfig, dataset: Dataset, folder: Path, options: dict[st
     """Do what is missing: here with a bar, or side by side in worker processes."""
     from calibration.workloads.aflkd.campaign import Study, run_campaign
     from calibration.workloads.aflkd.study import run_study
-    from calibration.workloads.training.loops import choose_device
+    from calibration.workloads.training.placement import choose_device
 
     if not _side_by_side(options):
         with _progress(config, folder, verbose=options["verbose"]) as watcher:

@@ -22,14 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from calibration.workloads.partition import label_mix
-from calibration.workloads.training.loops import (
-    derive_seed,
-    generator_for,
-    own_random_state,
-    predict,
-)
+from calibration.workloads.training.loops import predict
 from calibration.workloads.training.networks import to_channels_last
 from calibration.workloads.training.residual import ClientNetwork, build_client_network
+from calibration.workloads.training.seeds import derive_seed, generator_for, own_random_state
 from kdsim.errors import DataError, WorkloadError
 
 #: Small enough for a client's activations to stay in cache; 2,000 at once took 2.5 times as long.

@@ -21,14 +21,6 @@ CLASSES = 4
 PLAN = Plan(rounds=6, batch=8, learning_rate=0.05)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def images_of(labels, seed):
     """Images that can be told apart: class k lights up quadrant k."""
     noise = torch.randn(len(labels), 1, 8, 8, generator=torch.Generator().manual_seed(seed))
