@@ -279,6 +279,6 @@ def test_a_client_that_pauses_for_less_than_the_limit_is_waited_for(material):
 
 def test_clients_that_lost_each_other_but_lived_on_are_a_fault():
     outcome = {"accuracy": {"client": 0}, "lost": [2]}
-    workers = [_Worker(0, None, None, outcome=outcome), _Worker(2, None, None, outcome=outcome)]
+    workers = [_Worker(0, None, outcome=outcome), _Worker(2, None, outcome=outcome)]
     with pytest.raises(TransportError, match="client 0 lost its connection to client 2"):
         _result(workers)

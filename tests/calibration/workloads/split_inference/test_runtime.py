@@ -126,7 +126,7 @@ def test_a_killed_worker_is_named_and_the_others_are_ended() -> None:
     pool, job = _faulty(2, 30.0)
     pids = pool.pids
     os.kill(pids[1], signal.SIGKILL)
-    with pytest.raises(WorkerError, match=rf"worker 1 \(process {pids[1]}\) was killed by SIGKILL"):
+    with pytest.raises(WorkerError, match=rf"worker 1 \(process {pids[1]}\) ended with SIGKILL"):
         job.run(_images())
     assert all(_gone(pid) for pid in pids)
     with pytest.raises(WorkerError, match="the workers have ended: worker 1"):
