@@ -1,9 +1,10 @@
-"""What holds for every test: Hypothesis's profile, and modules that a test has imported.
+"""What holds for every test: Hypothesis's profile, Ctrl-C, and modules that a test has imported.
 
 Hypothesis explores anew in every local run; under CI every run tries the same examples.
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,11 @@ _PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("local", **_PATIENT)
 settings.register_profile("ci", derandomize=True, print_blob=True, **_PATIENT)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+# A shell starts what runs in the background with Ctrl-C ignored, and every process that a test
+# starts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
