@@ -65,7 +65,7 @@ def sweep(
     See `kdsim.api.sweep`.
     """
     chosen = _chosen(scenario, policies, replications)
-    with _opened(store) as ledger:
+    with opened(store) as ledger:
         ledger.enter(chosen)
         if retry:
             ledger.retry_failed()
@@ -99,12 +99,13 @@ def _chosen(
 
 
 @contextmanager
-def _opened(store: Store | str | Path | None) -> Iterator[Store]:
+def opened(store: Store | str | Path | None) -> Iterator[Store]:
+    """Open a store for writing: one in memory by default; one that is open stays open."""
     if isinstance(store, Store):
         yield store
         return
-    with Store.open(store if store is not None else ":memory:", "w") as opened:
-        yield opened
+    with Store.open(store if store is not None else ":memory:", "w") as ledger:
+        yield ledger
 
 
 @contextmanager

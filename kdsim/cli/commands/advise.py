@@ -30,7 +30,7 @@ _TOPICS = {
 
 @click.command()
 @scenario_argument
-@policies_option("Candidates [every built-in policy but random]")
+@policies_option("Candidates", default="every built-in policy except random")
 @click.option(
     "-n", "--replications", type=click.IntRange(2, 100_000), default=200, show_default=True,
     help="Runs of each policy under noise.",
@@ -42,7 +42,6 @@ def advise(
     scenario: str,
     changes: tuple[str, ...],
     policies: tuple[str, ...],
-    allow_policies: bool,
     replications: int,
     curve_draws: int | None,
     output: Path | None,

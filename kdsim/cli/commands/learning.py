@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from kdsim.cli.options import (
+    allow_policies_option,
     check_allowed,
     check_outputs,
     json_option,
@@ -24,6 +25,7 @@ from kdsim.cli.options import (
 @scenario_argument
 @click.argument("profiles", nargs=-1, required=True, type=str, metavar="PROFILE...")
 @policies_option("Policy")
+@allow_policies_option
 @click.option(
     "--target", type=click.FloatRange(0.0, 1.0), metavar="ACCURACY",
     help="Target accuracy, 0 to 1 [the highest that every profile reaches].",

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from kdsim.cli.options import (
+    allow_policies_option,
     check_allowed,
     check_outputs,
     complete_policies,
@@ -35,6 +36,7 @@ from kdsim.results.comparison import Comparison
 @scenario_argument
 @sweep_option
 @policies_option("Policy to compare")
+@allow_policies_option
 @click.option(
     "-n", "--replications", type=click.IntRange(1), help="Runs of a random policy [the scenario's]."
 )

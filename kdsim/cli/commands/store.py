@@ -8,7 +8,13 @@ from typing import Any
 
 import click
 
-from kdsim.cli.options import check_allowed, json_option, policies_option, print_json
+from kdsim.cli.options import (
+    allow_policies_option,
+    check_allowed,
+    json_option,
+    policies_option,
+    print_json,
+)
 from kdsim.cli.progress import duration
 from kdsim.errors import KdsimError, SweepError
 from kdsim.sweeps.ledger.records import StudyState
@@ -134,7 +140,8 @@ def _counts(state: StudyState) -> dict[str, Any]:
 @click.command()
 @store_argument
 @click.argument("run_id")
-@policies_option("Policy of your own that may be run")
+@policies_option("Policy of your own that may be run", default="none")
+@allow_policies_option
 @json_option
 def rerun(
     store: Path, run_id: str, policies: tuple[str, ...], allow_policies: bool, as_json: bool
@@ -151,7 +158,7 @@ def rerun(
 
     with Store.open(store) as ledger:
         check_allowed([ledger.policy_of(run_id)], policies, str(store), allow=allow_policies)
-        result = ledger.rerun(run_id)
+        result = ledger.rerun(run_id, allow_policies=True)
     n = result.makespans.size
     if as_json:
         print_json(

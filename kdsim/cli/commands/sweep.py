@@ -13,6 +13,7 @@ import click
 from kdsim.cli.commands.figures import finished, write_page
 from kdsim.cli.commands.store import point_text
 from kdsim.cli.options import (
+    allow_policies_option,
     check_allowed,
     curve_draws_option,
     json_option,
@@ -58,6 +59,7 @@ _MAX_FAILURES = 10
 )  # fmt: skip
 @click.option("--cluster", metavar="ADDRESS", help="Run on a dask cluster (address or file).")
 @policies_option("Policy to run")
+@allow_policies_option
 @click.option(
     "-n", "--replications", type=click.IntRange(1), help="Runs of a random policy [the scenario's]."
 )

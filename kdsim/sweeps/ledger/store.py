@@ -22,6 +22,7 @@ import numpy as np
 
 from kdsim.errors import ScenarioError, StoreError
 from kdsim.output_file import suffix_of, write_output
+from kdsim.policies.permission import refuse_unnamed
 from kdsim.results.comparison import Comparison, MissingRun, Sample
 from kdsim.scenario.changes import with_fields
 from kdsim.scenario.study import Scenario
@@ -242,22 +243,29 @@ class Store:
         """Return the policy of the run whose id begins with `run_id`; see `rerun`."""
         return reading.read_run(self._file, run_id)[3].policy
 
-    def rerun(self, run_id: str) -> Rerun:
+    def rerun(self, run_id: str, *, allow_policies: bool = False) -> Rerun:
         """Repeat a run and compare it, bit for bit, with what is stored.
 
         Parameters
         ----------
         run_id : str
             The id, or the beginning of one.
+        allow_policies : bool
+            Whether a policy of one's own may run because the store names it.
 
         Raises
         ------
         StoreError
             If no run, or more than one, has an id that begins like this.
+        UnknownPolicyError
+            If the run's policy is one's own and is not allowed.
         KdsimError
             Whatever the run itself raises.
         """
         full_id, replications, point, item = reading.read_run(self._file, run_id)
+        refuse_unnamed(
+            [item.policy], (), self.path, allow=allow_policies, remedy="give allow_policies=True"
+        )
         scenario = scenario_at(self.manifest["scenario"], point)
         makespans, _ = run_piece(scenario, item.policy, 0, replications, threads=None)
         stored = item.makespans if isinstance(item, Sample) else np.zeros(0)

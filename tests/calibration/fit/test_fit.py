@@ -8,10 +8,19 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import stats
+from scipy.optimize import minimize_scalar
 from synthetic_traces import A1, A2, B1, B2, B3, synthetic
 
 from calibration.fit import ExtrapolationWarning, fit_trace
-from calibration.fit.estimate import TABLE, Samples, fit_model, side_samples
+from calibration.fit.estimate import (
+    TABLE,
+    Samples,
+    bootstrap_rates,
+    expanded_tail,
+    fit_model,
+    side_samples,
+)
 from calibration.fit.models import COMMUNICATION, COMPUTE, side_models
 from calibration.fit.plots import fit_figure
 from calibration.fit.selection import leave_one_out
@@ -131,13 +140,53 @@ def test_gross_outliers_do_not_move_a_fit():
     assert any("left out" in verdict for verdict in wild.verdicts)
 
 
+def samples_of(log_time, trials, side=COMPUTE):
+    """Samples of equally many trials on each communication core count, from 0 on."""
+    count = len(log_time)
+    cores = np.repeat(np.arange(count // trials), trials)
+    return Samples(side, cores, np.asarray(log_time), np.full(count, "alone"), (1.0, 1.0))
+
+
 def test_half_of_a_core_count_s_trials_always_stay():
     # One core count in two clusters, the others without spread: a pooled yardstick alone would
     # throw every trial of it away.
-    log_time = np.concatenate([np.zeros(10), [1.0] * 5 + [1.5] * 5])
-    samples = Samples(COMPUTE, np.repeat([0, 1], 10), log_time, np.full(20, "alone"), (1, 1))
-    kept = samples.without_outliers()
-    assert (kept.cores == 1).sum() >= 5
+    log_time = np.concatenate([np.zeros(20), [1.0] * 5 + [1.5] * 5])
+    kept = samples_of(log_time, 10).without_outliers()
+    assert (kept.cores == 2).sum() >= 5
+
+
+def test_a_disturbed_trial_of_three_hardly_moves_a_model():
+    # Too few trials for one of them to be called an outlier: the loss alone holds it off.
+    model = side_models(COMPUTE, 8)["amdahl"]
+    rates = model.rates({"rate1": 10.0, "serial": 0.1}, 8)[:8]
+    log_time = -np.log(np.repeat(rates, 3))
+    log_time[1] += np.log(3.0)
+    _, found = fit_model(samples_of(log_time, 3), model, 8)
+    np.testing.assert_allclose(found[:8], rates, rtol=0.01)
+
+
+def test_a_table_s_rate_minimises_the_soft_loss_of_its_trials():
+    log_time = np.array([0.0, 0.01, 0.02, 0.04, 0.5])
+    _, rates = fit_model(samples_of(log_time, 5), None, 1)
+    expected = minimize_scalar(
+        lambda centre: np.sum(np.sqrt(1.0 + ((log_time - centre) / 0.05) ** 2)),
+        bounds=(0.0, 0.5), options={"xatol": 1e-10},
+    )  # fmt: skip
+    assert -np.log(rates[0]) == pytest.approx(expected.x, abs=1e-6)
+
+
+def test_a_gross_outlier_widens_no_interval():
+    log_time = np.zeros(12)
+    log_time[5] = 3.0
+    draws = bootstrap_rates(samples_of(log_time, 12), None, 1, 40, np.random.default_rng(0))
+    np.testing.assert_allclose(draws.rates[:, 0], 1.0, rtol=1e-9)
+
+
+@pytest.mark.parametrize("trials", [2, 3, 8, 30])
+def test_percentiles_of_few_trials_reach_as_far_as_students_t(trials):
+    # The resampled mean of n normal values is narrower than their mean by sqrt((n - 1) / n).
+    reach = stats.norm.ppf(expanded_tail(0.95, trials, trials - 1)) * math.sqrt(1 - 1 / trials)
+    assert reach == pytest.approx(stats.t.ppf(0.025, trials - 1), rel=1e-6)
 
 
 def test_disturbed_and_noisy_measurements_are_not_fitted():

@@ -168,7 +168,7 @@ def test_an_interrupted_sweep_keeps_what_is_complete_and_goes_on(tmp_path, monke
 
 def test_a_failing_run_is_a_row_and_harms_no_other(own_policies):
     name = f"{own_policies}:FailsOnThree"
-    table = sweep(small(policies=["random", name, "optimal"]))
+    table = sweep(small(), policies=["random", name, "optimal"])
     failed = table[table["status"] == "failed"]
     assert failed[["device.cores", "policy"]].to_numpy().tolist() == [[3, name]]
     assert "ValueError: three is too many" in failed["error"].iloc[0]
@@ -212,22 +212,22 @@ def test_a_policy_that_cannot_be_made_fails_its_own_runs_only(own_policies):
 
 
 def test_failed_runs_are_played_again_only_on_request(tmp_path, own_policies, played):
-    study = small(policies=[f"{own_policies}:FailsOnThree"])
-    first = sweep(study, tmp_path / "s.sqlite")
+    own = {"policies": [f"{own_policies}:FailsOnThree"]}
+    first = sweep(small(), tmp_path / "s.sqlite", **own)
     played.clear()
-    assert sweep(study, tmp_path / "s.sqlite").equals(first)
+    assert sweep(small(), tmp_path / "s.sqlite", **own).equals(first)
     assert not played
-    assert sweep(study, tmp_path / "s.sqlite", retry=True).equals(first)
+    assert sweep(small(), tmp_path / "s.sqlite", **own, retry=True).equals(first)
     assert {point for point, _, _ in played} == {'{"device.cores": 3}'}
 
 
 def test_results_of_a_policy_that_has_changed_are_not_mixed(tmp_path, own_policies):
-    study = small(policies=[f"{own_policies}:Half"])
-    sweep(study, tmp_path / "s.sqlite")
+    own = {"policies": [f"{own_policies}:Half"]}
+    sweep(small(), tmp_path / "s.sqlite", **own)
     source = tmp_path / f"{own_policies}.py"
     source.write_text(source.read_text().replace("total_cores // 2", "total_cores // 3"))
     with pytest.raises(StoreError, match=r"code of policy .*has changed"):
-        sweep(study, tmp_path / "s.sqlite")
+        sweep(small(), tmp_path / "s.sqlite", **own)
     with Store.open(tmp_path / "s.sqlite") as store:
         assert store.state().done == 3
 

@@ -77,7 +77,7 @@ def test_a_finished_study_is_not_partial(tmp_path):
 
 
 def test_a_policy_that_failed_everywhere_is_in_the_state_and_in_the_tables(tmp_path, crash):
-    table = sweep(small(policies=["random", crash]), tmp_path / "s.sqlite")
+    table = sweep(small(), tmp_path / "s.sqlite", policies=["random", crash])
     failed = table[table["policy"] == crash]
     assert failed["status"].tolist() == ["failed"] * 3
     with Store.open(tmp_path / "s.sqlite") as store:

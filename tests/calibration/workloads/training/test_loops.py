@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -95,6 +97,40 @@ def test_predict_puts_every_mode_back():
     assert not logits.requires_grad
     assert [m.training for m in network.modules()] == modes
     assert torch.equal(buffers, network.features[1].running_mean)
+
+
+def test_predict_learns_nothing_and_drops_nothing():
+    network = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5)).train()
+    before, inputs = state_digest(network), torch.randn(7, 2)
+    logits = predict(network, inputs, batch_size=3)
+    assert state_digest(network) == before
+    torch.testing.assert_close(logits, network.eval()(inputs))
+
+
+def test_an_epoch_s_loss_is_the_mean_over_its_images():
+    # Batches of three images and of one: a mean over batches would be 2.
+    measure = train_epoch(
+        nn.Linear(2, 2),
+        torch.ones(4, 2),
+        torch.zeros(4, dtype=torch.int64),
+        lambda logits, rows, batch: 0.0 * logits.sum() + len(rows),
+        [],
+        [torch.arange(3), torch.tensor([3])],
+    )
+    assert measure.loss == (3 * 3 + 1) / 4
+
+
+def test_each_epoch_steps_with_its_own_learning_rate():
+    config = TrainingConfig(epochs=3, learning_rate=0.5, momentum=0.0, decay="cosine", batch_size=8)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(2, 2))
+    bias = [network[1].bias.detach().clone()]
+    fit(
+        network, torch.ones(4, 1, 1, 2), torch.zeros(4, dtype=torch.int64), config, seed=0,
+        objective=lambda logits, rows, batch: logits.sum(dim=1).mean(),  # one per step and bias
+        on_epoch=lambda epoch, measure: bias.append(network[1].bias.detach().clone()),
+    )  # fmt: skip
+    steps = [float((before - after)[0]) for before, after in itertools.pairwise(bias)]
+    assert steps == pytest.approx([0.5, 0.375, 0.125])  # 0.5 * (1 + cos(pi * epoch / 3)) / 2
 
 
 def test_a_loss_that_explodes_is_reported_with_its_step():

@@ -5,70 +5,40 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from linear_programs import least_cost
 from strategies import paper_rates, plans
+from timed_program import timed_program
 
 import kdsim
 from kdsim.model.bound import optimum
 from kdsim.model.plan import Plan
 
-#: HiGHS accepts violations of 1e-7 by default, which nearly parallel facets magnify.
-TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-
-
-def linear_program(plan):
-    """The minimal makespan as an LP, written from the definitions and not from the string.
-
-    Variables: W where the path arrives at each Q_m, W where it leaves it, time of each piece.
-    """
-    n = plan.cycles
-    work = np.cumsum(plan.forward + plan.backward)
-    ceiling = work - plan.backward
-    fastest = plan.comp_rates.max()
-    arrive, leave, times = np.arange(n), n + np.arange(n), 2 * n + np.arange(n)
-    rows, right = [], []
-
-    def at_most(terms, value):
-        row = np.zeros(3 * n)
-        for column, factor in terms:
-            row[column] += factor
-        rows.append(row)
-        right.append(value)
-
-    for m in range(n):
-        before = [(leave[m - 1], -1.0)] if m else []
-        for nv, nw in plan.region.facets:
-            terms = [(arrive[m], nw), (times[m], -1.0)] + [(c, f * nw) for c, f in before]
-            at_most(terms, -nv * plan.comm[m])
-        at_most([(arrive[m], -1.0)] + [(c, -f) for c, f in before], 0.0)
-        at_most([(arrive[m], 1.0), (leave[m], -1.0)], 0.0)
-    bounds = [(0.0, top) for top in ceiling]
-    for m in range(n):
-        behind = m + 1 - plan.prefetch  # Backward tasks that Comm_{m+2} waits for, 0-based last
-        floor = work[behind] if plan.prefetch and behind >= 0 and m < n - 1 else 0.0
-        bounds.append((floor, None if m < n - 1 else work[-1]))
-    cost = np.zeros(3 * n)
-    cost[times] = 1.0
-    cost[arrive] -= 1.0 / fastest
-    cost[leave[:-1]] += 1.0 / fastest
-    least = least_cost(
-        cost,
-        A_ub=np.array(rows),
-        b_ub=right,
-        bounds=bounds + [(0, None)] * n,
-        options=TIGHT,
+#: Devices whose rates lie almost on a line: a solver's tolerances alone are 1e-7 off on them.
+NEARLY_STRAIGHT = [
+    Plan(
+        np.array([0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]),
+        np.array([0.0, 0.0, 0.0, 4.0, 0.0, 0.0, 0.0, 0.0]),
+        np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+        np.array(comm_rates),
+        np.array([0.25552141, 0.19463545, 0.13374949, 0.07286353, 0.0]),
     )
-    assume(least is not None)
-    return least + work[-1] / fastest
+    for comm_rates in (
+        [0.0, 0.67625, 1.3525, 2.02874885, 2.70499723],
+        [0.0, 0.6762500002574432, 1.3525000015749158, 2.0287488493179078, 2.7049972428310016],
+        [0.0, 0.676249999393915, 1.3524999998488714, 2.0287499990158846, 2.7049999994264358],
+    )
+]
 
 
 @given(plans(max_cycles=12))
-@settings(max_examples=150, deadline=None)
+@example(NEARLY_STRAIGHT[0])
+@example(NEARLY_STRAIGHT[1])
+@example(NEARLY_STRAIGHT[2])
+@settings(max_examples=80, deadline=None)
 def test_the_string_is_the_linear_programs_optimum(plan):
     result = optimum.minimal_makespan(plan)
-    assert result.makespan == pytest.approx(linear_program(plan), rel=1e-9, abs=1e-9)
+    assert result.makespan == pytest.approx(timed_program(plan), rel=1e-9, abs=1e-9)
 
 
 @given(plans())
