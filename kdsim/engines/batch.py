@@ -200,9 +200,8 @@ def _by_kernel(
     from kdsim.engines import kernels
 
     kind, fixed, heights, planned, clocked = arguments
-    if clocked.lens.size:
-        # Scratch of its own: other threads play the same policy.
-        clocked = clocked._replace(lens=clocked.lens.copy())
+    # Scratch of its own: other threads play the same policy.
+    clocked = clocked._replace(lens=np.array(clocked.lens))
     numbers = np.arange(start, stop)
     keys = stream_keys(seed, numbers, POLICY_STREAM)
     n = plan.cycles

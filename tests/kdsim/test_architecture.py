@@ -23,7 +23,8 @@ FLOORS = {
         {"__main__"},
     ],
     "kdsim.model": [
-        {"curves", "jit", "rules", "tolerances"},
+        {"jit", "numbers", "tolerances"},
+        {"curves", "rules"},
         {"link", "random_streams", "rate_region"},
         {"plan"},
         {"bound"},
