@@ -213,5 +213,5 @@ def _result(workers: list[_Worker]) -> Result:
     )
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: object) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
