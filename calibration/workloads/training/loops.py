@@ -49,7 +49,7 @@ class TrainingConfig:
     epochs : int
         Passes over the data.
     batch_size : int
-        Images a step.
+        Images per step.
     learning_rate, momentum : float
         Of stochastic gradient descent.
     decay : {"constant", "cosine"}

@@ -219,7 +219,7 @@ class TcpExchange:
 
 
 def _gone(rank: int, what: str) -> WorkerError:
-    return WorkerError(f"worker {rank} is gone: it {what}")
+    return WorkerError(f"worker {rank} is lost: it {what}")
 
 
 def connect_mesh(
