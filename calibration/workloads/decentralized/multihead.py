@@ -48,6 +48,7 @@ from calibration.workloads.training.checkpoints import snapshot
 from calibration.workloads.training.loops import cosine_rate, set_rate
 from calibration.workloads.training.residual import ClientNetwork
 from calibration.workloads.training.seeds import derive_seed, generator_for
+from calibration.workloads.training.weights import StartingWeights
 from kdsim.errors import WorkloadError
 
 
@@ -71,7 +72,7 @@ class MultiHeadPlan:
         Checkpoints drawn from the pool for each step.
     pool_size, refresh_every : int
         Capacity of a client's pool; a new checkpoint comes every so many rounds.
-    graph, network, batch, learning_rate, momentum, seed
+    graph, network, batch, learning_rate, momentum, weights, augment, seed
         As in :class:`calibration.workloads.decentralized.run.Plan`.
     """
 
@@ -88,6 +89,8 @@ class MultiHeadPlan:
     batch: int = 32
     learning_rate: float = 0.05
     momentum: float = 0.9
+    weights: StartingWeights | None = None
+    augment: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -267,7 +270,14 @@ def _client(material: Material, plan: MultiHeadPlan, index: int) -> Client[Multi
     network = MultiHeadNet(plain.network, plan.heads, generator_for(plan.seed, "heads", index))
     optimizer = torch.optim.SGD(network.parameters(), lr=plan.learning_rate, momentum=plan.momentum)
     return Client(
-        index, network, optimizer, plain.images, plain.labels, plain.generator, plain.seed
+        index,
+        network,
+        optimizer,
+        plain.images,
+        plain.labels,
+        plain.generator,
+        plain.seed,
+        plain.moves,
     )
 
 
