@@ -11,6 +11,11 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
+# A shell that starts the tests in the background ignores Ctrl-C in them, and so in every command
+# that they start; some tests are about Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # A busy machine is no fault of the code: no example has a deadline.
 _PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("repeat", derandomize=True, **_PATIENT)

@@ -176,6 +176,19 @@ def test_verdicts_follow_the_sign_of_what_is_found():
     assert list(largest.values()) == ["contradicted", "supported"]  # against 0.2 and 0.8
 
 
+def test_ce_and_kl_are_one_method_in_every_mean():
+    """Under a fixed teacher they have one gradient: counting both would weigh it twice."""
+
+    def one_point_for_kl(which, case, measure, alpha):
+        return 0.8 + (0.1 if measure in ("ce", "kl") and alpha == 0.5 else 0.0)
+
+    found = {v.quantity: v.estimate.mean for v in verdicts(made_up(one_point_for_kl))}
+    gain = found["gain at alpha = 0.5 over alpha = 1, mean of the measures"]
+    assert gain == pytest.approx(0.1 / 4)
+    without_ce = [r for r in made_up(one_point_for_kl) if r["measure"] != "ce"]
+    assert verdicts(without_ce) == verdicts(made_up(one_point_for_kl))
+
+
 def test_one_seed_decides_nothing():
     one = verdicts(made_up(lambda *_: 0.5, seeds=(0,)))
     assert {v.verdict for v in one} == {"undecided"}
