@@ -13,7 +13,7 @@ import pytest
 from front_door import call
 
 from kdsim.api import sweep
-from kdsim.errors import StoreError
+from kdsim.errors import KdsimError, StoreError
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps import sqlite_file
@@ -366,3 +366,27 @@ def test_a_read_only_database_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite_file, "connect", lambda name, mode: connect(name, "r"))
     with pytest.raises(StoreError, match="read-only"):
         sweep(small(replications=7), path)
+
+
+@pytest.mark.parametrize("policies", [["nowhere:Mine"], ["gredy"]])
+def test_a_sweep_that_is_refused_at_entry_leaves_no_file_behind(tmp_path, policies):
+    path = tmp_path / "s.sqlite"
+    with pytest.raises(KdsimError):
+        sweep("measured", path, policies=policies)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_sweep_leaves_what_was_there(tmp_path):
+    path = tmp_path / "s.sqlite"
+    sweep("measured", path, policies=["greedy"])
+    with Store.open(path) as store:
+        before = store.frame()
+    with pytest.raises(KdsimError):
+        sweep("paper-1to1", path, policies=["greedy"])
+    with Store.open(path) as store:
+        assert store.frame().equals(before)
+    empty = tmp_path / "made-before.sqlite"
+    empty.touch()
+    with pytest.raises(KdsimError):
+        sweep("measured", empty, policies=["nowhere:Mine"])
+    assert empty.exists()
