@@ -1,4 +1,4 @@
-"""What wrong labels and a wrong teacher cost AFLKD, and what the two remedies give back.
+"""What wrong labels and a wrong teacher cost AFLKD, and what the two remedies recover.
 
     python benchmarks/aflkd_robustness.py [--seeds 8]
 

@@ -39,8 +39,8 @@ from kdsim import plots
 from kdsim.api import compare, minimal_makespan
 from kdsim.model.curves import Model
 from kdsim.plots.style import INK, MUTED, add_marks, prepare, title
-from kdsim.scenario.device import Device
-from kdsim.scenario.library import library_device
+from kdsim.scenario.files.library import library_device
+from kdsim.scenario.parts.device import Device
 from kdsim.scenario.study import Scenario
 
 RESULTS = Path(__file__).resolve().parent / "results" / "devices"

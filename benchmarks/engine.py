@@ -26,10 +26,10 @@ import kdsim
 from kdsim.engines import batch
 from kdsim.engines import core_pool as pool
 from kdsim.engines import des as engine
-from kdsim.model import optimum
+from kdsim.model.bound import optimum
+from kdsim.model.bound.timed_optimum import timed_makespan
 from kdsim.model.link import Link
 from kdsim.model.random_streams import Draws
-from kdsim.model.timed_optimum import timed_makespan
 from kdsim.policies.base import Decision, Policy
 from kdsim.policies.resolve import make_policy
 from kdsim.scenario.points import points

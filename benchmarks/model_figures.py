@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 import kdsim
-from kdsim.model.optimum import corridor
+from kdsim.model.bound.optimum import corridor
 from kdsim.plots import style
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "model" / "string.svg"

@@ -75,8 +75,8 @@ _DES = (_MODEL_TESTS + "test_rules.py", _ENGINE_TESTS + "test_des.py")
 # Interpreted, this one test takes minutes, and no line below is about threads.
 _BATCH = (_ENGINE_TESTS + "test_batch.py", "-k", "not threads_and_chunks")
 _LINK = (_ENGINE_TESTS + "test_link.py",)
-_TIMED = (_ENGINE_TESTS + "test_timed.py", _MODEL_TESTS + "test_timed_optimum.py")
-_OPTIMUM = (_MODEL_TESTS + "test_optimum.py",)
+_TIMED = (_ENGINE_TESTS + "test_timed.py", _MODEL_TESTS + "bound/test_timed_optimum.py")
+_OPTIMUM = (_MODEL_TESTS + "bound/test_optimum.py",)
 _CURVES = (_MODEL_TESTS + "test_curves.py",)
 _INTERVALS = ("tests/kdsim/results/test_intervals.py",)
 _FIT = ("tests/calibration/fit/test_fit.py",)
@@ -88,8 +88,8 @@ _EDGE = (
 _LOOPS = (_WORKLOAD_TESTS + "training/test_loops.py",)
 
 _RULES_FILE = "kdsim/model/rules.py"
-_OPTIMUM_FILE = "kdsim/model/optimum.py"
-_TIMED_FILE = "kdsim/model/timed_optimum.py"
+_OPTIMUM_FILE = "kdsim/model/bound/optimum.py"
+_TIMED_FILE = "kdsim/model/bound/timed_optimum.py"
 _CURVES_FILE = "kdsim/model/curves.py"
 _KERNELS_FILE = "kdsim/engines/kernels.py"
 _POOL_FILE = "kdsim/engines/core_pool.py"

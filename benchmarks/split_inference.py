@@ -24,9 +24,12 @@ from calibration.commands.split import draw
 from calibration.workloads.records.results import manifest, write_json
 from calibration.workloads.split_inference import SplitModel, WorkerPool, WorkerSpec, trace
 from calibration.workloads.split_inference.pipeline import PipelinedModel
-from calibration.workloads.split_inference.report import chrome_trace, sentences, to_json
-from calibration.workloads.split_inference.study import Study, run_study
-from calibration.workloads.split_inference.worker_process import available_cores, one_core_each
+from calibration.workloads.split_inference.study.measure import Study, run_study
+from calibration.workloads.split_inference.study.report import chrome_trace, sentences, to_json
+from calibration.workloads.split_inference.workers.worker_process import (
+    available_cores,
+    one_core_each,
+)
 from calibration.workloads.training.networks import build_network
 from kdsim.plots.saving import save
 from kdsim.results.intervals import mean_interval

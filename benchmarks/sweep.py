@@ -30,7 +30,7 @@ from kdsim.engines import batch
 from kdsim.policies.base import Decision, Policy
 from kdsim.scenario.points import points
 from kdsim.scenario.validate import scenario_from_data
-from kdsim.sweeps.store import Store
+from kdsim.sweeps.ledger.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "sweep"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         sweep,
     )
     from kdsim.errors import KdsimError, PolicyError, ScenarioError, StoreError, TraceError
-    from kdsim.model.optimum import Optimum
+    from kdsim.model.bound.optimum import Optimum
     from kdsim.policies.base import Decision, Policy, State
     from kdsim.results.comparison import Comparison
     from kdsim.results.learning import LearningCurves
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kdsim.scenario.changes import with_fields
     from kdsim.scenario.load import bundled_scenarios, load_scenario
     from kdsim.scenario.study import Scenario
-    from kdsim.sweeps.store import Store
+    from kdsim.sweeps.ledger.store import Store
 
 _HOMES = {
     "Scenario": "scenario.study",
@@ -42,13 +42,13 @@ _HOMES = {
     "simulate_many": "api",
     "compare": "api",
     "sweep": "api",
-    "Store": "sweeps.store",
+    "Store": "sweeps.ledger.store",
     "Run": "results.run",
     "Comparison": "results.comparison",
     "learning_curves": "api",
     "LearningCurves": "results.learning",
     "minimal_makespan": "api",
-    "Optimum": "model.optimum",
+    "Optimum": "model.bound.optimum",
     "Policy": "policies.base",
     "State": "policies.base",
     "Decision": "policies.base",

@@ -12,8 +12,6 @@ from scipy.sparse import coo_matrix
 from kdsim.model.link import Link
 from kdsim.model.plan import Plan
 
-#: HiGHS accepts violations of 1e-7 by default, which nearly parallel constraints magnify.
-TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 _SAME = 1e-12
 
 
@@ -38,7 +36,7 @@ def cells_of(plan):
 
 
 def timed_program(plan):
-    """Return the minimal makespan by HiGHS."""
+    """Return the minimal makespan by linear programming."""
     work = np.cumsum(plan.forward + plan.backward)
     ceiling, fastest = work - plan.backward, plan.comp_rates[0]
     cells = list(cells_of(plan))
@@ -73,7 +71,7 @@ def timed_program(plan):
     cost = np.zeros(width * len(cells))
     cost[reach], cost[end] = -1.0 / fastest, 1.0
     table = coo_matrix((values, (rows, columns)), shape=(len(right), cost.size)).tocsr()
-    least = least_cost(cost, A_ub=table, b_ub=right, bounds=bounds, options=TIGHT)
+    least = least_cost(cost, table, right, bounds)
     assert least is not None, "no method of HiGHS decides this program"
     return least + work[-1] / fastest
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
-    from calibration.workloads.split_inference.study import Study
+    from calibration.workloads.split_inference.study.measure import Study
 
 NETWORKS = ("edge-1", "edge-2", "edge-3", "cloud")
 
@@ -72,19 +72,19 @@ Example:
     type=click.IntRange(2, 1000),
     default=15,
     show_default=True,
-    help="Undisturbed rounds of all methods. Very short rounds are made several in a row, half a "
-    "second at least.",
+    help="Undisturbed rounds of all methods. Very short rounds are repeated in a row, for at "
+    "least half a second.",
 )
 @click.option(
     "--extra-rounds",
     type=click.IntRange(0, 1000),
-    help="Rounds that may be made again because others disturbed them.  [default: as --rounds]",
+    help="Disturbed rounds that are repeated at most.  [default: as --rounds]",
 )
 @click.option(
     "--guard",
     type=click.FloatRange(0),
-    help="CPU seconds per second, taken by others or by the host, above which a round is set "
-    "aside and made again.  [default: 0.05]",
+    help="CPU seconds per second that other processes or the host may take; a round with more is "
+    "repeated.  [default: 0.05]",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -122,15 +122,15 @@ def command(
     master and is left out of the times, as in the AFLKD paper. Ratios are to the same network in
     one worker with the same settings, measured in the same run.
 
-    Rounds that others disturb are set aside and made again within --extra-rounds. When too few are
+    Rounds that other processes disturb are repeated, at most --extra-rounds times. When too few are
     undisturbed, the verdict is "too disturbed to say", every ratio is marked, and the exit status
     is 1.
     """
     from calibration.machine.disturbance import GUARD
     from calibration.workloads.records.results import write_json
-    from calibration.workloads.split_inference import report
-    from calibration.workloads.split_inference.graph import trace
-    from calibration.workloads.split_inference.study import run_study
+    from calibration.workloads.split_inference.planning.graph import trace
+    from calibration.workloads.split_inference.study import report
+    from calibration.workloads.split_inference.study.measure import run_study
     from kdsim.plots.saving import save
 
     check_outputs(plot, trace_out, out)
@@ -225,7 +225,7 @@ def draw(study: Study, shown: str, title: str) -> Figure:
     """Draw the layers whole and split above, all methods below."""
     from matplotlib.figure import Figure
 
-    from calibration.workloads.split_inference.plots import plot_layers, plot_methods
+    from calibration.workloads.split_inference.study.plots import plot_layers, plot_methods
 
     figure = Figure(figsize=(8, 7.5), layout="constrained")
     top, bottom = figure.subplots(2, 1)
@@ -239,7 +239,7 @@ def _print(study: Study, shown: str) -> None:
     import numpy as np
     from rich.console import Console
 
-    from calibration.workloads.split_inference import report
+    from calibration.workloads.split_inference.study import report
 
     console = Console()
     console.print(report.layers_table(study, shown))

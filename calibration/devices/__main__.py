@@ -11,7 +11,7 @@ import calibration
 from calibration.devices.make import make_library
 from calibration.devices.page import devices_markdown, update_page
 from kdsim.errors import KdsimError
-from kdsim.scenario.library import library_device, library_names
+from kdsim.scenario.files.library import library_device, library_names
 
 
 def main() -> int:

@@ -27,9 +27,9 @@ from calibration.devices.scaling import LEVEL, RESAMPLES, ScalingCurve, fit_devi
 from calibration.fit.estimate import TABLE
 from calibration.importing.ncnn import read_ncnn
 from kdsim.output_file import write_output
-from kdsim.scenario.curve_draws import drawn_text
+from kdsim.scenario.files.yaml_document import read_yaml
 from kdsim.scenario.load import CURVES_VERSION
-from kdsim.scenario.yaml_document import read_yaml
+from kdsim.scenario.parts.curve_draws import drawn_text
 
 COMPUTE_PROXY = "inference proxy: compute rates are from inference in ncnn, not from training"
 COMMUNICATION_PROXY = (
@@ -209,7 +209,7 @@ def _dump(document: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(fields) + "\n}"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray):

@@ -19,7 +19,7 @@ import numpy as np
 from calibration.importing.ncnn import NcnnDevice, NcnnLog
 from kdsim.errors import FitError
 from kdsim.model.curves import FloatArray
-from kdsim.scenario.yaml_document import read_yaml
+from kdsim.scenario.files.yaml_document import read_yaml
 
 HERE = Path(__file__).parent
 CATALOGUE = HERE / "catalogue.yaml"

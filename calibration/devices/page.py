@@ -18,7 +18,7 @@ def devices_markdown(entries: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     Parameters
     ----------
     entries : iterable of (str, mapping)
-        Names and entries; see `kdsim.scenario.library.library_device`.
+        Names and entries; see `kdsim.scenario.files.library.library_device`.
     """
     lines = [
         "| name | as its source calls it | cores measured | form | networks | passes per second "

@@ -16,10 +16,10 @@ from calibration.fit import Curve, Fit
 from calibration.machine.host import package_versions
 from kdsim.errors import FitError
 from kdsim.output_file import write_output
-from kdsim.scenario.curve_draws import drawn_text
-from kdsim.scenario.faults import FaultyFileError
+from kdsim.scenario.files.faults import FaultyFileError
+from kdsim.scenario.files.yaml_document import parse_yaml
 from kdsim.scenario.load import CURVES_VERSION, curves_of
-from kdsim.scenario.yaml_document import parse_yaml
+from kdsim.scenario.parts.curve_draws import drawn_text
 
 #: Draws that the file keeps: enough for intervals of what is computed from them.
 _MOST_DRAWS = 200
@@ -139,7 +139,7 @@ def _check(text: str, path: str | Path) -> None:
         raise FitError(f"the fitted curves are not legal in a scenario:\n{error}") from error
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Turn numpy values, tuples and dataframes' cells into YAML's own; round floats."""
     if isinstance(value, dict):
         return {_plain(k): _plain(v) for k, v in value.items()}

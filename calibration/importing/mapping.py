@@ -17,9 +17,9 @@ from calibration.importing.units import TIME, WORK
 from calibration.trace.columns import COLUMNS
 from kdsim.errors import TraceError
 from kdsim.messages import did_you_mean
-from kdsim.scenario.faults import FaultyFileError, faults_of
-from kdsim.scenario.fields import StrictModel
-from kdsim.scenario.yaml_document import read_yaml
+from kdsim.scenario.files.faults import FaultyFileError, faults_of
+from kdsim.scenario.files.yaml_document import read_yaml
+from kdsim.scenario.parts.fields import StrictModel
 
 #: Counts the cores of the row's own side; comm_cores follows from it and total_cores.
 OWN_CORES = "own_cores"

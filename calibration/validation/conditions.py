@@ -16,7 +16,7 @@ import numpy as np
 
 from calibration.fit import Fit
 from kdsim.errors import WorkloadError
-from kdsim.scenario.bandwidth import read_bandwidth
+from kdsim.scenario.files.bandwidth import read_bandwidth
 from kdsim.scenario.study import Scenario
 
 
@@ -47,7 +47,7 @@ class Condition:
     link : Scaled or None
         Rate of a shaped link in MB/s, or as a multiple of what all cores together can receive.
     link_trace : str or None
-        File of a bandwidth trace (``kdsim.scenario.bandwidth``); its rates are scaled so that
+        File of a bandwidth trace (``kdsim.scenario.files.bandwidth``); its rates are scaled so that
         their mean is `link`.
     trace_speed : float
         How many seconds of the trace go by per second: a run is short.

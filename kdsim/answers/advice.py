@@ -18,8 +18,8 @@ from kdsim.answers.thresholds import EQUAL, NUDGE
 from kdsim.engines.batch import simulate_many
 from kdsim.engines.compare import compare
 from kdsim.errors import ScenarioError
-from kdsim.model.optimum import minimal_makespan
-from kdsim.model.stakes import Stakes, stakes
+from kdsim.model.bound.optimum import minimal_makespan
+from kdsim.model.bound.stakes import Stakes, stakes
 from kdsim.results.intervals import paired_difference
 from kdsim.scenario.changes import sweepable_fields, with_fields
 from kdsim.scenario.drawn import check_draws

@@ -9,7 +9,7 @@ from typing import Any
 
 from kdsim.answers.thresholds import WORTH
 from kdsim.errors import ScenarioError
-from kdsim.model.optimum import minimal_makespan
+from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.scenario.changes import with_fields
 from kdsim.scenario.study import Scenario
 

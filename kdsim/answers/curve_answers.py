@@ -10,7 +10,7 @@ import numpy as np
 from kdsim.answers.cores import core_rows, cores_worth
 from kdsim.answers.thresholds import EQUAL
 from kdsim.engines.curve_uncertainty import over_curve_draws
-from kdsim.model.optimum import minimal_makespan
+from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.results.curve_uncertainty import LEVEL
 from kdsim.scenario.changes import with_fields
 from kdsim.scenario.drawn import drawn_scenario

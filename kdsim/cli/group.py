@@ -22,23 +22,41 @@ from kdsim.errors import KdsimError
 #: Command -> (module:attribute, one line of help). The help stands here so that listing the
 #: commands loads none of them.
 _COMMANDS = {
-    "init": ("kdsim.cli.start:init", "Write a commented scenario, or a policy, to start from."),
-    "list": ("kdsim.cli.start:list_all", "What ships: scenarios, policies, models, devices."),
-    "compare": ("kdsim.cli.runs:compare", "Compare policies: the main job; table and plot."),
-    "run": ("kdsim.cli.runs:run", "Simulate one run; segments, timeline, trace."),
-    "optimum": ("kdsim.cli.runs:optimum", "The proven minimal makespan and its schedule."),
-    "check": ("kdsim.cli.check:check", "Validate scenarios and policies only."),
-    "curves": ("kdsim.cli.runs:curves", "Draw f and g over the allocations."),
-    "sweep": ("kdsim.cli.sweep:sweep", "Run a whole design into a store, resumable."),
-    "plot": ("kdsim.cli.figures:plot", "Draw the figures of a store."),
-    "report": ("kdsim.cli.figures:report", "Write a store as one self-contained HTML page."),
-    "status": ("kdsim.cli.store:status", "How far a store is: done, pending, failed."),
-    "export": ("kdsim.cli.store:export", "Export a store as CSV or Parquet."),
-    "rerun": ("kdsim.cli.store:rerun", "Reproduce one row of a store bit for bit."),
-    "advise": ("kdsim.cli.advise:advise", "Answers: cores, link, policy, and how sure."),
-    "map": ("kdsim.cli.map:policy_map", "Where the policy matters, over any two fields."),
-    "learning": ("kdsim.cli.learning:learning", "Accuracy against simulated time on a device."),
-    "devices": ("kdsim.cli.devices:devices", "The device library: real devices to simulate."),
+    "init": (
+        "kdsim.cli.commands.start:init",
+        "Write a commented scenario, or a policy, to start from.",
+    ),
+    "list": (
+        "kdsim.cli.commands.start:list_all",
+        "What ships: scenarios, policies, models, devices.",
+    ),
+    "compare": (
+        "kdsim.cli.commands.runs:compare",
+        "Compare policies: the main job; table and plot.",
+    ),
+    "run": ("kdsim.cli.commands.runs:run", "Simulate one run; segments, timeline, trace."),
+    "optimum": ("kdsim.cli.commands.runs:optimum", "The proven minimal makespan and its schedule."),
+    "check": ("kdsim.cli.commands.check:check", "Validate scenarios and policies only."),
+    "curves": ("kdsim.cli.commands.runs:curves", "Draw f and g over the allocations."),
+    "sweep": ("kdsim.cli.commands.sweep:sweep", "Run a whole design into a store, resumable."),
+    "plot": ("kdsim.cli.commands.figures:plot", "Draw the figures of a store."),
+    "report": (
+        "kdsim.cli.commands.figures:report",
+        "Write a store as one self-contained HTML page.",
+    ),
+    "status": ("kdsim.cli.commands.store:status", "How far a store is: done, pending, failed."),
+    "export": ("kdsim.cli.commands.store:export", "Export a store as CSV or Parquet."),
+    "rerun": ("kdsim.cli.commands.store:rerun", "Reproduce one row of a store bit for bit."),
+    "advise": ("kdsim.cli.commands.advise:advise", "Answers: cores, link, policy, and how sure."),
+    "map": ("kdsim.cli.commands.map:policy_map", "Where the policy matters, over any two fields."),
+    "learning": (
+        "kdsim.cli.commands.learning:learning",
+        "Accuracy against simulated time on a device.",
+    ),
+    "devices": (
+        "kdsim.cli.commands.devices:devices",
+        "The device library: real devices to simulate.",
+    ),
     "calibrate": (
         "calibration.commands.calibrate:command",
         "Measure this device, fit its curves, validate them.",

@@ -10,9 +10,10 @@ import math
 
 import numpy as np
 
-from kdsim.model import rules, state_rule, timed_rule
+from kdsim.model import rules
+from kdsim.model.bound.optimum import string_bends
 from kdsim.model.jit import compiled
-from kdsim.model.optimum import string_bends
+from kdsim.model.lookahead import state_rule, timed_rule
 from kdsim.model.random_streams import uniform
 from kdsim.model.tolerances import DONE
 

@@ -19,14 +19,14 @@ from kdsim.engines import batch
 from kdsim.engines.des import simulate
 from kdsim.engines.realised import realised
 from kdsim.errors import ScenarioError
+from kdsim.model.bound.optimum import bound_kind, minimal_makespan
 from kdsim.model.curves import FloatArray
-from kdsim.model.optimum import bound_kind, minimal_makespan
 from kdsim.policies.base import Policy
 from kdsim.policies.resolve import distinct_policies, make_policy, policy_name
 from kdsim.results.learning import LearningCurve, LearningCurves, Traffic
 from kdsim.results.run import Run
 from kdsim.scenario.changes import with_run_counts
-from kdsim.scenario.profile import Profile, read_profile
+from kdsim.scenario.parts.profile import Profile, read_profile
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.validate import scenario_from_data
 

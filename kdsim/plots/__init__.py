@@ -11,20 +11,20 @@ with its uncertainty.
 
 from __future__ import annotations
 
-from kdsim.plots.advice_figure import advice
-from kdsim.plots.comparison_figure import comparison
-from kdsim.plots.curve_figure import CurvePoint, curves
-from kdsim.plots.device_figure import library_device
-from kdsim.plots.gaps import gap_heatmap, regret_distribution
+from kdsim.plots.figures.advice import advice
+from kdsim.plots.figures.comparison import comparison
+from kdsim.plots.figures.curves import CurvePoint, curves
+from kdsim.plots.figures.devices import library_device
+from kdsim.plots.figures.gaps import gap_heatmap, regret_distribution
+from kdsim.plots.figures.learning import learning
+from kdsim.plots.figures.maps import gap_maps
+from kdsim.plots.figures.marginal import marginal
+from kdsim.plots.figures.policy_map import policy_map
+from kdsim.plots.figures.timeline import timeline
 from kdsim.plots.kinds import KINDS, draw
-from kdsim.plots.learning_figure import learning
 from kdsim.plots.lines import sweep_lines
-from kdsim.plots.maps import gap_maps
-from kdsim.plots.marginal import marginal
-from kdsim.plots.policy_map_figure import policy_map
 from kdsim.plots.saving import render, save
 from kdsim.plots.style import PolicyStyle, policy_style
-from kdsim.plots.timeline_figure import timeline
 
 __all__ = [
     "KINDS",

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kdsim.errors import PlotError
-from kdsim.plots.comparison_figure import comparison
-from kdsim.plots.gaps import regret_distribution
-from kdsim.plots.maps import gap_maps
-from kdsim.plots.marginal import marginal, no_steps
+from kdsim.plots.figures.comparison import comparison
+from kdsim.plots.figures.gaps import regret_distribution
+from kdsim.plots.figures.maps import gap_maps
+from kdsim.plots.figures.marginal import marginal, no_steps
 
 if TYPE_CHECKING:
     from kdsim.results.comparison import Comparison

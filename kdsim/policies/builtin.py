@@ -13,12 +13,12 @@ import math
 from typing import Any
 
 from kdsim.errors import UnknownPolicyError
-from kdsim.model.guide import Heights, as_views, clocked_of, heights_of, planned_of
-from kdsim.model.optimum import is_timed
+from kdsim.model.bound.optimum import is_timed
+from kdsim.model.lookahead.guide import Heights, as_views, clocked_of, heights_of, planned_of
+from kdsim.model.lookahead.state_rule import look_ahead_cores, state_based_cores
+from kdsim.model.lookahead.timed_rule import state_in_time_cores
 from kdsim.model.plan import Plan
 from kdsim.model.rules import aim, aim_in_time, greedy_cores, random_cores
-from kdsim.model.state_rule import look_ahead_cores, state_based_cores
-from kdsim.model.timed_rule import state_in_time_cores
 from kdsim.policies.base import Decision, Policy, State
 
 

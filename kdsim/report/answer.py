@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kdsim.plots.figures.marginal import savings
 from kdsim.plots.labels import percent, value_label
-from kdsim.plots.marginal import savings
 from kdsim.plots.panels import panels_of
 from kdsim.report.page import Column, Section, banner, escape, table
 from kdsim.results.comparison import Comparison

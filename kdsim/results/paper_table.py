@@ -71,7 +71,7 @@ def _text_columns(result: Comparison) -> int:
     return 1 + (len(result.samples[0].point) if result.samples else 0)
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kdsim.model.stakes import Stakes, stakes
+from kdsim.model.bound.stakes import Stakes, stakes
 from kdsim.scenario.changes import with_fields
 
 if TYPE_CHECKING:

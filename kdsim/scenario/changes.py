@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from kdsim.errors import ScenarioError
 from kdsim.messages import shorten, whole_number
-from kdsim.scenario.extensions import Extensions
-from kdsim.scenario.faults import Document, FaultyFileError, faults_of, unknown_field
-from kdsim.scenario.fields import StrictModel, plain_number
-from kdsim.scenario.link import without_trace
+from kdsim.scenario.files.faults import Document, FaultyFileError, faults_of, unknown_field
+from kdsim.scenario.parts.extensions import Extensions
+from kdsim.scenario.parts.fields import StrictModel, plain_number
+from kdsim.scenario.parts.link import without_trace
 from kdsim.scenario.study import MAX_REPLICATIONS, MAX_SEED, Range, Scenario
 
 _RATIO = re.compile(r"\s*\d+(\.\d+)?\s*:\s*\d+(\.\d+)?\s*", re.ASCII)
@@ -178,7 +178,7 @@ COUNT_FIELDS = frozenset(
 )
 
 
-def _as_count(value: Any) -> Any:
+def _as_count(value: object) -> Any:
     value = plain_number(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from kdsim.errors import ScenarioError
 from kdsim.messages import whole_number
-from kdsim.scenario.curve_draws import MAX_DRAWS
+from kdsim.scenario.parts.curve_draws import MAX_DRAWS
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.validate import scenario_from_data
 

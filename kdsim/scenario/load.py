@@ -12,14 +12,14 @@ from pydantic import ValidationError
 
 from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean
-from kdsim.scenario.bandwidth import read_bandwidth
-from kdsim.scenario.device import Device
-from kdsim.scenario.faults import Document, FaultyFileError, faults_of
-from kdsim.scenario.library import BUNDLE, CURVE_FIELDS
-from kdsim.scenario.profile import Profile, read_profile
+from kdsim.scenario.files.bandwidth import read_bandwidth
+from kdsim.scenario.files.faults import Document, FaultyFileError, faults_of
+from kdsim.scenario.files.library import BUNDLE, CURVE_FIELDS
+from kdsim.scenario.files.yaml_document import read_yaml
+from kdsim.scenario.parts.device import Device
+from kdsim.scenario.parts.profile import Profile, read_profile
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.validate import scenario_from_data
-from kdsim.scenario.yaml_document import read_yaml
 
 CURVES_VERSION = 1
 #: Stands in for a device that is not legal.

@@ -10,7 +10,7 @@ from typing import Any
 
 from kdsim.errors import ScenarioError
 from kdsim.scenario.changes import COUNT_FIELDS, with_fields
-from kdsim.scenario.faults import FaultyFileError
+from kdsim.scenario.files.faults import FaultyFileError
 from kdsim.scenario.study import Range, Scenario
 
 

@@ -27,11 +27,11 @@ from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean, shorten
 from kdsim.model.plan import Plan
 from kdsim.policies.names import POLICY_NAMES, is_policy_name
-from kdsim.scenario.device import UNCOUNTED, Device
-from kdsim.scenario.extensions import Extensions
-from kdsim.scenario.fields import Count, Number, StrictModel
-from kdsim.scenario.link import LinkSettings
-from kdsim.scenario.workload import Workload
+from kdsim.scenario.parts.device import UNCOUNTED, Device
+from kdsim.scenario.parts.extensions import Extensions
+from kdsim.scenario.parts.fields import Count, Number, StrictModel
+from kdsim.scenario.parts.link import LinkSettings
+from kdsim.scenario.parts.workload import Workload
 
 MAX_POINTS = 1_000_000
 MAX_SEED = 2**63 - 1

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from kdsim.errors import ScenarioError
 from kdsim.policies.names import STATIC
 from kdsim.scenario.changes import COUNT_FIELDS, TEXT_FIELDS, sweepable_fields, with_fields
-from kdsim.scenario.faults import Document, FaultyFileError, faults_of, unknown_field
+from kdsim.scenario.files.faults import Document, FaultyFileError, faults_of, unknown_field
 from kdsim.scenario.study import MAX_POINTS, Range, Scenario
 
 

@@ -25,7 +25,9 @@ from kdsim.scenario.drawn import check_draws
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps.chunker import Chunker
-from kdsim.sweeps.executors import (
+from kdsim.sweeps.ledger.store import Store
+from kdsim.sweeps.task import Outcome, Piece, Task, execute
+from kdsim.sweeps.workers.executors import (
     TASK_TIMEOUT_S,
     Borrowed,
     InProcess,
@@ -33,9 +35,7 @@ from kdsim.sweeps.executors import (
     TookTooLongError,
     WorkerLostError,
 )
-from kdsim.sweeps.store import Store
-from kdsim.sweeps.task import Outcome, Piece, Task, execute
-from kdsim.sweeps.worker_processes import Processes
+from kdsim.sweeps.workers.worker_processes import Processes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,7 @@ def sweep(
     chosen = _chosen(scenario, policies, replications)
     if curve_draws is not None:
         curve_draws = check_draws(chosen, curve_draws)
-    with _opened(store) as ledger:
+    with opened(store) as ledger:
         ledger.enter(chosen)
         if retry:
             ledger.retry_failed()
@@ -107,12 +107,13 @@ def _chosen(
 
 
 @contextmanager
-def _opened(store: Store | str | Path | None) -> Iterator[Store]:
+def opened(store: Store | str | Path | None) -> Iterator[Store]:
+    """Open a store for writing: one in memory by default; one that is open stays open."""
     if isinstance(store, Store):
         yield store
         return
-    with Store.open(store if store is not None else ":memory:", "w") as opened:
-        yield opened
+    with Store.open(store if store is not None else ":memory:", "w") as ledger:
+        yield ledger
 
 
 @contextmanager
@@ -125,7 +126,7 @@ def _assembled(
     if executor is not None:
         team = executor if isinstance(executor, Processes) else Borrowed(executor)
     elif cluster is not None:
-        from kdsim.sweeps.dask_cluster import Cluster
+        from kdsim.sweeps.workers.dask_cluster import Cluster
 
         team = Cluster(cluster)
     else:

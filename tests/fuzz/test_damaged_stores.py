@@ -12,7 +12,7 @@ from budget import rounds
 from kdsim.api import sweep
 from kdsim.errors import StoreError
 from kdsim.scenario.validate import scenario_from_data
-from kdsim.sweeps.store import Store
+from kdsim.sweeps.ledger.store import Store
 
 STUDY = {
     "name": "fuzzed",

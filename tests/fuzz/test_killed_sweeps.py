@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from budget import rounds
 
-from kdsim.sweeps.store import Store
+from kdsim.sweeps.ledger.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = """\

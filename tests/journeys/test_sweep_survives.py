@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from kdsim.cli.group import cli
-from kdsim.sweeps.store import Store
+from kdsim.sweeps.ledger.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = """\

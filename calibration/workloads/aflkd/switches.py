@@ -50,7 +50,7 @@ def switch_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
     Parameters
     ----------
     rows : iterable of mapping
-        One a run and number of images: ``net``, ``method``, ``teacher``, ``seed``, ``size``,
+        One per run and number of images: ``net``, ``method``, ``teacher``, ``seed``, ``size``,
         ``accuracy``.
 
     Returns

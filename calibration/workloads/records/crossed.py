@@ -180,7 +180,7 @@ def summarise_crossed(rows: Iterable[Row], value: str, by: Sequence[str]) -> lis
     Parameters
     ----------
     rows : iterable of mapping
-        One a run, with ``teacher`` and ``seed``.
+        One per run, with ``teacher`` and ``seed``.
     value : str
         The key to average.
     by : sequence of str
@@ -211,7 +211,7 @@ def compare_crossed(
     Parameters
     ----------
     rows : iterable of mapping
-        One a run, with ``teacher`` and ``seed``.
+        One per run, with ``teacher`` and ``seed``.
     value : str
         The key to compare.
     by : sequence of str

@@ -4,8 +4,8 @@ One CSV row per training cycle (one batch): the bytes received and the bytes sen
 their own, the seconds of its forward and its backward pass, and the cores that computed them. A
 comment header says which workload, method and seed, on which host and with which versions.
 
-What is not here: reading a profile (``kdsim.scenario.profile``, for tests and scenarios alike),
-device traces (``calibration.trace``).
+What is not here: reading a profile (``kdsim.scenario.parts.profile``, for tests and scenarios
+alike), device traces (``calibration.trace``).
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def summarise(rows: Iterable[Row], value: str, by: Sequence[str]) -> list[dict[s
     Parameters
     ----------
     rows : iterable of mapping
-        One a run.
+        One per run.
     value : str
         The key to average.
     by : sequence of str
@@ -160,7 +160,7 @@ def compare_pairs(
     Parameters
     ----------
     rows : iterable of mapping
-        One a run.
+        One per run.
     value : str
         The key to compare.
     by : sequence of str

@@ -8,12 +8,12 @@ Source: the AFLKD paper, section 5 (Algorithm 3) and section 6.4.
 """
 
 from calibration.workloads.split_inference.errors import PlanError, WorkerError
-from calibration.workloads.split_inference.graph import Graph, trace
-from calibration.workloads.split_inference.in_process import run_in_process
-from calibration.workloads.split_inference.planner import Message, Plan, blocks, plan
-from calibration.workloads.split_inference.pool import WorkerPool
+from calibration.workloads.split_inference.planning.graph import Graph, trace
+from calibration.workloads.split_inference.planning.planner import Message, Plan, blocks, plan
 from calibration.workloads.split_inference.runtime import SplitModel
-from calibration.workloads.split_inference.worker_process import WorkerSpec
+from calibration.workloads.split_inference.workers.in_process import run_in_process
+from calibration.workloads.split_inference.workers.pool import WorkerPool
+from calibration.workloads.split_inference.workers.worker_process import WorkerSpec
 
 __all__ = [
     "Graph",

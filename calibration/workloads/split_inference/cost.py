@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calibration.workloads.split_inference.errors import PlanError
-from calibration.workloads.split_inference.graph import Graph
-from calibration.workloads.split_inference.job import Job
-from calibration.workloads.split_inference.planner import MODES, Plan, blocks, plan
-from calibration.workloads.split_inference.pool import WorkerPool
-from calibration.workloads.split_inference.program import Step, compile_part
+from calibration.workloads.split_inference.planning.graph import Graph
+from calibration.workloads.split_inference.planning.planner import MODES, Plan, blocks, plan
+from calibration.workloads.split_inference.planning.program import Step, compile_part
+from calibration.workloads.split_inference.workers.job import Job
+from calibration.workloads.split_inference.workers.pool import WorkerPool
 
 
 @dataclass(frozen=True, slots=True)

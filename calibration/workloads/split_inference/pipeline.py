@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from time import perf_counter_ns
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -20,21 +19,21 @@ import torch
 from torch import Tensor, nn
 
 from calibration.workloads.split_inference.errors import PlanError, WorkerError
-from calibration.workloads.split_inference.graph import Graph, trace
-from calibration.workloads.split_inference.job import Job, one_thread
-from calibration.workloads.split_inference.layers import Rows
-from calibration.workloads.split_inference.planner import Message, Plan, plan
-from calibration.workloads.split_inference.pool import WorkerPool
-from calibration.workloads.split_inference.program import Program, Step, compile_part
-from calibration.workloads.split_inference.runner import wire_order
-from calibration.workloads.split_inference.wire import (
+from calibration.workloads.split_inference.planning.graph import Graph, trace
+from calibration.workloads.split_inference.planning.layers import Rows
+from calibration.workloads.split_inference.planning.planner import Message, Plan, plan
+from calibration.workloads.split_inference.planning.program import Program, Step, compile_part
+from calibration.workloads.split_inference.workers.job import Job, one_thread
+from calibration.workloads.split_inference.workers.pool import WorkerPool
+from calibration.workloads.split_inference.workers.runner import wire_order
+from calibration.workloads.split_inference.workers.wire import (
     ClosedError,
     LateError,
     deadline_in,
     send_all,
     tensor_bytes,
 )
-from calibration.workloads.split_inference.worker_process import one_core_each
+from calibration.workloads.split_inference.workers.worker_process import one_core_each
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,12 +331,7 @@ class PipelinedModel:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

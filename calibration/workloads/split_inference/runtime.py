@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter_ns
-from types import TracebackType
 from typing import Self
 
 import torch
@@ -16,11 +15,11 @@ from torch import Tensor, nn
 
 from calibration.workloads.split_inference import cost
 from calibration.workloads.split_inference.errors import PlanError
-from calibration.workloads.split_inference.graph import Graph, image_shape, trace
-from calibration.workloads.split_inference.job import Job, Timing, one_thread
-from calibration.workloads.split_inference.planner import Plan, plan
-from calibration.workloads.split_inference.pool import WorkerPool
-from calibration.workloads.split_inference.worker_process import WorkerSpec, one_core_each
+from calibration.workloads.split_inference.planning.graph import Graph, image_shape, trace
+from calibration.workloads.split_inference.planning.planner import Plan, plan
+from calibration.workloads.split_inference.workers.job import Job, Timing, one_thread
+from calibration.workloads.split_inference.workers.pool import WorkerPool
+from calibration.workloads.split_inference.workers.worker_process import WorkerSpec, one_core_each
 
 
 class SplitModel:
@@ -188,10 +187,5 @@ class SplitModel:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -11,7 +11,7 @@ from calibration.fit.curve_file import curve_document, write_curves
 from kdsim import load_scenario
 from kdsim.errors import FitError, ScenarioError
 from kdsim.scenario.changes import with_fields
-from kdsim.scenario.faults import FaultyFileError
+from kdsim.scenario.files.faults import FaultyFileError
 from kdsim.scenario.load import read_curves
 
 SCENARIO = (

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import kdsim
 from kdsim.errors import ScenarioError
 from kdsim.results.curve_uncertainty import CURVE_COLUMNS
-from kdsim.scenario.curve_draws import drawn_text
 from kdsim.scenario.drawn import drawn_scenario
+from kdsim.scenario.parts.curve_draws import drawn_text
 
 POLICIES = ["comm-priority", "greedy", "static:1", "optimal"]
 A1, B1 = 0.4, 1.5

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 import kdsim
 from kdsim.api import learning_curves
 from kdsim.errors import ScenarioError
-from kdsim.model.optimum import minimal_makespan
+from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.scenario.changes import with_fields
-from kdsim.scenario.faults import FaultyFileError
+from kdsim.scenario.files.faults import FaultyFileError
 from kdsim.scenario.load import load_scenario
-from kdsim.scenario.profile import read_profile
+from kdsim.scenario.parts.profile import read_profile
 from kdsim.scenario.validate import scenario_from_data
 
 HEADER = "cycle,epoch,downlink_bytes,forward_s,backward_s,cores,frozen_layers,accuracy\n"

@@ -12,9 +12,9 @@ from strategies import plans
 
 import kdsim
 from kdsim.engines import batch
+from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.model.link import Link
-from kdsim.model.optimum import minimal_makespan
-from kdsim.plots.timeline_figure import blocks
+from kdsim.plots.figures.timeline import blocks
 from kdsim.policies.names import POLICY_NAMES
 from kdsim.report.chrome_trace import events, slices
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from playing import Sequence, play
 from timed_program import timed_plan
 
-from kdsim.model.optimum import minimal_makespan
+from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.policies.names import POLICY_NAMES
 
 any_plan = st.integers(0, 10**6).map(timed_plan)

@@ -9,9 +9,9 @@ from front_door import call, spawn
 
 from kdsim.errors import ScenarioError
 from kdsim.scenario.changes import with_fields
-from kdsim.scenario.faults import FaultyFileError
+from kdsim.scenario.files.faults import FaultyFileError
 from kdsim.scenario.load import bundled_scenarios, load_scenario, read_curves
-from kdsim.scenario.profile import read_profile
+from kdsim.scenario.parts.profile import read_profile
 
 CURVES = """\
 kdsim_curves: 1

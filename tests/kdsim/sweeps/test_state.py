@@ -12,12 +12,11 @@ import sys
 import numpy as np
 import pytest
 from front_door import call
+from swept import small
 
 from kdsim.api import sweep
-from kdsim.scenario.study import Scenario
-from kdsim.scenario.validate import scenario_from_data
-from kdsim.sweeps.records import FailureReason
-from kdsim.sweeps.store import Store
+from kdsim.sweeps.ledger.records import FailureReason
+from kdsim.sweeps.ledger.store import Store
 from kdsim.sweeps.task import Outcome
 
 CRASHES = """
@@ -28,23 +27,6 @@ class Crash(Policy):
     def decide(self, state):
         raise ValueError("no idea")
 """
-
-
-def small(**changes: object) -> Scenario:
-    data = {
-        "name": "small",
-        "device": {
-            "cores": 4,
-            "compute": {"a1": 1.0, "a2": 0.25},
-            "communication": {"b1": 0.3, "b2": 0.1, "b3": 2.0},
-        },
-        "workload": {"cycles": 4, "comm": 1.0, "forward": 1.0, "backward": 0.5},
-        "policies": ["random", "greedy", "optimal"],
-        "replications": 6,
-        "sweep": {"device.cores": [2, 3, 4]},
-        **changes,
-    }
-    return scenario_from_data(data)
 
 
 @pytest.fixture
@@ -95,7 +77,7 @@ def test_a_finished_study_is_not_partial(tmp_path):
 
 
 def test_a_policy_that_failed_everywhere_is_in_the_state_and_in_the_tables(tmp_path, crash):
-    table = sweep(small(policies=["random", crash]), tmp_path / "s.sqlite")
+    table = sweep(small(), tmp_path / "s.sqlite", policies=["random", crash])
     failed = table[table["policy"] == crash]
     assert failed["status"].tolist() == ["failed"] * 3
     with Store.open(tmp_path / "s.sqlite") as store:
@@ -203,7 +185,7 @@ def test_a_copy_without_its_log_is_noticed(tmp_path):
 
 
 def test_what_is_in_the_log_reaches_the_file_regularly(tmp_path, monkeypatch):
-    monkeypatch.setattr("kdsim.sweeps.store.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("kdsim.sweeps.ledger.store.CHECKPOINT_SECONDS", 0.0)
     path, copy = tmp_path / "s.sqlite", tmp_path / "copy.sqlite"
     with Store.open(path, "w") as store:
         store.enter(small())
@@ -322,7 +304,7 @@ def test_long_runs_are_exported_in_blocks_as_if_in_one_piece(tmp_path, monkeypat
     sweep(small(extensions={"noise": noise}), path)
     written = {}
     for size in (2**16, 4, 1):
-        monkeypatch.setattr("kdsim.sweeps.reading.BLOCK_ROWS", size)
+        monkeypatch.setattr("kdsim.sweeps.ledger.reading.BLOCK_ROWS", size)
         with Store.open(path) as store:
             store.export(tmp_path / "t.csv", expand=True)
             written[size] = (tmp_path / "t.csv").read_bytes()
@@ -338,7 +320,7 @@ def test_damage_in_a_long_run_is_seen_before_its_first_row_is_written(tmp_path, 
     db.execute("UPDATE runs SET makespans = ? WHERE rowid = 1", (blob[:-8] + blob[:8],))
     db.commit()
     db.close()
-    monkeypatch.setattr("kdsim.sweeps.reading.BLOCK_ROWS", 2)
+    monkeypatch.setattr("kdsim.sweeps.ledger.reading.BLOCK_ROWS", 2)
     answer = call("export", path, "--expand")
     assert answer.code == 2
     assert answer.out.splitlines() in ([], ["device.cores,policy,replication,makespan,bound,gap,"

@@ -23,7 +23,7 @@ from calibration.workloads.aflkd.study import (
 from calibration.workloads.aflkd.switches import switch_rows
 from calibration.workloads.training.loops import TrainingConfig
 from kdsim.errors import DataError, WorkloadError
-from kdsim.scenario.profile import read_profile
+from kdsim.scenario.parts.profile import read_profile
 
 DATA = stripes()
 SHORT = TrainingConfig(epochs=2, batch_size=16)
@@ -36,14 +36,6 @@ STUDY = StudyConfig(
     teacher=SHORT,
     student=StudentConfig(training=SHORT),
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

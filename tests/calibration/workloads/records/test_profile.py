@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration.workloads.records.profile import COLUMNS, CycleCost, write_profile
-from kdsim.scenario.faults import FaultyFileError
-from kdsim.scenario.profile import read_profile
+from kdsim.scenario.files.faults import FaultyFileError
+from kdsim.scenario.parts.profile import read_profile
 
 CYCLES = [
     CycleCost(1, 1, 1280, 2048, 0.002, 0.003, 1, 2),

@@ -88,7 +88,9 @@ def test_a_weights_file_of_another_network_is_refused(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_refused_before_measuring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, name: str, said: str
 ) -> None:
-    monkeypatch.setattr("calibration.workloads.split_inference.study.run_study", pytest.fail)
+    monkeypatch.setattr(
+        "calibration.workloads.split_inference.study.measure.run_study", pytest.fail
+    )
     with pytest.raises(KdsimError, match=said):
         CliRunner().invoke(command, [option, str(tmp_path / name)], catch_exceptions=False)
 

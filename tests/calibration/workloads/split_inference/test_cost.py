@@ -8,8 +8,8 @@ from split_networks import vgg
 
 from calibration.workloads.split_inference import plan, trace
 from calibration.workloads.split_inference.cost import CostModel, Line, choose, predict
-from calibration.workloads.split_inference.program import compile_part
-from calibration.workloads.split_inference.simulate import scenario_data, simulated_latency
+from calibration.workloads.split_inference.planning.program import compile_part
+from calibration.workloads.split_inference.study.simulate import scenario_data, simulated_latency
 
 GRAPH = trace(vgg((2, 4), (2, 8)), (3, 64, 16))
 FREE = Line(0.0, 0.0)

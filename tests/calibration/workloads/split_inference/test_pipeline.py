@@ -15,7 +15,7 @@ from calibration.workloads.split_inference.pipeline import (
     balanced_cuts,
     plan_pipeline,
 )
-from calibration.workloads.split_inference.worker_process import one_core_each
+from calibration.workloads.split_inference.workers.worker_process import one_core_each
 
 SHAPE = (3, 32, 24)
 

@@ -1,0 +1,1 @@
+"""Splitting measured against not splitting: rounds, report, figures, simulation."""

@@ -1,0 +1,1 @@
+"""Files: text with positions, and every fault of a file at once."""

@@ -1,0 +1,1 @@
+"""The parts of a scenario: device, curves, workload, link, extensions."""

@@ -1,0 +1,1 @@
+"""Where the tasks of a sweep run: in this process, in worker processes, on a cluster."""
