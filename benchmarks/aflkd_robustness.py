@@ -22,7 +22,8 @@ from calibration.workloads.aflkd.config import PRESETS, StudyConfig
 from calibration.workloads.aflkd.report import build_result, percent
 from calibration.workloads.aflkd.study import run_study, teacher_accuracies
 from calibration.workloads.data.datasets import load
-from calibration.workloads.records.results import compare_pairs, write_json, write_text
+from calibration.workloads.records.results import write_json, write_text
+from calibration.workloads.records.tables import compare_pairs
 
 DISTURBANCES = {
     "none": {},
