@@ -77,7 +77,7 @@ def _regret(made: Comparison) -> Iterator[str]:
     shown = [sample for sample in noisy if repr(sample.point) in keys]
     if shown:
         yield "<h3>Regret under noise</h3>\n" + _drawn(
-            lambda: plots.regret_distribution(shown),
+            lambda: plots.regret_distribution(shown, marks=made.marks),
             "Distribution of the gaps over the replications",
             "Share of replications whose gap to the best schedule in hindsight is no larger; bands "
             "are 95 % confidence bands of the whole curve (Dvoretzky, Kiefer, Wolfowitz).",
