@@ -42,14 +42,8 @@ from calibration.workloads.decentralized.report import summary, verdicts
 from calibration.workloads.decentralized.run import Plan, run_decentralized
 from calibration.workloads.decentralized.study import material, run_study, study_manifest
 from calibration.workloads.decentralized.study import rows as study_rows
-from calibration.workloads.records.results import (
-    RunLedger,
-    compare_pairs,
-    manifest,
-    summarise,
-    write_json,
-    write_text,
-)
+from calibration.workloads.records.results import RunLedger, manifest, write_json, write_text
+from calibration.workloads.records.tables import compare_pairs, summarise
 
 RESULTS = Path(__file__).parent / "results" / "dissimilarity"
 

@@ -24,7 +24,7 @@ from dissimilarity_sections import (
 )
 
 from calibration.workloads.decentralized.report import Verdict, verdicts
-from calibration.workloads.records.results import compare_pairs
+from calibration.workloads.records.tables import compare_pairs
 
 #: What the records call a verdict, and what both papers' pages do.
 _WORDS = {"supported": "holds", "contradicted": "contradicted", "undecided": "open"}

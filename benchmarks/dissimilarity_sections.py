@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from calibration.workloads.records.results import compare_pairs, summarise
+from calibration.workloads.records.tables import compare_pairs, summarise
 
 Rows = Sequence[Mapping[str, Any]]
 Records = Mapping[str, Any]

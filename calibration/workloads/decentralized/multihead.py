@@ -46,8 +46,9 @@ from calibration.workloads.decentralized.exchange import (
     supplier,
 )
 from calibration.workloads.training.checkpoints import snapshot
-from calibration.workloads.training.loops import cosine_rate, derive_seed, generator_for, set_rate
+from calibration.workloads.training.loops import cosine_rate, set_rate
 from calibration.workloads.training.residual import ClientNetwork
+from calibration.workloads.training.seeds import derive_seed, generator_for
 from calibration.workloads.training.weights import StartingWeights
 from kdsim.errors import WorkloadError
 

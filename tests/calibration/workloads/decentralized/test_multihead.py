@@ -26,14 +26,6 @@ from kdsim.errors import DataError, WorkloadError
 PLAN = MultiHeadPlan(rounds=4, heads=2, batch=8, refresh_every=2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def labelled(count, seed):
     """Images whose class lights up one quadrant."""
     labels = torch.arange(count) % 4

@@ -40,14 +40,6 @@ STUDY = Study(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def tiny():
     rng = np.random.default_rng(0)
@@ -340,7 +332,7 @@ def killing(monkeypatch, unit_number):
         made.append(plan)
         if len(made) != unit_number:
             return result
-        gone = Departure(2, 1, "its process ended with status -9")
+        gone = Departure(2, 1, "its process ended with SIGKILL")
         kept = {"accuracies": result.accuracies[:-1], "costs": result.costs[:-1]}
         return replace(result, departures=(gone,), **kept)
 
@@ -355,7 +347,7 @@ def test_a_killed_client_fails_the_command_and_its_run_is_made_again(tmp_path, m
     assert outcome.exit_code == 1
     text = " ".join(outcome.output.split())
     assert "mean over 2 to 3 clients" in text
-    assert "its process ended with status -9" in text
+    assert "its process ended with SIGKILL" in text
     assert "the same command makes them again" in text
     again = invoke(*QUICK, "--out", tmp_path / "hurt", "--json")
     assert again.exit_code == 0
