@@ -32,7 +32,7 @@ from aflkd_sections import (
 
 from calibration.workloads.aflkd.config import StudyConfig
 from calibration.workloads.aflkd.report import percent, verdict
-from calibration.workloads.records.crossed import summarise_crossed
+from calibration.workloads.records.tables import summarise_crossed
 
 #: Switches whose value is that of adapting n to T, and nothing else.
 ADAPTIVITY = (

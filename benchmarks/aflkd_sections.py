@@ -9,7 +9,7 @@ from typing import Any
 
 from calibration.workloads.aflkd.report import percent, verdict
 from calibration.workloads.aflkd.switches import switch_rows
-from calibration.workloads.records.crossed import compare_crossed, summarise_crossed
+from calibration.workloads.records.tables import compare_crossed, summarise_crossed
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kdsim.engines.compare import Progress
     from kdsim.model.bound.optimum import Optimum
     from kdsim.model.curves import FloatArray
-    from kdsim.policies.base import Policy
+    from kdsim.policies.base import Policy, PolicyLike
     from kdsim.results.comparison import Comparison
     from kdsim.results.learning import LearningCurves
     from kdsim.results.run import Run
@@ -37,7 +37,7 @@ CALL_LIMIT_S = 10.0
 
 def simulate(
     scenario: Scenario | str | Path,
-    policy: str | Policy | type[Policy] = "optimal",
+    policy: PolicyLike = "optimal",
     *,
     seed: int | None = None,
     replication: int = 0,
@@ -81,7 +81,7 @@ def simulate(
 
 def simulate_many(
     scenario: Scenario | str | Path,
-    policy: str | Policy | type[Policy] = "optimal",
+    policy: PolicyLike = "optimal",
     *,
     replications: int | None = None,
     seed: int | None = None,
@@ -379,7 +379,7 @@ def learning_curves(
 
 
 def check_policy(
-    policy: str | Policy | type[Policy],
+    policy: PolicyLike,
     scenario: Scenario | str | Path | None = None,
     *,
     limit_s: float = CALL_LIMIT_S,

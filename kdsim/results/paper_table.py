@@ -44,7 +44,7 @@ def cells_of(result: Comparison) -> tuple[list[str], list[list[str]]]:
     return headings, rows
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 

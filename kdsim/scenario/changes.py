@@ -176,7 +176,7 @@ COUNT_FIELDS = frozenset(
 )
 
 
-def _as_count(value: Any) -> Any:
+def _as_count(value: object) -> Any:
     value = plain_number(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 

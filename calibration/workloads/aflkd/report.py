@@ -16,8 +16,8 @@ from calibration.workloads.aflkd.config import StudyConfig
 from calibration.workloads.aflkd.paper import paper_accuracy, paper_cloud_accuracy
 from calibration.workloads.aflkd.switches import REFERENCES, switch_rows
 from calibration.workloads.data.datasets import Dataset
-from calibration.workloads.records.crossed import compare_crossed, summarise_crossed
 from calibration.workloads.records.results import manifest, write_json, write_text
+from calibration.workloads.records.tables import compare_crossed, summarise_crossed
 from calibration.workloads.training.networks import (
     build_network,
     flop_count,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +15,9 @@ from kdsim.messages import did_you_mean
 from kdsim.output_file import check_output
 from kdsim.results.comparison import Comparison, MissingRun, Sample
 
+if TYPE_CHECKING:
+    from kdsim.sweeps.ledger.store import Store
+
 #: The kinds of `kdsim.plots.kinds`, which is loaded with the command, and what each shows.
 _KINDS = ("comparison", "gap", "lines", "heatmap", "regret", "marginal")
 
@@ -24,7 +27,7 @@ _at_option = click.option(
 )  # fmt: skip
 
 
-def finished(ledger: Any) -> Comparison:
+def finished(ledger: Store) -> Comparison:
     """Return all runs of an open store as a comparison.
 
     Raises
@@ -163,7 +166,7 @@ def report(store: Path, fixed: tuple[str, ...], output: Path) -> None:
         write_page(ledger, output, fixed)
 
 
-def write_page(ledger: Any, output: Path, fixed: tuple[str, ...] = ()) -> None:
+def write_page(ledger: Store, output: Path, fixed: tuple[str, ...] = ()) -> None:
     """Write the report of an open store; `fixed` chooses the point whose runs are drawn."""
     from kdsim.report.sections import ReportData, write_report
 

@@ -193,7 +193,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: Path | None) -> None:
     write_output(path, text.getvalue().encode(), failure=StoreError)
 
 
-def _text(value: Any) -> Any:
+def _text(value: object) -> Any:
     if value is None or (isinstance(value, float) and value != value):
         return ""
     return float(value) if isinstance(value, np.floating) else value
@@ -234,5 +234,5 @@ def _kind_of_values(types: set[type]) -> type:
     return float if types <= {int, float} else str
 
 
-def _as_kind(value: Any, kind: type) -> Any:
+def _as_kind(value: object, kind: type) -> Any:
     return None if value is None or value != value else kind(value)
