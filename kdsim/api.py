@@ -239,6 +239,7 @@ def sweep(
     policies: Sequence[str] | None = None,
     allow_policies: bool = False,
     replications: int | None = None,
+    curve_draws: int | None = None,
     retry: bool = False,
     task_timeout_s: float = TASK_TIMEOUT_S,
     progress: Progress | None = None,
@@ -265,6 +266,9 @@ def sweep(
         Whether policies of your own may run that only the scenario or the store names.
     replications : int, optional
         The scenario's own by default.
+    curve_draws : int, optional
+        Also play every policy at every point of this call in so many bootstrap draws of the
+        device's curves, in this process; the store does not keep them.
     retry : bool
         Also run again what failed before.
     task_timeout_s : float
@@ -277,12 +281,13 @@ def sweep(
     -------
     DataFrame
         One row per run of the store: the swept fields, `kdsim.results.comparison.SUMMARY_COLUMNS`,
-        ``status`` (``done`` or ``failed``), ``error`` and ``run_id``.
+        ``status`` (``done`` or ``failed``), ``error`` and ``run_id``; with `curve_draws` also
+        `kdsim.results.curve_uncertainty.CURVE_COLUMNS`.
 
     Raises
     ------
     ScenarioError
-        If the scenario is not legal.
+        If the scenario is not legal, or its curves have fewer than `curve_draws` draws.
     UnknownPolicyError
         If a policy cannot be found, or is your own and neither named here nor allowed.
     StoreError
@@ -312,6 +317,7 @@ def sweep(
             cluster=cluster,
             policies=policies,
             replications=replications,
+            curve_draws=curve_draws,
             retry=retry,
             task_timeout_s=task_timeout_s,
             progress=progress,

@@ -236,10 +236,10 @@ def _drawn(
 def _write_output(ledger: Store, output: Path, curves: CurveUncertainty | None) -> None:
     suffix = output.suffix.lower()
     if suffix in SUFFIXES["table"]:
-        ledger.export(output)
+        ledger.export(output, curves=curves)
         click.echo(f"table written to {output}", err=True)
     elif suffix in SUFFIXES["page"]:
-        write_page(ledger, output)
+        write_page(ledger, output, curves=curves)
     else:
         from kdsim import plots
 
