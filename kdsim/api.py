@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kdsim.engines.compare import Progress
     from kdsim.model.bound.optimum import Optimum
     from kdsim.model.curves import FloatArray
-    from kdsim.policies.base import Policy
+    from kdsim.policies.base import Policy, PolicyLike
     from kdsim.results.comparison import Comparison
     from kdsim.results.learning import LearningCurves
     from kdsim.results.run import Run
@@ -37,7 +37,7 @@ CALL_LIMIT_S = 10.0
 
 def simulate(
     scenario: Scenario | str | Path,
-    policy: str | Policy | type[Policy] = "optimal",
+    policy: PolicyLike = "optimal",
     *,
     seed: int | None = None,
     replication: int = 0,
@@ -81,7 +81,7 @@ def simulate(
 
 def simulate_many(
     scenario: Scenario | str | Path,
-    policy: str | Policy | type[Policy] = "optimal",
+    policy: PolicyLike = "optimal",
     *,
     replications: int | None = None,
     seed: int | None = None,
@@ -239,6 +239,7 @@ def sweep(
     policies: Sequence[str] | None = None,
     allow_policies: bool = False,
     replications: int | None = None,
+    curve_draws: int | None = None,
     retry: bool = False,
     task_timeout_s: float = TASK_TIMEOUT_S,
     progress: Progress | None = None,
@@ -265,6 +266,9 @@ def sweep(
         Whether policies of your own may run that only the scenario or the store names.
     replications : int, optional
         The scenario's own by default.
+    curve_draws : int, optional
+        Also play every policy at every point of this call in so many bootstrap draws of the
+        device's curves, in this process; the store does not keep them.
     retry : bool
         Also run again what failed before.
     task_timeout_s : float
@@ -277,12 +281,13 @@ def sweep(
     -------
     DataFrame
         One row per run of the store: the swept fields, `kdsim.results.comparison.SUMMARY_COLUMNS`,
-        ``status`` (``done`` or ``failed``), ``error`` and ``run_id``.
+        ``status`` (``done`` or ``failed``), ``error`` and ``run_id``; with `curve_draws` also
+        `kdsim.results.curve_uncertainty.CURVE_COLUMNS`.
 
     Raises
     ------
     ScenarioError
-        If the scenario is not legal.
+        If the scenario is not legal, or its curves have fewer than `curve_draws` draws.
     UnknownPolicyError
         If a policy cannot be found, or is your own and neither named here nor allowed.
     StoreError
@@ -312,6 +317,7 @@ def sweep(
             cluster=cluster,
             policies=policies,
             replications=replications,
+            curve_draws=curve_draws,
             retry=retry,
             task_timeout_s=task_timeout_s,
             progress=progress,
@@ -379,7 +385,7 @@ def learning_curves(
 
 
 def check_policy(
-    policy: str | Policy | type[Policy],
+    policy: PolicyLike,
     scenario: Scenario | str | Path | None = None,
     *,
     limit_s: float = CALL_LIMIT_S,

@@ -158,12 +158,12 @@ def check_allowed(
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 seed_option = click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), help="Root of all randomness [the scenario's]."
+    "--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of all random numbers [the scenario's]."
 )
 curve_draws_option = click.option(
     "--curve-draws", type=click.IntRange(LEAST_DRAWS, MAX_DRAWS), metavar="K",
-    help="Also in the first K bootstrap draws of the fitted curves: how far the measurement of the "
-    "device leaves the answer open [not asked].",
+    help="Repeat with the first K bootstrap draws of the fitted curves, to show how much the "
+    "error of the measurement matters [off].",
 )  # fmt: skip
 output_option = click.option(
     "-o",

@@ -23,14 +23,10 @@ from torch.nn import functional
 
 from calibration.workloads.data.augmentation import augment
 from calibration.workloads.partition import label_mix
-from calibration.workloads.training.loops import (
-    derive_seed,
-    generator_for,
-    own_random_state,
-    predict,
-)
+from calibration.workloads.training.loops import predict
 from calibration.workloads.training.networks import to_channels_last
 from calibration.workloads.training.residual import ClientNetwork, build_client_network
+from calibration.workloads.training.seeds import derive_seed, generator_for, own_random_state
 from calibration.workloads.training.weights import StartingWeights, start_from
 from kdsim.errors import DataError, WorkloadError
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from calibration.workloads.decentralized.clients import Client, ClientAccuracy, make_client
 from calibration.workloads.decentralized.exchange import Traffic
-from calibration.workloads.training.loops import generator_for
 from calibration.workloads.training.residual import ClientNetwork
+from calibration.workloads.training.seeds import generator_for
 from calibration.workloads.training.weights import StartingWeights
 from kdsim.errors import DataError
 

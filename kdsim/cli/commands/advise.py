@@ -18,15 +18,6 @@ from kdsim.cli.options import (
     scenario_argument,
 )
 
-_TOPICS = {
-    "stakes": "Does it matter",
-    "cores": "How many cores",
-    "link": "Which link",
-    "policy": "Which policy",
-    "sensitivity": "What it depends on",
-    "unknown": "What is not known",
-}
-
 
 @click.command()
 @scenario_argument
@@ -60,7 +51,7 @@ def advise(
       kdsim advise my-device.yaml --set device.cores=4 -o advice.png
     """
     from kdsim.answers.advice import advise as answer
-    from kdsim.answers.sentences import advice_data, sentences
+    from kdsim.answers.sentences import advice_data, by_topic
     from kdsim.cli.progress import ProgressBar
 
     check_outputs(output)
@@ -74,13 +65,10 @@ def advise(
         print_json(advice_data(made))
     else:
         click.echo(f"{loaded.name}: {made.bound_kind} of the makespan {made.makespan:.4g} s\n")
-        found = sentences(made)
-        for topic, heading in _TOPICS.items():
-            texts = [sentence.text for sentence in found if sentence.topic == topic]
-            if texts:
-                click.echo(heading)
-                for text in texts:
-                    click.echo(click.wrap_text(text, 96, "  - ", "    "))
+        for heading, found in by_topic(made):
+            click.echo(heading)
+            for sentence in found:
+                click.echo(click.wrap_text(sentence.text, 96, "  - ", "    "))
     if output:
         from kdsim import plots
 

@@ -54,11 +54,12 @@ def learning(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Report when the device of SCENARIO reaches which accuracy, under each policy.
+    r"""Report the time at which the device of SCENARIO reaches an accuracy, under each policy.
 
     A PROFILE is the cost profile of a real training run, as `kdsim workload` writes it. Its cycles
     are replayed on the device's curves; the weights, and so the accuracies, are those of the real
-    run. Beside each policy stands the earliest moment at which any schedule could be there.
+    run. Beside each policy stands the earliest time at which any schedule could reach that
+    accuracy.
 
     \b
     Examples:

@@ -148,7 +148,7 @@ def rerun(
 ) -> None:
     r"""Repeat the run RUN_ID of STORE and compare it bit for bit with what is stored.
 
-    RUN_ID is in the last column of the exported table; its beginning is enough.
+    RUN_ID is in the last column of the exported table; its first characters are enough.
 
     \b
     Example:

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import numpy as np
@@ -43,6 +42,8 @@ from kdsim.sweeps.task import Outcome, Piece, run_piece, scenario_at
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from kdsim.results.curve_uncertainty import CurveUncertainty
 
 #: Results are at most this old when they reach the disk, and
 COMMIT_SECONDS = 0.5
@@ -104,13 +105,11 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and self._file.is_new and not self.manifest:
+            self._file.close(remove=True)  # the sweep was refused before it began
+        else:
+            self.close()
 
     def close(self) -> None:
         """Write what is not yet written and close; idempotent."""
@@ -191,9 +190,12 @@ class Store:
 
     # -- tables ------------------------------------------------------------------------------------
 
-    def frame(self, *, expand: bool = False) -> pd.DataFrame:
+    def frame(
+        self, *, expand: bool = False, curves: CurveUncertainty | None = None
+    ) -> pd.DataFrame:
         """Return all runs as a tidy table; see `kdsim.sweeps.ledger.export.frame`."""
-        return tables.frame(self._swept(), self._blocks(expand=expand), expand=expand)
+        blocks = self._blocks(expand=expand)
+        return tables.frame(self._swept(), blocks, expand=expand, curves=curves)
 
     def rows(self, *, expand: bool = False) -> Iterator[dict[str, Any]]:
         """Yield the table's rows; see `kdsim.sweeps.ledger.export.rows`."""
@@ -203,7 +205,9 @@ class Store:
         """Write the table as CSV to an open text file."""
         tables.write_csv(file, self._swept(), self._blocks(expand=expand), expand=expand)
 
-    def export(self, path: str | Path, *, expand: bool = False) -> None:
+    def export(
+        self, path: str | Path, *, expand: bool = False, curves: CurveUncertainty | None = None
+    ) -> None:
         """Write the table to a .csv or .parquet file; see `kdsim.sweeps.ledger.export.write_table`.
 
         A .tex or .md file gets the table of `Comparison.to_latex` or `Comparison.to_markdown`.
@@ -217,7 +221,7 @@ class Store:
         if suffix in (".tex", ".md"):
             if expand:
                 raise StoreError(f"{path}: a table of replications is written as .csv or .parquet")
-            result = self.comparison()
+            result = replace(self.comparison(), curves=curves)
             text = result.to_latex() if suffix == ".tex" else result.to_markdown()
             write_output(path, text.encode(), failure=StoreError)
             return
@@ -226,7 +230,8 @@ class Store:
             for _, _, item in self._blocks(expand=True):
                 for name, value in item.point.items():
                     types.setdefault(name, set()).add(type(value))
-        tables.write_table(path, types, self._blocks(expand=expand), expand=expand)
+        blocks = self._blocks(expand=expand)
+        tables.write_table(path, types, blocks, expand=expand, curves=curves)
 
     def _swept(self) -> list[str]:
         return list(self.scenario().sweep) if self.manifest else []

@@ -16,7 +16,7 @@ NAMES = ("measured", "paper-1to1", "raspberry-pi-5", "jetson-agx-orin")
 def test_every_sentence_of_a_page_follows_from_the_tables_beside_it(name):
     data = json.loads((PAGES / f"{name}.json").read_text())
     found = data.pop("sentences")
-    data["stakes"] = SimpleNamespace(sentence=data["stakes"]["sentence"])
+    data["stakes"] = SimpleNamespace(**data["stakes"])
     data["curves"] = data.pop("curve_draws") or {}
     again = [sentence.to_dict() for sentence in sentences(SimpleNamespace(**data))]
     assert len(found) >= 8

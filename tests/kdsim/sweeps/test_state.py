@@ -12,10 +12,9 @@ import sys
 import numpy as np
 import pytest
 from front_door import call
+from swept import small
 
 from kdsim.api import sweep
-from kdsim.scenario.study import Scenario
-from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps.ledger.records import FailureReason
 from kdsim.sweeps.ledger.store import Store
 from kdsim.sweeps.task import Outcome
@@ -28,23 +27,6 @@ class Crash(Policy):
     def decide(self, state):
         raise ValueError("no idea")
 """
-
-
-def small(**changes: object) -> Scenario:
-    data = {
-        "name": "small",
-        "device": {
-            "cores": 4,
-            "compute": {"a1": 1.0, "a2": 0.25},
-            "communication": {"b1": 0.3, "b2": 0.1, "b3": 2.0},
-        },
-        "workload": {"cycles": 4, "comm": 1.0, "forward": 1.0, "backward": 0.5},
-        "policies": ["random", "greedy", "optimal"],
-        "replications": 6,
-        "sweep": {"device.cores": [2, 3, 4]},
-        **changes,
-    }
-    return scenario_from_data(data)
 
 
 @pytest.fixture

@@ -23,14 +23,6 @@ CLASSES = 4
 PLAN = Plan(rounds=6, batch=8, learning_rate=0.05)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def images_of(labels, seed):
     """Images that can be told apart: class k lights up quadrant k."""
     noise = torch.randn(len(labels), 1, 8, 8, generator=torch.Generator().manual_seed(seed))
@@ -321,6 +313,6 @@ def test_a_client_that_pauses_for_less_than_the_limit_is_waited_for(material):
 
 def test_clients_that_lost_each_other_but_lived_on_are_a_fault():
     outcome = {"accuracy": {"client": 0}, "lost": [2]}
-    workers = [_Worker(0, None, None, outcome=outcome), _Worker(2, None, None, outcome=outcome)]
+    workers = [_Worker(0, None, outcome=outcome), _Worker(2, None, outcome=outcome)]
     with pytest.raises(TransportError, match="client 0 lost its connection to client 2"):
         _result(workers)

@@ -40,14 +40,6 @@ STUDY = Study(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def tiny():
     rng = np.random.default_rng(0)
@@ -184,6 +176,19 @@ def test_verdicts_follow_the_sign_of_what_is_found():
     assert list(largest.values()) == ["contradicted", "supported"]  # against 0.2 and 0.8
 
 
+def test_ce_and_kl_are_one_method_in_every_mean():
+    """Under a fixed teacher they have one gradient: counting both would weigh it twice."""
+
+    def one_point_for_kl(which, case, measure, alpha):
+        return 0.8 + (0.1 if measure in ("ce", "kl") and alpha == 0.5 else 0.0)
+
+    found = {v.quantity: v.estimate.mean for v in verdicts(made_up(one_point_for_kl))}
+    gain = found["gain at alpha = 0.5 over alpha = 1, mean of the measures"]
+    assert gain == pytest.approx(0.1 / 4)
+    without_ce = [r for r in made_up(one_point_for_kl) if r["measure"] != "ce"]
+    assert verdicts(without_ce) == verdicts(made_up(one_point_for_kl))
+
+
 def test_one_seed_decides_nothing():
     one = verdicts(made_up(lambda *_: 0.5, seeds=(0,)))
     assert {v.verdict for v in one} == {"undecided"}
@@ -298,6 +303,7 @@ def test_the_command_tells_bad_input_in_words(tmp_path):
         (("--depart", "7@1"), "a client of 0 to 2"),
         (("--measures", "l2"), "measures must be among"),
         (("--data", "mnist"), "data set must be one of"),
+        (("--data", tmp_path / "none"), "none is no folder of images"),
         (("--weights", tmp_path / "none.pt"), "none.pt cannot be read"),
     ):
         outcome = invoke(*arguments, "--out", tmp_path)
@@ -326,7 +332,7 @@ def killing(monkeypatch, unit_number):
         made.append(plan)
         if len(made) != unit_number:
             return result
-        gone = Departure(2, 1, "its process ended with status -9")
+        gone = Departure(2, 1, "its process ended with SIGKILL")
         kept = {"accuracies": result.accuracies[:-1], "costs": result.costs[:-1]}
         return replace(result, departures=(gone,), **kept)
 
@@ -341,7 +347,7 @@ def test_a_killed_client_fails_the_command_and_its_run_is_made_again(tmp_path, m
     assert outcome.exit_code == 1
     text = " ".join(outcome.output.split())
     assert "mean over 2 to 3 clients" in text
-    assert "its process ended with status -9" in text
+    assert "its process ended with SIGKILL" in text
     assert "the same command makes them again" in text
     again = invoke(*QUICK, "--out", tmp_path / "hurt", "--json")
     assert again.exit_code == 0

@@ -25,8 +25,9 @@ from calibration.workloads.edge_kd.cloud import build_source
 from calibration.workloads.edge_kd.config import EdgeConfig, spec_of
 from calibration.workloads.edge_kd.student import EdgeStudent
 from calibration.workloads.edge_kd.study import EdgeRun, run_once, run_study, save_profile
-from calibration.workloads.training.loops import derive_seed, predict
+from calibration.workloads.training.loops import predict
 from calibration.workloads.training.networks import build_network
+from calibration.workloads.training.seeds import derive_seed
 from kdsim.errors import TransportError, UnknownPolicyError, WorkloadError
 from kdsim.scenario.parts.profile import read_profile
 
@@ -37,7 +38,6 @@ CONFIG = EdgeConfig(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    torch.set_num_threads(1)
     path = tmp_path_factory.mktemp("edge")
     edge_kd_cloud.prepare_teacher(CONFIG, path)
     return path

@@ -2,32 +2,19 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 from workload_data import stripes
 
 from calibration.workloads.training.loops import (
     TrainingConfig,
     accuracy,
-    batches,
-    derive_seed,
     fit,
-    own_random_state,
     predict,
     state_digest,
     train_epoch,
 )
 from calibration.workloads.training.networks import build_network
 from kdsim.errors import WorkloadError
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def trained(checkpoint=None, *, epochs=3, seed=0, on_epoch=None, **options):
@@ -39,33 +26,6 @@ def trained(checkpoint=None, *, epochs=3, seed=0, on_epoch=None, **options):
         network, images, labels, config, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch
     )
     return network, history
-
-
-# --- randomness ----------------------------------------------------------------------------------
-
-
-@given(count=st.integers(1, 200), batch_size=st.integers(1, 40))
-def test_batches_hold_each_index_once_and_none_alone(count, batch_size):
-    parts = batches(count, batch_size, generator=torch.Generator())
-    assert sorted(torch.cat(parts).tolist()) == list(range(count))
-    assert all(len(part) <= batch_size + 1 for part in parts)
-    if count > 1 and batch_size > 1:
-        assert min(len(part) for part in parts) > 1
-
-
-def test_seeds_of_different_purposes_differ():
-    seeds = {derive_seed(s, p, e) for s in range(5) for p in ("order", "dropout") for e in range(5)}
-    assert len(seeds) == 50
-    assert all(0 <= s < 2**63 for s in seeds)
-
-
-def test_own_random_state_leaves_the_global_one_alone():
-    state = torch.random.get_rng_state()
-    with own_random_state(0, "dropout"):
-        first = torch.rand(3)
-    assert torch.equal(state, torch.random.get_rng_state())
-    with own_random_state(0, "dropout"):
-        assert torch.equal(first, torch.rand(3))
 
 
 def test_equal_seeds_give_equal_weights_whatever_ran_before():
