@@ -32,8 +32,8 @@ from calibration.workloads.aflkd.study import draw_split, prepare
 from calibration.workloads.data.datasets import Dataset, load
 from calibration.workloads.losses import distillation_loss
 from calibration.workloads.records.results import RunLedger, manifest, write_json
-from calibration.workloads.training.seeds import derive_seed
 from calibration.workloads.training.networks import ConvNet, build_network, layer_count
+from calibration.workloads.training.seeds import derive_seed
 
 #: No study has so many seeds.
 SEED = 1000
