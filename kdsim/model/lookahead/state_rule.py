@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from kdsim.model.jit import inlined
 from kdsim.model.lookahead.string_tree import first_bend
 
 #: Times that differ by less than this share are equal.
@@ -33,6 +34,7 @@ CHECK_EVERY = 3
 BY_STATE = -1
 
 
+@inlined
 def measured(
     gate: int, dv: float, w: float, bounded: bool,
     normals: Any, gates: Any, following: Any, left: Any,
@@ -59,6 +61,7 @@ def measured(
     return facet, longest + left[corner]
 
 
+@inlined
 def passed(
     gate: int, w: float, total: float, bounded: bool,
     splits: Any, normals: Any, gates: Any, following: Any, left: Any,
@@ -76,6 +79,7 @@ def passed(
     return seconds
 
 
+@inlined
 def held(
     c: int, gate: int, dv: float, rest: float, end: float, total: float, bounded: bool,
     splits: Any, normals: Any, gates: Any, following: Any, left: Any,

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kdsim.model.jit import inlined
+
 
 def link_corners(
     V: Any, upper: Any, lower: Any, bounded: bool, up: Any, lo: Any, following: Any
@@ -110,6 +112,7 @@ def times_left(
             left[corner] = longest + rest
 
 
+@inlined
 def first_bend(
     dv: float, w: float, gate: int, bounded: bool, gates: Any, following: Any
 ) -> tuple[int, float, float]:
