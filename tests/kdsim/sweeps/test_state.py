@@ -127,7 +127,7 @@ def test_status_in_words_and_for_machines(partial):
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.splitlines() == [
         f"{partial}: small, 2 of 9 runs done, 6 pending, 1 failed",
-        "replications: 7 of 23",
+        "replications: 7 of 23, failed runs left out",
         "no sweep is running; the command that began it continues it",
         "failed (`kdsim sweep` with --retry runs them again):",
         "  optimal: 1 run failed, and no run of it is done: ValueError: no",
