@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -121,8 +122,7 @@ def timelines(made: Comparison, point: Mapping[str, Any] | None) -> list[Section
             continue
         parts.append(
             _drawn(
-                # mypy infers no type for a default that binds the loop variable
-                lambda run=run: plots.timeline(run),  # type: ignore[misc]
+                functools.partial(plots.timeline, run),
                 f"Timeline of {name}",
                 f"Replication 0{' at ' + where if where else ''}: which task holds how many cores.",
                 name=f"timeline{k}",

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from paper_curves import communication_time
 from scipy import stats
 from scipy.optimize import minimize_scalar
 from synthetic_traces import A1, A2, B1, B2, B3, synthetic
@@ -40,7 +41,7 @@ def test_the_paper_s_parameters_are_recovered_without_noise():
     )
     np.testing.assert_allclose(
         fit.communication.time(2.0, np.arange(1, 9)),
-        curves.communication_time(2.0, np.arange(1, 9), b1=B1, b2=B2, b3=B3),
+        communication_time(2.0, np.arange(1, 9), b1=B1, b2=B2, b3=B3),
         rtol=1e-6,
     )
 
