@@ -242,7 +242,7 @@ def test_no_file_is_left_beside_a_store(tmp_path):
 def old_store(tmp_path, request):
     path = tmp_path / "old.sqlite"
     db = sqlite3.connect(path)
-    db.executescript((request.path.parent / "store_of_kdsim_0_1.sql").read_text())
+    db.executescript((request.path.parent / "ledger" / "store_of_kdsim_0_1.sql").read_text())
     db.close()
     return path
 
@@ -256,7 +256,7 @@ def makespans(path, target) -> list[list[str]]:
 
 def test_a_store_of_kdsim_0_1_is_read_and_left_as_it_is(tmp_path, old_store, request):
     before = old_store.read_bytes()
-    expected = (request.path.parent / "store_of_kdsim_0_1.csv").read_text().splitlines()
+    expected = (request.path.parent / "ledger" / "store_of_kdsim_0_1.csv").read_text().splitlines()
     found = makespans(old_store, tmp_path / "t.csv")
     assert [",".join(row) for row in found] == expected
     assert old_store.read_bytes() == before
