@@ -3,8 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# How tests are run; "coverage run -m" measures them.
+# How tests are run, and how many side by side; "coverage run -m" measures them.
 RUNNER ?= python -m
+WORKERS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test wheel docs endurance fuzz lint types coverage clean
@@ -17,7 +18,7 @@ demo: $(VENV)/.core
 
 # Everything the tests need, torch included, then the tests.
 test: $(VENV)/.dev
-	$(BIN)/$(RUNNER) pytest
+	$(BIN)/$(RUNNER) pytest -n $(WORKERS)
 
 # The wheel, installed into an empty environment and run outside the checkout.
 wheel: $(VENV)/.dev
@@ -34,7 +35,7 @@ endurance: $(VENV)/.dev
 
 # The generators of attacks (damaged stores, killed sweeps, ...) with their large budgets.
 fuzz: $(VENV)/.dev
-	$(BIN)/python -m pytest -m fuzz tests/fuzz
+	KDSIM_EXPLORE=1 $(BIN)/python -m pytest -m fuzz tests/fuzz
 
 # The site, in out/site; every warning is an error, and so is a link that leads nowhere.
 docs: $(VENV)/.dev
@@ -51,7 +52,7 @@ types: $(VENV)/.dev
 
 # Line and branch coverage of all tests; tracing makes them about three times slower.
 coverage: $(VENV)/.dev
-	$(MAKE) test RUNNER="coverage run -m"
+	$(MAKE) test RUNNER="coverage run -m" WORKERS=0
 	$(BIN)/coverage report
 
 $(BIN)/python:

@@ -20,7 +20,7 @@ matplotlib.use("Agg")
 import kdsim
 from kdsim import plots
 from kdsim.answers.advice import advise
-from kdsim.answers.sentences import advice_data
+from kdsim.answers.sentences import TOPICS, advice_data
 
 RESULTS = Path(__file__).resolve().parent / "results" / "answers"
 #: Page -> bundled scenario, and the device of the library in place of its own.
@@ -47,9 +47,8 @@ def page(data: dict[str, object], figure: str) -> str:
     """Write the sentences of an advice as Markdown, by topic."""
     lines = [f"# {data['scenario']}", ""]
     lines += [f"{data['bound_kind']} of the makespan: {data['makespan']:.4g} s".capitalize(), ""]
-    topics = dict.fromkeys(one["topic"] for one in data["sentences"])
-    for topic in topics:
-        lines += [f"## {topic.capitalize()}", ""]
+    for topic, heading in TOPICS.items():
+        lines += [f"## {heading}", ""]
         lines += [f"- {one['text']}" for one in data["sentences"] if one["topic"] == topic]
         lines.append("")
     return "\n".join([*lines, f"![cores, link, policies, sensitivity]({figure})", ""])

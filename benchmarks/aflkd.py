@@ -92,6 +92,20 @@ STUDIES: dict[str, StudyConfig] = {
         teachers=3,
         teacher=replace(PRESETS["fashion-mnist"].teacher, epochs=3),
     ),
+    # The same at a third of the step, at which KD with all layers frozen trains, too (rates.json).
+    "slow-fashion-mnist": replace(
+        PRESETS["fashion-mnist"],
+        nets=EDGE_NETWORKS,
+        methods=tuple(METHODS),
+        sizes=(500, 1000),
+        seeds=5,
+        teachers=3,
+        teacher=replace(PRESETS["fashion-mnist"].teacher, epochs=3),
+        student=replace(
+            PRESETS["fashion-mnist"].student,
+            training=replace(PRESETS["fashion-mnist"].student.training, learning_rate=0.003),
+        ),
+    ),
     # One change each to the set-up above, then all that lead towards the paper's.
     "sslf-base": _SSLF,
     "sslf-epochs": replace(_SSLF, student=_TWENTY_EPOCHS),

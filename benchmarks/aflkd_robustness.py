@@ -1,4 +1,4 @@
-"""What wrong labels and a wrong teacher cost AFLKD, and what the two remedies give back.
+"""What wrong labels and a wrong teacher cost AFLKD, and what the two remedies recover.
 
     python benchmarks/aflkd_robustness.py [--seeds 8]
 
@@ -22,7 +22,8 @@ from calibration.workloads.aflkd.config import PRESETS, StudyConfig
 from calibration.workloads.aflkd.report import build_result, percent
 from calibration.workloads.aflkd.study import run_study, teacher_accuracies
 from calibration.workloads.data.datasets import load
-from calibration.workloads.records.results import compare_pairs, write_json, write_text
+from calibration.workloads.records.results import write_json, write_text
+from calibration.workloads.records.tables import compare_pairs
 
 DISTURBANCES = {
     "none": {},

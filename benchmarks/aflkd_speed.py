@@ -23,14 +23,16 @@ from torch.nn import functional
 
 from calibration.workloads.aflkd.freezing import freeze_layers, prefix_features, trainable_tail
 from calibration.workloads.losses import distillation_loss
-from calibration.workloads.records.results import host, interval_row, versions, write_json
-from calibration.workloads.training.loops import batches, train_epoch
+from calibration.workloads.records.results import host, versions, write_json
+from calibration.workloads.records.tables import interval_row
+from calibration.workloads.training.loops import train_epoch
 from calibration.workloads.training.networks import (
     ConvNet,
     build_network,
     layer_costs,
     layer_count,
 )
+from calibration.workloads.training.seeds import batches
 from kdsim.results.intervals import mean_interval
 
 SHAPE, CLASSES, BATCH, STEPS = (1, 28, 28), 10, 32, 8

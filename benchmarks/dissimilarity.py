@@ -3,10 +3,12 @@
     python benchmarks/dissimilarity.py WHAT --data-dir DIR
 
 where WHAT is ``study`` (five measures, both cases, iid and skewed), ``curvature`` (all measures at
-one strength), ``private`` (predictions compared on the learner's own batches), ``references``
-(labels alone, KL, FedAvg and multi-headed distillation at two budgets, the preset's steps and ten
-times as many; adaptation to cameras; also with ``--data digits``), or
-``rounds`` (bytes and time of a round against the number of clients; needs no data).
+one strength), ``private`` (predictions compared on the learner's own batches), ``cifar10-jpeg``
+(KL and JS on a part of CIFAR-10), ``references`` (labels alone, KL, FedAvg and multi-headed
+distillation at two budgets, the preset's steps and ten times as many; adaptation to cameras; also
+with ``--data digits``), ``heads`` (a second head of one layer and of three, on digits), ``rounds``
+(bytes and time of a round against the number of clients; needs no data), or ``page`` (README.md,
+made from all records).
 
 A study is resumable: stop it with Ctrl-C and call it again; finished runs stay in its ``.jsonl``. A
 run takes about 5 seconds on one core: 20 minutes for the study, 3 each for the two smaller ones.
@@ -26,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from dissimilarity_page import page, read_records
 from dissimilarity_tables import reference_tables, study_tables
 
 from calibration.workloads.data.datasets import Dataset, load
@@ -39,14 +42,8 @@ from calibration.workloads.decentralized.report import summary, verdicts
 from calibration.workloads.decentralized.run import Plan, run_decentralized
 from calibration.workloads.decentralized.study import material, run_study, study_manifest
 from calibration.workloads.decentralized.study import rows as study_rows
-from calibration.workloads.records.results import (
-    RunLedger,
-    compare_pairs,
-    manifest,
-    summarise,
-    write_json,
-    write_text,
-)
+from calibration.workloads.records.results import RunLedger, manifest, write_json, write_text
+from calibration.workloads.records.tables import compare_pairs, summarise
 
 RESULTS = Path(__file__).parent / "results" / "dissimilarity"
 
@@ -76,6 +73,19 @@ STUDIES: dict[str, Study] = {
         cases=("average",),
         alphas=(0.2, 0.5, 0.8, 1.0),
         measures=("kl", "js"),
+    ),
+    # A third of the preset: what a share of one core does in an hour.
+    "cifar10-jpeg": replace(
+        _BASE,
+        measures=("kl", "js"),
+        cases=("average",),
+        splits=("skew",),
+        alphas=(0.2, 0.5, 0.8, 1.0),
+        private_samples=3000,
+        public_samples=2000,
+        test_samples=2000,
+        rounds=200,
+        learning_rate=PRESETS["cifar10-jpeg"].learning_rate,
     ),
 }
 
@@ -238,6 +248,41 @@ def row(
     }
 
 
+#: Layers of the second head: the paper's has one or, where it overfits, "more".
+_HEAD_LAYERS = (1, 3)
+
+
+def second_heads(dataset: Dataset) -> dict[str, Any]:
+    """Train a main and a second head, the second one flat and deep, on skewed data."""
+    preset = PRESETS[dataset.name]
+    study = replace(
+        STUDIES["study"],
+        private_samples=preset.private,
+        public_samples=preset.public,
+        test_samples=preset.test,
+        rounds=10 * preset.rounds,
+        learning_rate=preset.learning_rate,
+    )
+    rows = []
+    for seed in study.seeds:
+        data = material(study, dataset, "skew", seed)
+        for layers in _HEAD_LAYERS:
+            plan = MultiHeadPlan(
+                rounds=study.rounds,
+                warm_up=study.rounds // 2,
+                heads=1,
+                head_layers=layers,
+                learning_rate=study.learning_rate,
+                seed=seed,
+            )
+            found = run_multihead(data, plan)
+            for name, accuracies in zip(("main", "second"), found.heads, strict=True):
+                entry = row(name, study.rounds, seed, accuracies, found.traffic.total)
+                rows.append({"layers": layers, **entry})
+            show_progress(len(rows), 2 * len(_HEAD_LAYERS) * len(study.seeds))
+    return {"manifest": manifest(asdict(study), seeds=study.seeds, dataset=dataset), "rows": rows}
+
+
 def rounds(repeats: int) -> None:
     """Measure bytes and seconds of a round against the number of clients, case by case."""
     torch.set_num_threads(1)
@@ -287,7 +332,7 @@ def show_progress(done: int, total: int) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=[*STUDIES, "references", "rounds"])
+    parser.add_argument("what", choices=[*STUDIES, "references", "heads", "rounds", "page"])
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--data", default="fashion-mnist", help="data of the references")
     parser.add_argument("--report-only", action="store_true")
@@ -297,11 +342,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.what == "rounds":
         rounds(options.repeats)
         return
-    if options.what == "references":
+    if options.what == "page":
+        write_text(RESULTS / "README.md", page(read_records(RESULTS)))
+    elif options.what == "references":
         references(load(options.data, options.data_dir), report_only=options.report_only)
+    elif options.what == "heads":
+        write_json(RESULTS / "heads.json", second_heads(load("digits")))
     else:
-        dataset = load("fashion-mnist", options.data_dir)
-        run(options.what, dataset, report_only=options.report_only)
+        data = "cifar10-jpeg" if options.what == "cifar10-jpeg" else "fashion-mnist"
+        run(options.what, load(data, options.data_dir), report_only=options.report_only)
 
 
 if __name__ == "__main__":

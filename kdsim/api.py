@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsim.model.plan import Plan
+from kdsim.policies.permission import refuse_unnamed
 from kdsim.scenario.load import load_scenario
 from kdsim.sweeps.workers.executors import TASK_TIMEOUT_S
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from kdsim.engines.compare import Progress
     from kdsim.model.bound.optimum import Optimum
     from kdsim.model.curves import FloatArray
-    from kdsim.policies.base import Policy
+    from kdsim.policies.base import Policy, PolicyLike
     from kdsim.results.comparison import Comparison
     from kdsim.results.learning import LearningCurves
     from kdsim.results.run import Run
@@ -36,7 +37,7 @@ CALL_LIMIT_S = 10.0
 
 def simulate(
     scenario: Scenario | str | Path,
-    policy: str | Policy | type[Policy] = "optimal",
+    policy: PolicyLike = "optimal",
     *,
     seed: int | None = None,
     replication: int = 0,
@@ -80,7 +81,7 @@ def simulate(
 
 def simulate_many(
     scenario: Scenario | str | Path,
-    policy: str | Policy | type[Policy] = "optimal",
+    policy: PolicyLike = "optimal",
     *,
     replications: int | None = None,
     seed: int | None = None,
@@ -163,6 +164,7 @@ def compare(
     scenario: Scenario | str | Path,
     policies: Sequence[str | type[Policy]] | None = None,
     *,
+    allow_policies: bool = False,
     replications: int | None = None,
     seed: int | None = None,
     curve_draws: int | None = None,
@@ -177,6 +179,8 @@ def compare(
         A scenario, a bundled name or a path; every point of its sweep is compared.
     policies : sequence of str or Policy classes, optional
         The scenario's own by default.
+    allow_policies : bool
+        Whether policies of your own may run that only the scenario names.
     replications : int, optional
         Runs of each policy that draws at random, or of every policy under noise; the scenario's
         by default. Replication i of every policy meets the same noise.
@@ -200,6 +204,8 @@ def compare(
     ScenarioError
         If a point of the sweep, `replications` or `seed` is not legal, two policies share a name,
         or the curves have fewer than `curve_draws` draws.
+    UnknownPolicyError
+        If a policy cannot be found, or is your own and neither named here nor allowed.
     PolicyError
         If a policy fails in a run.
 
@@ -213,7 +219,7 @@ def compare(
     from kdsim.engines.compare import compare as run
 
     return run(
-        load_scenario(scenario),
+        _permitted(scenario, policies, allow=allow_policies),
         policies,
         replications=replications,
         seed=seed,
@@ -231,7 +237,9 @@ def sweep(
     workers: int | None = None,
     cluster: str | None = None,
     policies: Sequence[str] | None = None,
+    allow_policies: bool = False,
     replications: int | None = None,
+    curve_draws: int | None = None,
     retry: bool = False,
     task_timeout_s: float = TASK_TIMEOUT_S,
     progress: Progress | None = None,
@@ -254,8 +262,13 @@ def sweep(
         Run on the dask cluster with this scheduler address (or scheduler file) instead.
     policies : sequence of str, optional
         The scenario's own by default.
+    allow_policies : bool
+        Whether policies of your own may run that only the scenario or the store names.
     replications : int, optional
         The scenario's own by default.
+    curve_draws : int, optional
+        Also play every policy at every point of this call in so many bootstrap draws of the
+        device's curves, in this process; the store does not keep them.
     retry : bool
         Also run again what failed before.
     task_timeout_s : float
@@ -268,14 +281,15 @@ def sweep(
     -------
     DataFrame
         One row per run of the store: the swept fields, `kdsim.results.comparison.SUMMARY_COLUMNS`,
-        ``status`` (``done`` or ``failed``), ``error`` and ``run_id``.
+        ``status`` (``done`` or ``failed``), ``error`` and ``run_id``; with `curve_draws` also
+        `kdsim.results.curve_uncertainty.CURVE_COLUMNS`.
 
     Raises
     ------
     ScenarioError
-        If the scenario is not legal.
+        If the scenario is not legal, or its curves have fewer than `curve_draws` draws.
     UnknownPolicyError
-        If a policy cannot be found.
+        If a policy cannot be found, or is your own and neither named here nor allowed.
     StoreError
         If the store cannot be used, or belongs to another scenario.
     SweepError
@@ -288,20 +302,26 @@ def sweep(
     >>> table.loc[0, ["device.cores", "policy", "n", "status"]].astype(str).tolist()
     ['6', 'greedy', '1', 'done']
     """
+    from kdsim.sweeps.driver import opened
     from kdsim.sweeps.driver import sweep as run
 
-    return run(
-        load_scenario(scenario),
-        store,
-        executor,
-        workers=workers,
-        cluster=cluster,
-        policies=policies,
-        replications=replications,
-        retry=retry,
-        task_timeout_s=task_timeout_s,
-        progress=progress,
-    )
+    loaded = _permitted(scenario, policies, allow=allow_policies)
+    with opened(store) as ledger:
+        # What earlier sweeps left pending runs as well.
+        refuse_unnamed(ledger.pending_units(), policies, ledger.path, allow=allow_policies)
+        return run(
+            loaded,
+            ledger,
+            executor,
+            workers=workers,
+            cluster=cluster,
+            policies=policies,
+            replications=replications,
+            curve_draws=curve_draws,
+            retry=retry,
+            task_timeout_s=task_timeout_s,
+            progress=progress,
+        )
 
 
 def learning_curves(
@@ -309,6 +329,7 @@ def learning_curves(
     profiles: Sequence[str | Path],
     policies: Sequence[str | type[Policy]] | None = None,
     *,
+    allow_policies: bool = False,
     replications: int | None = None,
     seed: int | None = None,
     profile_rate: float | None = None,
@@ -324,6 +345,8 @@ def learning_curves(
         Cost profiles with accuracies, as the workloads write them.
     policies : sequence of str or Policy classes, optional
         The scenario's own by default.
+    allow_policies : bool
+        Whether policies of your own may run that only the scenario names.
     replications : int, optional
         Runs of a policy that draws at random, or of every policy under noise; the scenario's by
         default, but 100 at most.
@@ -343,13 +366,15 @@ def learning_curves(
     ------
     ScenarioError
         If an argument or a profile is not legal, or a profile has no accuracy.
+    UnknownPolicyError
+        If a policy cannot be found, or is your own and neither named here nor allowed.
     PolicyError
         If a policy fails in a run.
     """
     from kdsim.engines.learning import learning_curves as run
 
     return run(
-        load_scenario(scenario),
+        _permitted(scenario, policies, allow=allow_policies),
         profiles,
         policies,
         replications=replications,
@@ -360,7 +385,7 @@ def learning_curves(
 
 
 def check_policy(
-    policy: str | Policy | type[Policy],
+    policy: PolicyLike,
     scenario: Scenario | str | Path | None = None,
     *,
     limit_s: float = CALL_LIMIT_S,
@@ -398,3 +423,14 @@ def check_policy(
 
     case = None if scenario is None else load_scenario(scenario)
     return run(policy, case, limit_s=limit_s)
+
+
+def _permitted(
+    scenario: Scenario | str | Path, policies: Sequence[object] | None, *, allow: bool
+) -> Scenario:
+    """Load a scenario whose own policies are about to run, unless the caller names others."""
+    loaded = load_scenario(scenario)
+    if not policies:
+        source = str(scenario) if isinstance(scenario, str | Path) else f"scenario {loaded.name!r}"
+        refuse_unnamed(loaded.policies, (), source, allow=allow)
+    return loaded

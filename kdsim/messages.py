@@ -1,10 +1,11 @@
-"""Parts of messages: the closest known name, a value cut short, bounds of a count, a table."""
+"""Parts of messages: the closest known name, a value cut short, how a process ended, a table."""
 
 from __future__ import annotations
 
 import difflib
 import html
 import operator
+import signal
 from collections.abc import Iterable, Sequence
 
 from kdsim.errors import ScenarioError
@@ -25,6 +26,16 @@ def shorten(value: object, limit: int = 60) -> str:
         return f"a {kind} of {len(value)} entries"
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def how_it_ended(code: int) -> str:
+    """Name the exit code of a process: ``"exit status 1"``, or the signal, ``"SIGKILL"``."""
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 def whole_number(value: object, field: str, least: int, most: int) -> int:

@@ -1,8 +1,11 @@
 """Play one plan under one policy in the SimPy engine, without a scenario around it."""
 
+import numpy as np
 import simpy
 
 from kdsim.engines.des import counters, run_processes
+from kdsim.model import curves
+from kdsim.model.plan import Plan
 from kdsim.model.random_streams import Draws
 from kdsim.policies.base import Decision, Policy
 from kdsim.policies.resolve import make_policy
@@ -45,3 +48,10 @@ class Sequence(Policy):
         if isinstance(answer, tuple):
             return Decision(min(answer[0], state.total_cores), answer[1])
         return Decision(min(answer, state.total_cores))
+
+
+def constant_plan(n=4, y=1.0, x_f=1.0, x_b=1.0, c_total=8):
+    """Return a plan of equal cycles on the paper's device."""
+    q = curves.paper_compute_rates(1.0, 0.125, c_total, 8)
+    r = curves.paper_communication_rates(0.05, 0.3, 2.0, c_total)
+    return Plan(np.full(n, y), np.full(n, x_f), np.full(n, x_b), r, q)

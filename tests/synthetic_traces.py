@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pandas as pd
+from paper_curves import communication_time, compute_time
 
 from calibration.trace import Trace
-from kdsim.model import curves
 
 A1, A2 = 0.02, 0.1
 B1, B2, B3 = 0.3, 1.2, 3.0
@@ -28,9 +28,9 @@ def synthetic(
                 if task == "comm" and comm_cores is not None and c not in comm_cores:
                     continue
                 if task == "compute":
-                    seconds = float(curves.compute_time(4.0, c, a1=A1, a2=a2))
+                    seconds = float(compute_time(4.0, c, a1=A1, a2=a2))
                 else:
-                    seconds = float(curves.communication_time(4.0, c, b1=b[0], b2=b[1], b3=b[2]))
+                    seconds = float(communication_time(4.0, c, b1=b[0], b2=b[1], b3=b[2]))
                 seconds *= math.exp(noise * rng.normal())
                 if rng.random() < outliers:
                     seconds *= rng.uniform(1.3, 3.0)

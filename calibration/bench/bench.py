@@ -13,25 +13,19 @@ communication cores, so that its work never slows the student; its CPU time is r
 from __future__ import annotations
 
 import ctypes
-import json
 import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
 
 from calibration.bench import processes as bench_processes
-from calibration.bench.start import (
-    Teacher,
-    end_processes,
-    process_context,
-    read_message,
-    reported_failure,
-)
+from calibration.bench.start import Teacher, process_context, read_message, send_message
 from calibration.link.tls import Tls
+from calibration.machine.children import Child, end_children
 from calibration.machine.cores import pin_process, split_cores
 from calibration.machine.disturbance import process_cpu_s
 from calibration.machine.shares import Share, make_shares
@@ -137,8 +131,7 @@ class Bench:
         self.total_cores = settings.total_cores
         self._most_threads = settings.most_threads or len(settings.cores)
         self._context = process_context()
-        self._processes: list[Any] = []
-        self._pipes: list[Connection] = []
+        self._children: list[Child] = []
         self._shares: list[Share] = []
         self._granted_mb: dict[int, tuple[float, float]] = {}
         self._split: tuple[int, int] | None = None
@@ -178,44 +171,33 @@ class Bench:
         )
         # Touched here once, so that no measurement pays for the first use of a page.
         np.frombuffer(self._shared.store, dtype=np.float32)[:] = 1.0 / int(greeting["columns"])
-        self._spawn(
-            bench_processes.student_main,
-            (
-                self._shared,
-                settings.student,
-                dict(settings.student_spec),
-                self._most_threads,
-                settings.yielding,
-            ),
-            "student",
+        student = (
+            self._shared,
+            settings.student,
+            dict(settings.student_spec),
+            self._most_threads,
+            settings.yielding,
         )
+        stream = {
+            "address": self.teacher.address,
+            "tls": settings.tls,
+            "token": settings.token,
+            "study_request": settings.study_request,
+            "timeout_s": settings.timeout_s,
+            "reconnect_s": settings.reconnect_s,
+        }
+        self._spawn(bench_processes.student_main, student, "student")
         for index in range(self.total_cores):
-            stream = {
-                "address": self.teacher.address,
-                "tls": settings.tls,
-                "token": settings.token,
-                "study_request": settings.study_request,
-                "timeout_s": settings.timeout_s,
-                "reconnect_s": settings.reconnect_s,
-            }
-            self._spawn(
-                bench_processes.receiver_main,
-                (self._shared, index, stream, settings.decode, settings.temperature),
-                f"receiver {index}",
-            )
-        for process, pipe in zip(self._processes, self._pipes, strict=True):
-            said = read_message(pipe, settings.timeout_s, f"the {process.name}", process)
+            receiver = (self._shared, index, stream, settings.decode, settings.temperature)
+            self._spawn(bench_processes.receiver_main, receiver, f"receiver {index}")
+        for child in self._children:
+            said = read_message(child, settings.timeout_s)
             self._team = said.get("team", self._team)
         if settings.virtual_cores:
             self._start_shares()
 
-    def _spawn(self, target: Any, args: tuple[Any, ...], name: str) -> None:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=target, args=(theirs, *args), name=name, daemon=True)
-        process.start()
-        theirs.close()
-        self._processes.append(process)
-        self._pipes.append(ours)
+    def _spawn(self, target: Any, arguments: tuple[Any, ...], name: str) -> None:
+        self._children.append(Child(self._context, target, arguments, name))
 
     def _start_shares(self) -> None:
         settings = self.settings
@@ -223,11 +205,11 @@ class Bench:
             ["comm", "comp"], len(settings.cores), prefer_cgroup=settings.prefer_cgroup
         )
         comm, comp = self._shares
-        for process in self._processes[1:]:
-            comm.add(process.pid)
+        for child in self._children[1:]:
+            comm.add(child.pid)
         if self.teacher.pid is not None:
             comm.add(self.teacher.pid)
-        comp.add(self._processes[0].pid)
+        comp.add(self._children[0].pid)
         for pid in self.device_pids:
             pin_process(pid, settings.cores)
 
@@ -236,8 +218,8 @@ class Bench:
         for share in self._shares:
             share.close()
         self._shares = []
-        end_processes(self._processes, self._pipes)
-        self._processes, self._pipes = [], []
+        end_children(self._children)
+        self._children = []
 
     # -- what runs where ------------------------------------------------------------------------
 
@@ -249,7 +231,7 @@ class Bench:
     @property
     def device_pids(self) -> list[int]:
         """Processes that belong to the device, a teacher on this machine included."""
-        pids = [process.pid for process in self._processes]
+        pids = [child.pid for child in self._children]
         return pids if self.teacher.pid is None else [*pids, self.teacher.pid]
 
     def sender_cpu_s(self) -> float:
@@ -281,9 +263,9 @@ class Bench:
             comm, rest = split_cores(settings.cores, comm_cores)
             threads = comp_cores
             if comp_cores:
-                pin_process(self._processes[0].pid, (*rest, *comm)[:comp_cores], team=self._team)
-            for core, process in zip(comm, self._processes[1:], strict=False):
-                pin_process(process.pid, [core])
+                pin_process(self._children[0].pid, (*rest, *comm)[:comp_cores], team=self._team)
+            for core, child in zip(comm, self._children[1:], strict=False):
+                pin_process(child.pid, [core])
             if comm and self.teacher.pid is not None:
                 pin_process(self.teacher.pid, comm)
         self._apply(comm_cores, threads)
@@ -382,14 +364,12 @@ class Bench:
             If a process died, failed or stalled.
         """
         limit = self.settings.timeout_s if timeout_s is None else timeout_s
-        ready = wait(self._pipes, timeout=limit)
+        ready = wait([child.pipe for child in self._children], timeout=limit)
         if not ready:
             if timeout_s is not None:
                 return None
             raise WorkloadError(f"the bench stalled: no task ended within {limit:g} s")
-        index = next(k for k, pipe in enumerate(self._pipes) if pipe is ready[0])
-        process = self._processes[index]
-        said = read_message(self._pipes[index], limit, f"the {process.name}", process)
+        said = read_message(next(c for c in self._children if c.pipe is ready[0]), limit)
         if said["task"] == "comm":
             mb, start = self._granted_mb.pop(said["batch"])
             return Event("comm", mb, start, said["end"])
@@ -401,14 +381,7 @@ class Bench:
     def ask_student(self, question: str, **values: Any) -> dict[str, Any]:
         """Put a question to an idle student (e.g. ``accuracy``) and wait for its answer."""
         self._send(0, {"do": question, **values})
-        return read_message(
-            self._pipes[0], self.settings.timeout_s, "the student", self._processes[0]
-        )
+        return read_message(self._children[0], self.settings.timeout_s)
 
     def _send(self, index: int, message: Mapping[str, Any]) -> None:
-        process = self._processes[index]
-        try:
-            self._pipes[index].send_bytes(json.dumps(message).encode())
-        except OSError as error:
-            said = reported_failure(self._pipes[index])
-            raise WorkloadError(f"the {process.name} died: {said or error.strerror}") from error
+        send_message(self._children[index], message)

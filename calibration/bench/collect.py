@@ -69,7 +69,7 @@ def collect(
     teacher : RemoteTeacher, optional
         A teacher elsewhere; a process on this machine by default.
     resume : bool
-        Go on with the trace that is there.
+        Continue the trace that exists.
     progress : callable, optional
         Told ``(done, all, what)`` before each trial and at the end.
     student_spec : mapping, optional

@@ -123,9 +123,10 @@ def _teacher(
     paced = PacedSource(serve)
     with KnowledgeServer(paced, greeting, host=host, port=port, tls=tls) as server:
         _say(pipe, host=server.address[0], port=server.address[1], greeting=greeting)
-        while (message := json.loads(pipe.recv_bytes())).pop("do") != "stop":
+        while True:
+            schedule = json.loads(pipe.recv_bytes())
             late_s = paced.late_s
-            paced.follow(Schedule(**message) if message else None)
+            paced.follow(Schedule(**schedule) if schedule else None)
             _say(pipe, late_s=late_s)
 
 
@@ -167,8 +168,7 @@ def _receiver(
                 stream.request(batch, number - first)
                 mine.append((number, batch))
             if not mine:
-                if pipe.poll(_LOOK_UP_S) and _stopped(pipe):
-                    return
+                _await_message(pipe)
                 continue
             frame = stream.receive()
             number, of_batch = mine.popleft()
@@ -206,13 +206,12 @@ def _count(shared: Shared, batch: int) -> bool:
         return bool(shared.done[batch] == shared.grant_end[batch] - first)
 
 
-def _stopped(pipe: Connection) -> bool:
-    """Read all messages that have come; return whether one asks to stop."""
-    while True:
-        if json.loads(pipe.recv_bytes()).get("do") == "stop":
-            return True
-        if not pipe.poll(0):
-            return False
+def _await_message(pipe: Connection) -> None:
+    """Wait a while for messages and read all that have come; those of a receiver only wake it."""
+    patience = _LOOK_UP_S
+    while pipe.poll(patience):
+        pipe.recv_bytes()
+        patience = 0.0
 
 
 # --- student ------------------------------------------------------------------------------------
@@ -237,8 +236,6 @@ def _student(
     while True:
         message = json.loads(pipe.recv_bytes())
         task = message.pop("do")
-        if task == "stop":
-            return
         if task == "wake":
             continue
         if task not in {"forward", "backward"}:
@@ -248,8 +245,7 @@ def _student(
         step = student.forward if task == "forward" else student.backward
         start = time.perf_counter()
         for position in range(batches):
-            if not _await_cores(pipe, shared, set_threads):
-                return
+            _await_cores(pipe, shared, set_threads)
             step(cycle, position, batches)
             shared.control[STEPS] = position + 1
         _say(
@@ -270,17 +266,14 @@ class _ThreadSetter:
             self._now = threads
 
 
-def _await_cores(pipe: Connection, shared: Shared, set_threads: _ThreadSetter) -> bool:
-    """Set the current number of threads, waiting while it is zero; return False to stop."""
+def _await_cores(pipe: Connection, shared: Shared, set_threads: _ThreadSetter) -> None:
+    """Set the current number of threads, waiting while it is zero."""
     while (threads := int(shared.control[THREADS])) == 0:
         if pipe.poll(_LOOK_UP_S):
             message = json.loads(pipe.recv_bytes())
-            if message["do"] == "stop":
-                return False
             if message["do"] != "wake":
                 raise WorkloadError(f"a {message['do']} was asked for while a task runs")
     set_threads(threads)
-    return True
 
 
 teacher_main = functools.partial(_run, _teacher)

@@ -1,4 +1,4 @@
-"""Starting the bench's processes, reading from them and ending them, and the teacher among them.
+"""Starting the bench's processes and reading from them, and the teacher among them.
 
 What the processes do is in ``calibration.bench.processes``; the bench itself in
 ``calibration.bench.bench``.
@@ -7,19 +7,17 @@ What the processes do is in ``calibration.bench.processes``; the bench itself in
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import multiprocessing as mp
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection
 from typing import Any
 
 from calibration.bench import processes as bench_processes
 from calibration.bench.paced import Schedule
 from calibration.link.frames import MAX_FRAME_BYTES
 from calibration.link.tls import Tls
-from calibration.machine.children import fork_server
+from calibration.machine.children import Child, end_children, fork_server
 from calibration.machine.cores import measurement_environment
 from kdsim.errors import TransportError, WorkloadError
 
@@ -98,21 +96,15 @@ class TeacherProcess:
         tls: Tls | None = None,
         timeout_s: float = 120.0,
     ) -> None:
-        context = process_context()
         self._timeout_s = timeout_s
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=bench_processes.teacher_main,
-            args=(theirs, source, dict(spec or {}), host, port, tls),
-            daemon=True,
-            name="teacher",
+        self._child = Child(
+            process_context(),
+            bench_processes.teacher_main,
+            (source, dict(spec or {}), host, port, tls),
+            "teacher",
         )
-        self._process.start()
-        theirs.close()
-        said = read_message(self._pipe, timeout_s, "the teacher", self._process)
-        self.teacher = Teacher(
-            (said["host"], said["port"]), said["greeting"], pid=self._process.pid
-        )
+        said = read_message(self._child, timeout_s)
+        self.teacher = Teacher((said["host"], said["port"]), said["greeting"], self._child.pid)
 
     def __enter__(self) -> Teacher:
         return self.teacher
@@ -129,51 +121,36 @@ class TeacherProcess:
             How many seconds later than scheduled each chunk went out that was held back under
             the schedule before.
         """
-        message = {} if schedule is None else asdict(schedule)
-        try:
-            self._pipe.send_bytes(json.dumps({"do": "pace", **message}).encode())
-        except OSError as error:
-            reason = reported_failure(self._pipe) or error.strerror
-            raise WorkloadError(f"the teacher died: {reason}") from error
-        said = read_message(self._pipe, self._timeout_s, "the teacher", self._process)
+        send_message(self._child, {} if schedule is None else asdict(schedule))
+        said = read_message(self._child, self._timeout_s)
         return [float(seconds) for seconds in said["late_s"]]
 
     def close(self) -> None:
         """End the process."""
-        end_processes([self._process], [self._pipe])
+        end_children([self._child])
 
 
-def read_message(pipe: Connection, timeout_s: float, who: str, process: Any) -> dict[str, Any]:
-    """Read one JSON message; silence, an ended process and a reported failure raise errors."""
+def read_message(child: Child, timeout_s: float) -> dict[str, Any]:
+    """Read a message; silence, an ended process and a reported failure raise errors."""
     try:
-        if not pipe.poll(timeout_s):
-            raise WorkloadError(f"{who} gave no sign within {timeout_s:g} s")
-        said: dict[str, Any] = json.loads(pipe.recv_bytes())
+        if not child.pipe.poll(timeout_s):
+            raise WorkloadError(f"the {child.name} gave no sign within {timeout_s:g} s")
+        said = child.receive()
     except (EOFError, OSError) as error:
-        process.join(timeout=2.0)
-        raise WorkloadError(f"{who} died (exit code {process.exitcode})") from error
+        raise WorkloadError(f"the {child.name} died ({child.how_it_ended()})") from error
     if "failure" in said:
         kind = TransportError if said.get("kind") == "transport" else WorkloadError
-        raise kind(f"{who}: {said['failure']}")
+        raise kind(f"the {child.name}: {said['failure']}")
     return said
 
 
-def reported_failure(pipe: Connection) -> str:
-    """Return the failure that a process reported before it ended, if any."""
-    with contextlib.suppress(EOFError, OSError, ValueError):
-        if pipe.poll(0):
-            return str(json.loads(pipe.recv_bytes()).get("failure", ""))
-    return ""
-
-
-def end_processes(processes: Sequence[Any], pipes: Sequence[Connection]) -> None:
-    """Ask processes to end, and kill those that do not."""
-    for pipe in pipes:
-        with contextlib.suppress(OSError):
-            pipe.send_bytes(b'{"do": "stop"}')
-        pipe.close()  # End of file: they stop even if they never read the message.
-    for process in processes:
-        process.join(timeout=3.0)
-        if process.is_alive():
-            process.kill()
-            process.join(timeout=3.0)
+def send_message(child: Child, message: Mapping[str, Any]) -> None:
+    """Send a message; an ended process raises an error with the failure that it reported."""
+    try:
+        child.send(message)
+    except OSError as error:
+        reason = error.strerror
+        with contextlib.suppress(EOFError, OSError):
+            if child.pipe.poll(0):
+                reason = child.receive().get("failure", reason)
+        raise WorkloadError(f"the {child.name} died: {reason}") from error

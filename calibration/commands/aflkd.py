@@ -40,7 +40,9 @@ Examples:
 @click.option("--nets", help="Edge networks, e.g. 1,2.  [default: 1,2]")
 @click.option("--sizes", help="Images after the initial training and each update.")
 @click.option("--seeds", type=int, help="Paired repetitions.")
-@click.option("--teachers", type=int, help="Cloud networks; every seed meets each.  [default: 1]")
+@click.option(
+    "--teachers", type=int, help="Cloud networks; every seed is trained with each.  [default: 1]"
+)
 @click.option(
     "--methods",
     help="Of the names that --list-methods shows.  [default: baseline, sslf, aflkd-reverse, "
@@ -54,7 +56,7 @@ Examples:
 @click.option("--epochs", type=int, help="Epochs of each training of an edge network.")
 @click.option("--teacher-epochs", type=int, help="Epochs of the cloud network.")
 @click.option("--teacher-images", type=int, help="Training images of the cloud network.")
-@click.option("--batch-size", type=int, help="Images a step.  [default: 32]")
+@click.option("--batch-size", type=int, help="Images per step.  [default: 32]")
 @click.option("--learning-rate", type=float, help="Of the edge networks.  [default: 0.01]")
 @click.option("--augment", is_flag=True, help="Flip and shift the edge's images.")
 @click.option("--weight", type=float, help="Weight lambda of the distillation.  [default: 1]")
@@ -78,16 +80,18 @@ Examples:
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="cpu",
     show_default=True,
-    help="Where to train; on an accelerator without cost profiles.",
+    help="Device to train on; an accelerator writes no cost profiles.",
 )
 @click.option(
     "--workers",
     type=int,
     default=1,
     show_default=True,
-    help="Processes side by side; more than one write no cost profiles of runs.",
+    help="Parallel processes; with more than one, runs write no cost profiles.",
 )
-@click.option("--budget", type=float, help="Start no run that would not end within S seconds.")
+@click.option(
+    "--budget", type=float, help="Do not start a run that would not end within S seconds."
+)
 @click.option("--list-methods", is_flag=True, help="Show every method with its switches.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU cores.")
 @click.option(
@@ -136,7 +140,7 @@ def _run(options: dict[str, Any]) -> None:
         teacher_accuracies,
     )
     from calibration.workloads.data.datasets import load
-    from calibration.workloads.training.loops import choose_device
+    from calibration.workloads.training.placement import choose_device
 
     config = study_config(options)
     folder = options["out"] or Path("out") / f"aflkd-{config.data}"
@@ -178,7 +182,7 @@ def _train(config: StudyConfig, dataset: Dataset, folder: Path, options: dict[st
     """Do what is missing: here with a bar, or side by side in worker processes."""
     from calibration.workloads.aflkd.campaign import Study, run_campaign
     from calibration.workloads.aflkd.study import run_study
-    from calibration.workloads.training.loops import choose_device
+    from calibration.workloads.training.placement import choose_device
 
     if not _side_by_side(options):
         with _progress(config, folder, verbose=options["verbose"]) as watcher:

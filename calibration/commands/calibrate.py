@@ -58,7 +58,7 @@ def command() -> None:
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the points' order."
 )
-@click.option("--resume", is_flag=True, help="Go on with the trace that is there.")
+@click.option("--resume", is_flag=True, help="Continue the trace that exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary for machines.")
 def collect(
     output: str, quick: bool, cores: int | None, virtual_cores: int | None, teacher: str | None,
@@ -67,8 +67,8 @@ def collect(
 ) -> None:  # fmt: skip
     r"""Measure training and receiving at every core split of this device.
 
-    Let the machine do nothing else meanwhile: trials that others disturb are repeated. Ctrl-C
-    keeps what is measured; --resume continues it.
+    Run nothing else on the machine meanwhile: disturbed trials are repeated. Ctrl-C keeps the
+    measurements made so far; --resume continues.
 
     \b
     Example:
@@ -216,8 +216,8 @@ command.add_command(validate)
 def serve(bind: str, port: int, **access: str | None) -> None:
     r"""Serve a teacher's logits, for `collect --teacher` on another device.
 
-    On an address that others reach, let edges identify themselves, by a shared token or by
-    certificates, and use TLS where the way between is not trusted.
+    On an address that other machines reach, require a shared token or certificates from the edges,
+    and use TLS on a network that is not trusted.
 
     \b
     Example:

@@ -17,6 +17,7 @@ from kdsim.cli.progress import ProgressBar
 from kdsim.errors import WorkloadError
 
 if TYPE_CHECKING:
+    from calibration.workloads.data.datasets import Dataset
     from calibration.workloads.decentralized.config import Study
 
 #: Alphas and cases of a first look: digits then takes well under a minute.
@@ -28,6 +29,8 @@ Examples:
   kdsim workload dissimilarity --data fashion-mnist --alpha 0,.2,.5,.8,1 \\
       --measures all --cases sum,average --split iid,skew -o study
   kdsim workload dissimilarity --processes --depart 1@40 -o failing
+  kdsim workload dissimilarity --data SUN397 --network resnet-18-large \\
+      --weights resnet18.pth --augment --gamma 10
 """
 
 
@@ -36,13 +39,20 @@ Examples:
     "--data",
     default="digits",
     show_default=True,
-    help="digits, fashion-mnist, cifar10, cifar10-jpeg or cifar100.",
+    help="digits, fashion-mnist, cifar10, cifar10-jpeg, cifar100, or a folder with one folder of "
+    "images per class, at any depth (SUN397).",
 )
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
     help="Folder of the data sets "
     "[default: $KDSIM_DATA, else a cache folder; absent files are fetched].",
+)
+@click.option(
+    "--image-size",
+    default=64,
+    show_default=True,
+    help="Height and width to which the images of a folder are cut and scaled.",
 )
 @click.option(
     "--alpha",
@@ -92,7 +102,19 @@ Examples:
     "--network",
     default="small-cnn",
     show_default=True,
-    help="Model of each client; also edge-1 to edge-3, cloud, resnet-18.",
+    help="Model of each client; also edge-1 to edge-3, cloud, resnet-18 and, for images of 64 "
+    "pixels or more, resnet-18-large.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Start every client from this state dict (torch.save), e.g. torchvision's pretrained "
+    "ResNet-18; with other classes, the last layer starts fresh.",
+)
+@click.option(
+    "--augment",
+    is_flag=True,
+    help="Flip (left-right) and shift the private images of each batch; digits do not bear it.",
 )
 @click.option("--learning-rate", type=float, help="Of SGD, momentum 0.9 [default: by data set].")
 @click.option("--temperature", default=1.0, show_default=True, help="Of the soft predictions.")
@@ -141,6 +163,7 @@ Examples:
 def command(
     data: str,
     data_dir: Path | None,
+    image_size: int,
     processes: bool,
     out: Path | None,
     as_json: bool,
@@ -155,13 +178,12 @@ def command(
     """
     import torch
 
-    from calibration.workloads.data.datasets import load
     from calibration.workloads.decentralized.study import run_study
     from calibration.workloads.records.results import RunLedger
 
-    dataset = load(data, data_dir)
-    out = Path("out") / f"dissimilarity-{data}" if out is None else out
-    study = _study(data, options)
+    dataset = _dataset(data, data_dir, image_size)
+    out = Path("out") / f"dissimilarity-{dataset.name}" if out is None else out
+    study = _study(dataset, options)
     ledger = RunLedger(out / "runs.jsonl")
     threads = torch.get_num_threads()
     # Batches are small: a second thread costs more in waiting than it computes.
@@ -191,12 +213,24 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _study(data: str, options: dict[str, Any]) -> Study:
-    """Turn the options into a study; list options are comma separated."""
-    from calibration.workloads.decentralized.config import PRESETS, Study
-    from calibration.workloads.losses import MEASURES
+def _dataset(data: str, data_dir: Path | None, image_size: int) -> Dataset:
+    """Read a data set by its name, or a folder of images by its path."""
+    from calibration.workloads.data.datasets import DATASETS, load
+    from calibration.workloads.data.image_folder import load_image_folder
 
-    preset = PRESETS[data]
+    folder = Path(data)
+    if data not in DATASETS and (folder.is_dir() or len(folder.parts) > 1):
+        return load_image_folder(folder, image_size)
+    return load(data, data_dir)
+
+
+def _study(dataset: Dataset, options: dict[str, Any]) -> Study:
+    """Turn the options into a study; list options are comma separated."""
+    from calibration.workloads.decentralized.config import Study, preset_for
+    from calibration.workloads.losses import MEASURES
+    from calibration.workloads.training.weights import starting_weights
+
+    preset = preset_for(dataset)
     given = dict(options)
     given["alphas"] = tuple(_numbers("--alpha", options["alphas"]))
     given["seeds"] = tuple(range(options["seeds"]))
@@ -204,6 +238,7 @@ def _study(data: str, options: dict[str, Any]) -> Study:
     given["measures"] = MEASURES if options["measures"] == "all" else _words(options["measures"])
     given["cases"], given["splits"] = _words(options["cases"]), _words(options["splits"])
     given["sizes"] = tuple(_numbers("--sizes", options["sizes"])) if options["sizes"] else None
+    given["weights"] = None if options["weights"] is None else starting_weights(options["weights"])
     for name in ("rounds", "learning_rate"):
         given[name] = getattr(preset, name) if options[name] is None else options[name]
     given["private_samples"] = options["private_samples"] or preset.private

@@ -74,12 +74,12 @@ if TYPE_CHECKING:
 @click.option(
     "--teacher",
     metavar="HOST:PORT",
-    help="A teacher elsewhere (the same command with --serve).  [default: one of our own]",
+    help="Address of a teacher started elsewhere with --serve.  [default: one of our own]",
 )
 @click.option(
     "--serve",
     metavar="HOST:PORT",
-    help="Be the teacher: listen on this address (127.0.0.1:PORT for this machine alone).",
+    help="Act as the teacher and listen on this address (127.0.0.1:PORT for this machine alone).",
 )
 @access_options
 @click.option(
@@ -107,9 +107,9 @@ def command(
 ) -> None:
     r"""Distil from a teacher process over TCP while a policy shares the cores.
 
-    Compares each kind of knowledge with training without a teacher over paired seeds, and writes
-    a cost profile of every run, which a scenario takes as its workload. A study that was stopped
-    goes on where it was.
+    Compares each kind of knowledge with training without a teacher over paired seeds, and writes a
+    cost profile of every run, which a scenario takes as its workload. The same command resumes a
+    study that was stopped.
 
     The teacher may run on another machine: give both the same options, one --serve and the other
     --teacher.

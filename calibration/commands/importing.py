@@ -19,9 +19,10 @@ def _mapping_options(function: Any) -> Any:
     for option in (
         click.option("--mapping", metavar="FILE", help="Mapping as YAML; options add to it."),
         click.option("--map", "maps", multiple=True, metavar="OURS=THEIRS[:UNIT]",
-                     help="Their column for ours; times with their unit (s, ms, us, ns, min)."),
+                     help="The table's column for one of the trace; for times with the unit "
+                     "(s, ms, us, ns, min)."),
         click.option("--value", "values", multiple=True, metavar="OURS:THEIRS=OURS",
-                     help="Their word for ours, e.g. task:train=compute."),
+                     help="The table's word for one of the trace, e.g. task:train=compute."),
         click.option("--set", "constants", multiple=True, metavar="OURS=VALUE",
                      help="A constant for all rows."),
         click.option("--unit", "units", multiple=True, metavar="TASK=UNIT",
@@ -37,7 +38,7 @@ def _mapping_options(function: Any) -> Any:
 @click.command(name="import")
 @click.argument("source")
 @click.option("-o", "--output", required=True, help="Trace to write.")
-@click.option("--add", is_flag=True, help="Add to the trace that is there.")
+@click.option("--add", is_flag=True, help="Add to the trace that exists.")
 @click.option("--format", "form", type=click.Choice(_FORMATS), help="By default as found.")
 @click.option("--device", help="Name of the device in the trace.")
 @click.option("--total-cores", type=int, help="Cores of the device.")
@@ -58,8 +59,9 @@ def import_command(source: str, output: str, add: bool, as_json: bool, **options
     r"""Make a device trace of another tool's timings.
 
     Reads any CSV by a mapping of its columns, files of the PyTorch profiler (Kineto JSON), logs of
-    ncnn's benchncnn and tables of llama-bench. What a file does not say is asked for, not guessed.
-    Importing the same file again changes nothing; --add puts a further file into the same trace.
+    ncnn's benchncnn and tables of llama-bench. What a file does not say has to be given as an
+    option; nothing is guessed. Importing the same file again changes nothing; --add adds another
+    file to the trace.
 
     \b
     Example:
@@ -164,7 +166,7 @@ def _mapping(options: dict[str, Any], constants: list[str]) -> TableMapping:
 def export_command(trace: str, output: str, **options: Any) -> None:
     r"""Write a trace as a table in your own columns, units and words.
 
-    Takes the same mapping as import; importing the table by it gives the trace's rows back.
+    Takes the same mapping as import; importing the table with it restores the trace's rows.
 
     \b
     Example:

@@ -72,19 +72,19 @@ Example:
     type=click.IntRange(2, 1000),
     default=15,
     show_default=True,
-    help="Undisturbed rounds of all methods. Very short rounds are made several in a row, half a "
-    "second at least.",
+    help="Undisturbed rounds of all methods. Very short rounds are repeated in a row, for at "
+    "least half a second.",
 )
 @click.option(
     "--extra-rounds",
     type=click.IntRange(0, 1000),
-    help="Rounds that may be made again because others disturbed them.  [default: as --rounds]",
+    help="Disturbed rounds that are repeated at most.  [default: as --rounds]",
 )
 @click.option(
     "--guard",
     type=click.FloatRange(0),
-    help="CPU seconds per second, taken by others or by the host, above which a round is set "
-    "aside and made again.  [default: 0.05]",
+    help="CPU seconds per second that other processes or the host may take; a round with more is "
+    "repeated.  [default: 0.05]",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -122,7 +122,7 @@ def command(
     master and is left out of the times, as in the AFLKD paper. Ratios are to the same network in
     one worker with the same settings, measured in the same run.
 
-    Rounds that others disturb are set aside and made again within --extra-rounds. When too few are
+    Rounds that other processes disturb are repeated, at most --extra-rounds times. When too few are
     undisturbed, the verdict is "too disturbed to say", every ratio is marked, and the exit status
     is 1.
     """

@@ -28,13 +28,13 @@ def access_options(command: _F) -> _F:
         click.option(
             "--tls-cert",
             type=click.Path(),
-            help="PEM certificate that this end shows; a TLS server needs one.",
+            help="PEM certificate of this end; a TLS server needs one.",
         ),
         click.option(
             "--tls-ca",
             type=click.Path(),
-            help="PEM file that the other end's certificate is of; "
-            "a server that has it serves certified edges only.",
+            help="PEM certificate of the authority that signed the other end's; a server given "
+            "one serves only edges with a certificate.",
         ),
     ):
         command = option(command)

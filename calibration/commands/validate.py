@@ -39,14 +39,14 @@ _HELD = "holds"
 @click.option("--batches", type=click.IntRange(1, 1000), default=6, show_default=True,
               help="Batches of a cycle.")  # fmt: skip
 @click.option("--runs", type=click.IntRange(6, 30), default=6, show_default=True,
-              help="Undisturbed real runs of each policy and condition at least; more are made "
+              help="At least so many undisturbed real runs of each policy and condition; more "
               "until the error is known to 3 %.")  # fmt: skip
 @click.option("--budget", type=click.FloatRange(1), default=600.0, show_default=True,
               help="Seconds after which no further run begins.")  # fmt: skip
 @click.option(
     "--guard", type=click.FloatRange(0), default=None,
-    help="CPU seconds per second, taken by others or by the host, above which a run is set aside "
-    "and made again.  [default: 0.05]",
+    help="CPU seconds per second that other processes or the host may take; a run with more is "
+    "repeated.  [default: 0.05]",
 )  # fmt: skip
 @click.option("--include-noisy", is_flag=True, help="Fit to points marked noisy too.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -60,9 +60,9 @@ def validate(
 ) -> None:  # fmt: skip
     r"""Run the real loop under each policy and compare it with the simulation.
 
-    The curves come from the trace alone; every run made here is new to them. Runs that others
-    disturb are set aside and made again while the budget lasts. The verdict is "holds", "does not
-    hold" or "too disturbed to say"; the exit status is 0 for the first and 1 for the others.
+    The curves come from the trace alone, so no run made here was used to fit them. Runs that other
+    processes disturb are repeated while the budget lasts. The verdict is "holds", "does not hold"
+    or "too disturbed to say"; the exit status is 0 for the first and 1 for the others.
 
     \b
     Example:

@@ -209,7 +209,7 @@ def _dump(document: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(fields) + "\n}"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray):

@@ -139,7 +139,7 @@ def _check(text: str, path: str | Path) -> None:
         raise FitError(f"the fitted curves are not legal in a scenario:\n{error}") from error
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Turn numpy values, tuples and dataframes' cells into YAML's own; round floats."""
     if isinstance(value, dict):
         return {_plain(k): _plain(v) for k, v in value.items()}

@@ -29,6 +29,8 @@ from kdsim.errors import TraceError
 
 INFERENCE = "forward passes of inference: a proxy of training steps, not a measurement of them"
 
+PathLike = str | os.PathLike[str]
+
 
 @dataclass(frozen=True, slots=True)
 class Imported:
@@ -54,7 +56,7 @@ class Imported:
 # --- one function per format ----------------------------------------------------------------------
 
 
-def from_table(path: str | os.PathLike[str], mapping: TableMapping) -> Imported:
+def from_table(path: PathLike, mapping: TableMapping) -> Imported:
     """Import any CSV table by a mapping; see ``calibration.importing.table``."""
     source = read_foreign(path, "a table of timings")
     rows = table_rows(source, mapping)
@@ -66,7 +68,7 @@ def from_table(path: str | os.PathLike[str], mapping: TableMapping) -> Imported:
 
 
 def from_kineto(
-    path: str | os.PathLike[str], *, device: str | None, total_cores: int | None,
+    path: PathLike, *, device: str | None, total_cores: int | None,
     cores: int | None, forward: str | None = None, backward: str | None = None,
 ) -> Imported:  # fmt: skip
     """Import the training steps of a PyTorch profiler's file, one batch each.
@@ -97,7 +99,7 @@ def from_kineto(
 
 
 def from_ncnn(
-    path: str | os.PathLike[str], *, device: str | None, total_cores: int | None,
+    path: PathLike, *, device: str | None, total_cores: int | None,
     network: str | None, board: str | None = None, powersave: int | None = None,
     variant: str | None = None,
 ) -> Imported:  # fmt: skip
@@ -135,7 +137,7 @@ def from_ncnn(
 
 
 def from_llama_bench(
-    path: str | os.PathLike[str], *, device: str | None, total_cores: int | None,
+    path: PathLike, *, device: str | None, total_cores: int | None,
     test: str | None, model: str | None = None,
 ) -> Imported:  # fmt: skip
     """Import one test's times by thread count from a llama-bench table."""
@@ -173,7 +175,7 @@ def _compute(device: str, total: int, own: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _asked(path: Any, device: str | None, total_cores: int | None) -> tuple[str, int]:
+def _asked(path: PathLike, device: str | None, total_cores: int | None) -> tuple[str, int]:
     missing = []
     if device is None:
         missing.append(f"{path}: which device? (--device NAME)")
@@ -188,13 +190,13 @@ def _asked(path: Any, device: str | None, total_cores: int | None) -> tuple[str,
         raise TraceError(f"{path}: --device: {error} (got {device[:40]!r})") from error
 
 
-def _fits(path: Any, cores: int, most: int, option: str) -> None:
+def _fits(path: PathLike, cores: int, most: int, option: str) -> None:
     if not 1 <= cores <= most:
         raise TraceError(f"{path}: {option} must lie in 1..{most} (got {cores})")
 
 
 def _board(
-    path: Any, devices: Sequence[NcnnDevice], faults: Sequence[str], board: str | None
+    path: PathLike, devices: Sequence[NcnnDevice], faults: Sequence[str], board: str | None
 ) -> NcnnDevice:
     found = [d for d in devices if d.cpu_runs and (board or "").lower() in d.name.lower()]
     exact = [d for d in found if d.name == board]
@@ -210,7 +212,7 @@ def _board(
     raise TraceError(f"{path}: which of {len(found)} devices? (--board PART-OF-ITS-NAME) {shown}")
 
 
-def _chosen(path: Any, runs: Sequence[Run], name: str, wanted: Any, option: str) -> list[Run]:
+def _chosen(path: PathLike, runs: Sequence[Run], name: str, wanted: Any, option: str) -> list[Run]:
     there = sorted({getattr(run, name) for run in runs})
     if wanted is None and len(there) > 1:
         meaning = " (0 all cores, 1 the little ones, 2 the big ones)" if name == "powersave" else ""
@@ -221,7 +223,9 @@ def _chosen(path: Any, runs: Sequence[Run], name: str, wanted: Any, option: str)
     return kept
 
 
-def _named(path: Any, results: Sequence[Result], name: str, wanted: str | None) -> list[Result]:
+def _named(
+    path: PathLike, results: Sequence[Result], name: str, wanted: str | None
+) -> list[Result]:
     there = sorted({getattr(result, name) for result in results})
     if wanted is None and len(there) > 1:
         raise TraceError(f"{path}: which {name}? --{name} one of {', '.join(map(repr, there))}")
@@ -235,7 +239,7 @@ def _named(path: Any, results: Sequence[Result], name: str, wanted: str | None) 
 # --- the trace ------------------------------------------------------------------------------------
 
 
-def write_import(imported: Imported, output: str | os.PathLike[str], *, add: bool) -> str:
+def write_import(imported: Imported, output: PathLike, *, add: bool) -> str:
     """Write an import as a trace, or add it to one.
 
     Parameters

@@ -230,15 +230,15 @@ def _record(row: Mapping[str, Any], place: str, number: int) -> Result:
     )  # fmt: skip
 
 
-def _whole(value: Any, name: str, place: str, *, low: int = 1) -> int:
+def _whole(value: object, name: str, place: str, *, low: int = 1) -> int:
     return int(_number(value, name, place, lambda n: n == int(n) and low <= n < 2**31))
 
 
-def _nanoseconds(value: Any, place: str) -> float:
+def _nanoseconds(value: object, place: str) -> float:
     return _number(value, "avg_ns, samples_ns", place, lambda n: 0 < n < 1e18)
 
 
-def _number(value: Any, name: str, place: str, legal: Callable[[float], bool]) -> float:
+def _number(value: object, name: str, place: str, legal: Callable[[float], bool]) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(str(value))
     except ValueError:

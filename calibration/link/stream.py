@@ -113,11 +113,6 @@ class KnowledgeStream:
             self._socket.close()
             self._socket = None
 
-    @property
-    def in_flight(self) -> int:
-        """Requests sent whose answers have not been taken."""
-        return len(self._pending)
-
     def request(self, batch: int, chunk: int, kind: int = Knowledge.RESPONSE) -> None:
         """Ask for one chunk; answers come in the order of the requests.
 

@@ -1,21 +1,26 @@
 """Processes that must not outlive the one that started them, however it ends.
 
-A measuring or training process runs its work in children. A child that stayed behind after a
-kill would go on using the CPU, or stay stopped for ever. So the kernel is asked to end it with its
-parent, and Ctrl-C in the terminal reaches only the parent, which ends its children in order.
+A measuring or training process runs its work in children, each at one end of a pipe of JSON
+messages. A child that stayed behind after a kill would continue to use the CPU, or stay stopped
+for ever. So the kernel is asked to end it with its parent, and Ctrl-C in the terminal reaches only
+the parent, which ends its children in order.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import multiprocessing as mp
 import multiprocessing.forkserver
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import resource_tracker
+from typing import Any
+
+from kdsim.messages import how_it_ended
 
 #: prctl(2): the signal that a process is sent when its parent ends.
 _PR_SET_PDEATHSIG = 1
@@ -42,6 +47,70 @@ def fork_server(preload: Sequence[str]) -> mp.context.ForkServerContext | mp.con
     with _interrupts_held():
         multiprocessing.forkserver.ensure_running()
     return context
+
+
+class Child:
+    """A process that this one has started, and the pipe of JSON messages to it.
+
+    Parameters
+    ----------
+    context : multiprocessing context
+        See `fork_server`.
+    target : callable
+        Called in the process with its end of the pipe and `arguments`; it calls
+        `end_with_parent` first.
+    arguments : sequence
+    name : str
+    """
+
+    def __init__(
+        self,
+        context: mp.context.ForkServerContext | mp.context.SpawnContext,
+        target: Callable[..., None],
+        arguments: Sequence[Any],
+        name: str,
+    ) -> None:
+        self.name = name
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(
+            target=target, args=(theirs, *arguments), name=name, daemon=True
+        )
+        self.process.start()
+        theirs.close()  # so that the end of the process is the end of the pipe
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid or 0
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send a message; an `OSError` says that the process has ended."""
+        self.pipe.send_bytes(json.dumps(message).encode())
+
+    def receive(self) -> dict[str, Any]:
+        """Wait for a message; an `EOFError` or `OSError` says that the process has ended."""
+        message: dict[str, Any] = json.loads(self.pipe.recv_bytes())
+        return message
+
+    def exit_code(self, timeout_s: float = 10.0) -> int | None:
+        """Wait for the process to end; return its exit code, None if it has not ended by then."""
+        self.process.join(timeout_s)
+        return self.process.exitcode
+
+    def how_it_ended(self) -> str:
+        """Say how the process ended, after its pipe has."""
+        code = self.exit_code()
+        return "its pipe is closed, but it runs" if code is None else how_it_ended(code)
+
+
+def end_children(children: Sequence[Child], *, timeout_s: float = 5.0) -> None:
+    """Close the pipes, upon which the processes end, and kill those that do not in time."""
+    for child in children:
+        child.pipe.close()
+    for child in children:
+        if child.exit_code(timeout_s) is None:
+            child.process.kill()
+            child.exit_code(timeout_s)
 
 
 @contextlib.contextmanager

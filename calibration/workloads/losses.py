@@ -45,6 +45,9 @@ Case = Literal["sum", "average"]
 #: The measures in the order in which tables list them.
 MEASURES: tuple[str, ...] = ("ce", "kl", "js", "sed", "td")
 
+#: Under a fixed teacher CE is KL and the teacher's entropy: one gradient, so one method.
+SAME_GRADIENT: dict[str, str] = {"ce": "kl"}
+
 #: Near p = q the measures are 1/2, 1/2, 1/8, 1/8, 1/4 of chi-square (CE up to the constant H(q)).
 #: These factors bring all of them to KL's curvature, so that one alpha means one strength.
 CURVATURE_FACTOR: dict[str, float] = {"ce": 1.0, "kl": 1.0, "js": 4.0, "sed": 4.0, "td": 2.0}

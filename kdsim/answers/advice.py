@@ -14,6 +14,7 @@ from typing import Any
 
 from kdsim.answers.cores import core_rows
 from kdsim.answers.curve_answers import curve_answers
+from kdsim.answers.thresholds import EQUAL, NUDGE
 from kdsim.engines.batch import simulate_many
 from kdsim.engines.compare import compare
 from kdsim.errors import ScenarioError
@@ -30,10 +31,6 @@ Progress = Callable[[int, int], None]
 
 #: Coefficients of variation of the work under which policies are compared.
 NOISE_LEVELS = (0.0, 0.1, 0.2, 0.4)
-#: Policies within this share of each other are called equal.
-EQUAL = 0.01
-#: How far a field is moved to see what it does to the answer.
-NUDGE = 0.1
 #: Rates of a link, from so many times slower to so many times faster than the optimum needs.
 _LINK_SPAN, _LINK_POINTS = 100.0, 25
 #: Least exact first: among equal policies the simpler one is advised.
@@ -56,7 +53,7 @@ class Advice:
         in the order of the counts.
     link : list of dict
         ``rate`` (data units per second), ``bound``, ``best`` and ``worst`` (makespans of the best
-        and of the worst policy, seconds).
+        and of the worst policy, seconds), ``best_policy``, ``worst_policy``, ``starved``.
     policies : list of dict
         ``policy``, ``noise``, ``gap`` (mean), ``gap_low``, ``gap_high`` (95 % interval), ``n``.
     against : dict
@@ -203,7 +200,7 @@ def _link(
         best, worst = min(times, key=times.__getitem__), max(times, key=times.__getitem__)
         yield {
             "rate": rate, "bound": bound, "best": times[best], "best_policy": best,
-            "worst": times[worst], "worst_policy": worst,
+            "worst": times[worst], "worst_policy": worst, "starved": changed.link.starved,
         }  # fmt: skip
 
 
@@ -291,8 +288,8 @@ def _nudges(
             value, path = getattr(curve, name), f"device.{side}.{name}"
             if isinstance(value, float) and value and path in sweepable_fields(scenario):
                 yield path, value, _times(path, value)
-    yield "workload: communication", 1.0, lambda factor: {"workload.ratio": f"1:{factor}"}
-    yield "workload: computation", 1.0, lambda factor: {"workload.ratio": f"{factor}:1"}
+    yield "the amount of communication", 1.0, lambda factor: {"workload.ratio": f"1:{factor}"}
+    yield "the amount of computation", 1.0, lambda factor: {"workload.ratio": f"{factor}:1"}
     for path, value in (
         ("link.rate", scenario.link.rate),
         ("extensions.reallocation_cost", scenario.extensions.reallocation_cost),

@@ -7,13 +7,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kdsim.answers.thresholds import WORTH
 from kdsim.errors import ScenarioError
 from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.scenario.changes import with_fields
 from kdsim.scenario.study import Scenario
 
-#: An extra core is worth buying if it saves at least this share of the makespan.
-WORTH = 0.05
 #: Core counts tried beyond the device's own where its curves were not measured.
 _UNMEASURED_CORES = 2
 

@@ -13,6 +13,7 @@ from kdsim.engines.compare import compare
 from kdsim.errors import ScenarioError
 from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.model.curves import FloatArray
+from kdsim.policies.permission import refuse_unnamed
 from kdsim.policies.resolve import distinct_policies
 from kdsim.scenario.changes import parse_ratio, with_fields
 from kdsim.scenario.load import load_scenario
@@ -90,6 +91,7 @@ def policy_map(
     scenario: Scenario | str | Path,
     policies: Sequence[Any] | None = None,
     *,
+    allow_policies: bool = False,
     replications: int | None = None,
     marks: Sequence[Mark] = (),
     progress: Progress | None = None,
@@ -103,7 +105,9 @@ def policy_map(
         (``workload.ratio``, two decades either side) and the link's rate (two decades either side
         of what the optimum needs).
     policies : sequence, optional
-        The scenario's own, without `optimal`, by default.
+        The scenario's, without `optimal`, by default.
+    allow_policies : bool
+        Whether policies of one's own may run because the scenario names them.
     replications : int, optional
         Runs of each policy that draws at random.
     marks : sequence of Mark
@@ -118,6 +122,8 @@ def policy_map(
     ------
     ScenarioError
         If the sweep has other than two fields of numbers in lists.
+    UnknownPolicyError
+        If a policy of one's own stands only in the scenario and is not allowed.
 
     Examples
     --------
@@ -127,6 +133,8 @@ def policy_map(
     (17, 17)
     """
     loaded = load_scenario(scenario)
+    if not policies:
+        refuse_unnamed(loaded.policies, (), f"scenario {loaded.name!r}", allow=allow_policies)
     study = loaded if len(loaded.sweep) == 2 else _default_axes(loaded)
     fields = list(study.sweep)
     chosen = distinct_policies(policies or [n for n in study.policies if n != "optimal"])

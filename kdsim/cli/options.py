@@ -1,20 +1,20 @@
-"""What commands share: arguments and options, --set, JSON, output files, what may be executed."""
+"""What commands share: arguments and options, --set, JSON, output files."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from kdsim.errors import KdsimError, ScenarioError, UnknownPolicyError
+from kdsim.errors import KdsimError, ScenarioError
 from kdsim.output_file import SUFFIXES, check_output
 from kdsim.policies.names import POLICY_NAMES
-from kdsim.policies.resolve import is_built_in, policy_file
+from kdsim.policies.permission import refuse_unnamed
 from kdsim.scenario.changes import (
     SWITCHES,
     TEXT_FIELDS,
@@ -126,37 +126,44 @@ def sweep_option(function: _Function) -> _Function:
     )(function)
 
 
-def policies_option(words: str) -> Callable[[_Function], _Function]:
-    """Make -p, which names policies, and --allow-policies, which allows those of the file."""
+def policies_option(
+    words: str, default: str = "the scenario's"
+) -> Callable[[_Function], _Function]:
+    """Make -p, which names policies; `default` says which ones run without it."""
+    return click.option(
+        "-p",
+        "--policy",
+        "policies",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=complete_policies,
+        help=f"{words}: a built-in name, static:c or module:Class (repeatable) [{default}].",
+    )
 
-    def add(function: _Function) -> _Function:
-        function = click.option(
-            "--allow-policies",
-            is_flag=True,
-            help="Run policies of your own that stand only in the scenario file.",
-        )(function)
-        return click.option(
-            "-p",
-            "--policy",
-            "policies",
-            multiple=True,
-            metavar="NAME",
-            shell_complete=complete_policies,
-            help=f"{words}: a built-in name, static:c or module:Class (repeatable) "
-            "[the scenario's].",
-        )(function)
 
-    return add
+allow_policies_option = click.option(
+    "--allow-policies",
+    is_flag=True,
+    help="Run policies of your own that -p does not name, because the file names them.",
+)
+
+
+def check_allowed(
+    in_file: Iterable[str], named: Sequence[str], source: str, *, allow: bool
+) -> None:
+    """Refuse to run code that only a file asks for; see `refuse_unnamed`."""
+    remedy = "name it on the command line (-p {name}), or add --allow-policies"
+    refuse_unnamed(in_file, named, source, allow=allow, remedy=remedy)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 seed_option = click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), help="Root of all randomness [the scenario's]."
+    "--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of all random numbers [the scenario's]."
 )
 curve_draws_option = click.option(
     "--curve-draws", type=click.IntRange(LEAST_DRAWS, MAX_DRAWS), metavar="K",
-    help="Also in the first K bootstrap draws of the fitted curves: how far the measurement of the "
-    "device leaves the answer open [not asked].",
+    help="Repeat with the first K bootstrap draws of the fitted curves, to show how much the "
+    "error of the measurement matters [off].",
 )  # fmt: skip
 output_option = click.option(
     "-o",
@@ -177,42 +184,6 @@ def outputs_option(what: str) -> Callable[[_Function], _Function]:
         type=click.Path(path_type=Path, dir_okay=False),
         help=f"{what} by its suffix ({kinds}; repeatable).",
     )
-
-
-# --- what may be executed -------------------------------------------------------------------------
-
-
-def check_allowed(
-    in_file: Sequence[str], named: Sequence[str], source: str, *, allow: bool
-) -> None:
-    """Refuse to run code that only a file asks for.
-
-    Parameters
-    ----------
-    in_file : sequence of str
-        Policies that the scenario file, or the store, asks for.
-    named : sequence of str
-        Policies that the user named on the command line.
-    source : str
-        The file, for the message.
-    allow : bool
-        Whether the user allowed all of them.
-
-    Raises
-    ------
-    UnknownPolicyError
-        If a policy that is not built in stands in the file only.
-    """
-    unknown = [name for name in in_file if not is_built_in(name) and name not in named]
-    if not unknown or allow:
-        return
-    lines = [
-        f"policy {name!r} stands only in {source}, and running it executes {policy_file(name)}"
-        for name in unknown
-    ]
-    names = " ".join(f"-p {name}" for name in unknown)
-    lines.append(f"name it on the command line ({names}), or add --allow-policies")
-    raise UnknownPolicyError("\n".join(lines))
 
 
 # --- scenarios ------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 _QUICK_S = 2.0
@@ -51,27 +50,23 @@ class ProgressBar:
         self._enabled = enabled and sys.stderr.isatty()
         self._advice = advice if enabled else ""
         self._begin = time.monotonic()
+        self._first: tuple[float, int] | None = None
         self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> ProgressBar:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
     def __call__(self, done: int, total: int, now: str = "") -> None:
         """Report that `done` of `total` units are done, and what is being done now."""
         elapsed = time.monotonic() - self._begin
-        if self._advice and done and elapsed >= _QUICK_S and elapsed / done * total >= _LONG_S:
-            took = duration(elapsed / done * total)
-            line = f"{total:,} {self._what} take about {took}; {self._advice}"
+        expected = self._expected(elapsed, done, total)
+        if self._advice and elapsed >= _QUICK_S and expected >= _LONG_S:
+            line = f"{total:,} {self._what} take about {duration(expected)}; {self._advice}"
             if self._bar is None:
                 sys.stderr.write(f"{line}\n")
             else:  # printed above the bar
@@ -81,11 +76,24 @@ class ProgressBar:
             return
         if self._bar is None:
             # Start early if the rate so far predicts a long time.
-            if elapsed < _QUICK_S and (not done or elapsed / done * total < _QUICK_S):
+            if elapsed < _QUICK_S and expected < _QUICK_S:
                 return
             self._start(total)
         what = f"{self._what}: {now}" if now else self._what
         self._bar.update(self._task, completed=done, total=total, description=what)
+
+    def _expected(self, elapsed: float, done: int, total: int) -> float:
+        """Return the seconds that all takes, at the pace since the first step; 0 if not known.
+
+        The first step may have waited for a compiler, or for workers to start, and what a store
+        held already took no time.
+        """
+        if done and self._first is None:
+            self._first = elapsed, done
+        if self._first is None or done <= self._first[1]:
+            return 0.0
+        at, before = self._first
+        return at + (elapsed - at) / (done - before) * (total - before)
 
     def _start(self, total: int) -> None:
         from rich.console import Console

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 
@@ -34,7 +34,7 @@ from kdsim.model.lookahead.guide import (
 )
 from kdsim.model.plan import Plan
 from kdsim.model.random_streams import POLICY_STREAM, Draws, noise_factors, stream_keys
-from kdsim.policies.base import Policy
+from kdsim.policies.base import PolicyLike
 from kdsim.policies.builtin import Static, looks_ahead
 from kdsim.policies.resolve import is_built_in, is_random, make_policy
 from kdsim.scenario.changes import with_run_counts
@@ -53,7 +53,7 @@ _CHUNK_BYTES = 4 * 2**20
 
 def simulate_many(
     scenario: Scenario,
-    policy: str | Policy | type[Policy] = "optimal",
+    policy: PolicyLike = "optimal",
     *,
     replications: int | None = None,
     seed: int | None = None,
@@ -67,19 +67,19 @@ def simulate_many(
     return makespans(scenario, policy, 0, count, threads=threads)[0]
 
 
-def varies(scenario: Scenario, policy: Any) -> bool:
+def varies(scenario: Scenario, policy: PolicyLike) -> bool:
     """Whether the replications of a policy differ: it may draw at random, or the work is noisy."""
     random = not isinstance(policy, str) or is_random(policy)
     return random or scenario.extensions.noise > 0
 
 
-def is_compiled(policy: Any) -> bool:
+def is_compiled(policy: PolicyLike) -> TypeGuard[str]:
     """Whether a policy is built in, and so can be played by the compiled engine."""
     return isinstance(policy, str) and is_built_in(policy)
 
 
 def makespans(
-    scenario: Scenario, policy: Any, start: int, stop: int, *, threads: int | None = 1
+    scenario: Scenario, policy: PolicyLike, start: int, stop: int, *, threads: int | None = 1
 ) -> tuple[FloatArray, FloatArray]:
     """Simulate replications ``start .. stop-1`` and bound each from below.
 
@@ -121,7 +121,7 @@ def makespans(
     return times, np.array([minimal_makespan(plan).makespan])
 
 
-def _effort(plan: Plan, policy: Any, *, noisy: bool) -> int:
+def _effort(plan: Plan, policy: PolicyLike, *, noisy: bool) -> int:
     """Return how many times longer a policy's cycle takes in SimPy than most do, roughly."""
     if policy not in ("state-based", "optimal"):
         return 1
@@ -169,7 +169,7 @@ def available_cores() -> int:
 
 
 def _by_simpy(
-    scenario: Scenario, policy: Any, start: int, stop: int
+    scenario: Scenario, policy: PolicyLike, start: int, stop: int
 ) -> tuple[FloatArray, FloatArray]:
     import simpy
 
@@ -200,9 +200,8 @@ def _by_kernel(
     from kdsim.engines import kernels
 
     kind, fixed, heights, planned, clocked = arguments
-    if clocked.lens.size:
-        # Scratch of its own: other threads play the same policy.
-        clocked = clocked._replace(lens=clocked.lens.copy())
+    # Scratch of its own: other threads play the same policy.
+    clocked = clocked._replace(lens=np.array(clocked.lens))
     numbers = np.arange(start, stop)
     keys = stream_keys(seed, numbers, POLICY_STREAM)
     n = plan.cycles

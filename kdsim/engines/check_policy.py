@@ -21,7 +21,7 @@ from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.model.link import Link
 from kdsim.model.plan import Plan
 from kdsim.model.random_streams import Draws
-from kdsim.policies.base import Decision, Policy, State
+from kdsim.policies.base import Decision, Policy, PolicyLike, State
 from kdsim.policies.resolve import make_policy, policy_name
 from kdsim.scenario.study import Scenario
 
@@ -66,7 +66,7 @@ class PolicyReport:
 
 
 def check_policy(
-    policy: str | Policy | type[Policy],
+    policy: PolicyLike,
     scenario: Scenario | None,
     *,
     limit_s: float,
@@ -91,9 +91,7 @@ def _deliver(outcome: Future[PolicyReport], *arguments: Any) -> None:
         outcome.set_exception(error)
 
 
-def _exercise(
-    policy: str | Policy | type[Policy], scenario: Scenario | None, watch: _Watch
-) -> PolicyReport:
+def _exercise(policy: PolicyLike, scenario: Scenario | None, watch: _Watch) -> PolicyReport:
     """Play all cases; `watch` sees each call of the policy."""
     name = policy_name(policy)
     try:

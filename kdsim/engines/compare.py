@@ -7,7 +7,7 @@ from typing import Any
 
 from kdsim.engines import batch
 from kdsim.engines.curve_uncertainty import over_curve_draws
-from kdsim.policies.base import Policy
+from kdsim.policies.base import Policy, PolicyLike
 from kdsim.policies.resolve import distinct_policies, policy_name
 from kdsim.results.comparison import Comparison, Sample
 from kdsim.scenario.changes import with_run_counts
@@ -73,13 +73,13 @@ def _load_for(todo: Sequence[tuple[Point, Any]], counts: Sequence[int]) -> None:
         batch.load(*fit[0][:2])
 
 
-def _runs(scenario: Scenario, policy: Any) -> int:
+def _runs(scenario: Scenario, policy: PolicyLike) -> int:
     return scenario.replications if batch.varies(scenario, policy) else 1
 
 
 def sample(
     scenario: Scenario,
-    policy: Any,
+    policy: PolicyLike,
     count: int,
     point: dict[str, Any],
     report: Callable[[int], None] = lambda _: None,

@@ -23,7 +23,7 @@ from kdsim.messages import whole_number
 from kdsim.model.bound.optimum import bound_kind, minimal_makespan
 from kdsim.model.plan import Plan
 from kdsim.model.random_streams import Draws
-from kdsim.policies.base import Policy
+from kdsim.policies.base import Policy, PolicyLike
 from kdsim.policies.resolve import make_policy, policy_name
 from kdsim.results.recording import chunked
 from kdsim.results.run import Run
@@ -96,7 +96,7 @@ class _Tasks:
 
 def simulate(
     scenario: Scenario,
-    policy: str | Policy | type[Policy] = "optimal",
+    policy: PolicyLike = "optimal",
     *,
     seed: int | None = None,
     replication: int = 0,

@@ -17,62 +17,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from kdsim.errors import ScenarioError
 
 FloatArray = NDArray[np.float64]
-
-
-# --- the paper's curves ---------------------------------------------------------------------
-
-
-def compute_time(x: ArrayLike, c: ArrayLike, *, a1: float, a2: float) -> FloatArray:
-    """Return f(x, c) = a1*x / (1 - a2*c), the time of compute work x (eq. 3).
-
-    Parameters
-    ----------
-    x : array_like
-        Compute work, e.g. batches.
-    c : array_like
-        Cores given to communication, broadcast against `x`.
-    a1, a2 : float
-        Seconds a unit of work with no core taken away; share of the speed that a core takes away.
-
-    Returns
-    -------
-    float array
-        Seconds; infinite at and beyond the pole ``c = 1/a2``.
-    """
-    speed = 1.0 - a2 * np.asarray(c, dtype=float)
-    with np.errstate(divide="ignore"):
-        return np.where(speed > 0, a1 * np.asarray(x, dtype=float) / np.maximum(speed, 0.0), np.inf)
-
-
-def communication_time(
-    y: ArrayLike, c: ArrayLike, *, b1: float, b2: float, b3: float
-) -> FloatArray:
-    """Return g(y, c) = y / (b1*c + b2*ln(b3*c)), the time of data y on c cores (eq. 4).
-
-    Parameters
-    ----------
-    y : array_like
-        Data, e.g. MB of logits.
-    c : array_like
-        Communication cores, broadcast against `y`.
-    b1, b2, b3 : float
-        Linear gain a core, weight of the logarithmic gain, and its scale.
-
-    Returns
-    -------
-    float array
-        Seconds; infinite where c is 0 or the rate is not positive.
-    """
-    cores = np.asarray(c, dtype=float)
-    inside = np.maximum(b3 * cores, np.finfo(float).tiny)
-    rate = np.where(cores > 0, b1 * cores + b2 * np.log(inside), 0.0)
-    with np.errstate(divide="ignore"):
-        return np.where(rate > 0, np.asarray(y, dtype=float) / np.maximum(rate, 0.0), np.inf)
 
 
 # --- models of a side's speed on its own cores -----------------------------------------------

@@ -7,13 +7,14 @@ compiled engine calls its compiled form. Sequences may be lists or arrays.
 from __future__ import annotations
 
 import math
-from typing import Any
+
+from kdsim.model.numbers import Floats, Ints
 
 #: A part of a mix that is shorter than this share of the whole is rounding, not a decision.
 NO_TIME = 1e-12
 
 
-def split_direction(dv: float, dw: float, vr: Any, vq: Any) -> tuple[int, float, int, float]:
+def split_direction(dv: float, dw: float, vr: Floats, vq: Floats) -> tuple[int, float, int, float]:
     """Split a direction into its two neighbours on the rate region's border.
 
     Parameters
@@ -54,7 +55,9 @@ def split_direction(dv: float, dw: float, vr: Any, vq: Any) -> tuple[int, float,
     return high, heavy_s, low, light_s
 
 
-def aim(dv: float, dw: float, now: float, cores: Any, vr: Any, vq: Any) -> tuple[int, float, int]:
+def aim(
+    dv: float, dw: float, now: float, cores: Ints, vr: Floats, vq: Floats
+) -> tuple[int, float, int]:
     """Return the splits that do `dv` and `dw` together: cores, hold, cores after it.
 
     Parameters
@@ -85,7 +88,8 @@ def aim(dv: float, dw: float, now: float, cores: Any, vr: Any, vq: Any) -> tuple
 
 def aim_in_time(
     dv: float, w: float, now: float, first: int, last: int,
-    rest: Any, heights: Any, ends: Any, cores: Any, vr: Any, vq: Any, normals: Any,
+    rest: Floats, heights: Floats, ends: Floats, cores: Ints, vr: Floats, vq: Floats,
+    normals: Floats,
 ) -> tuple[int, float, int]:  # fmt: skip
     """Return the splits that reach the end of the present cell of a timed path when it does.
 
@@ -150,7 +154,7 @@ def random_cores(draw: float, c_total: int) -> int:
     return 1 + int(draw * (c_total - 1))
 
 
-def greedy_cores(comm: float, comp: float, comm_times: Any, comp_times: Any) -> int:
+def greedy_cores(comm: float, comp: float, comm_times: Floats, comp_times: Floats) -> int:
     """Return the c that minimises max(g(comm, c), f(comp, c)), the smallest on ties (Algorithm 1).
 
     Parameters

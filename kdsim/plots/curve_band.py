@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
-from kdsim.plots.style import PolicyStyle
+from kdsim.plots.style import MUTED, PolicyStyle
 
 if TYPE_CHECKING:
     from kdsim.results.comparison import Comparison, Sample
 
-_LOOK: dict[str, Any] = {"alpha": 0.16, "linewidth": 0, "zorder": 1}
-_MUTED = "#6b6b6b"
+BAND: dict[str, Any] = {"alpha": 0.16, "linewidth": 0, "zorder": 1}
 
 
 class CurveBands:
@@ -48,7 +47,7 @@ class CurveBands:
         ends = self.ends(sample)
         if ends is not None:
             corner, height = (x - width / 2, ends[0]), ends[1] - ends[0]
-            ax.add_patch(Rectangle(corner, width, height, facecolor=style.color, **_LOOK))
+            ax.add_patch(Rectangle(corner, width, height, facecolor=style.color, **BAND))
             ax.update_datalim([corner, (x + width / 2, ends[1])])
             ax.autoscale_view()
 
@@ -57,9 +56,14 @@ class CurveBands:
         found = [(x, ends) for x, sample in at if (ends := self.ends(sample)) is not None]
         if len(found) == len(at) > 1:
             x, (low, high) = [x for x, _ in found], zip(*(ends for _, ends in found), strict=True)
-            ax.fill_between(x, low, high, color=style.color, **_LOOK)
+            ax.fill_between(x, low, high, color=style.color, **BAND)
 
     def handles(self) -> list[Patch]:
         """Return the entry of the legend, if there are bands."""
-        words = f"95 % of {self.draws} draws of the curves"
-        return [Patch(facecolor=_MUTED, alpha=0.25, label=words)] if self._ends else []
+        words = draws_words(self.draws)
+        return [Patch(facecolor=MUTED, alpha=0.25, label=words)] if self._ends else []
+
+
+def draws_words(draws: int) -> str:
+    """Name a band in a legend."""
+    return f"95 % of {draws} draws of the curves"

@@ -30,7 +30,10 @@ KINDS: dict[str, tuple[str, _Draw]] = {
     "gap": ("gaps to the proven bound", lambda cmp, x, _: comparison(cmp, value="gap", x=x)),
     "lines": ("makespans against a field", lambda cmp, x, _: comparison(cmp, x=x, lines=True)),
     "heatmap": ("gaps over two fields", gap_maps),
-    "regret": ("gaps over replications", lambda cmp, _, __: regret_distribution(cmp.samples)),
+    "regret": (
+        "gaps over replications",
+        lambda cmp, _, __: regret_distribution(cmp.samples, marks=cmp.marks),
+    ),
     "marginal": ("seconds saved per extra core", lambda cmp, x, _: _marginal(cmp, x)),
 }
 

@@ -18,9 +18,9 @@ _FIELD_LABELS = {
     "device.reference_cores": "reference cores",
     "workload.ratio": "Comp : Comm work",
     "workload.cycles": "cycles N",
-    "workload.comm": "communication work a cycle (data units)",
-    "workload.forward": "Forward work a cycle (compute units)",
-    "workload.backward": "Backward work a cycle (compute units)",
+    "workload.comm": "communication work per cycle (data units)",
+    "workload.forward": "Forward work per cycle (compute units)",
+    "workload.backward": "Backward work per cycle (compute units)",
     "link.rate": "link rate (data units/s)",
     "link.starved": "starved communication cores",
     "extensions.prefetch": "prefetch (logit batches)",
@@ -40,12 +40,12 @@ def field_label(field: str) -> str:
     return _FIELD_LABELS.get(field, field)
 
 
-def value_label(value: Any) -> str:
+def value_label(value: object) -> str:
     """Write the value of a swept field; one of a sampled design with four digits."""
     return f"{value:.4g}" if isinstance(value, float) and len(f"{value:g}") > 6 else _plain(value)
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -54,7 +54,7 @@ def percent(share: float) -> str:
     return f"{0.0 if abs(share) < NO_GAP else 100.0 * share:.2f} %"
 
 
-def point_label(field: str, value: Any) -> str:
+def point_label(field: str, value: object) -> str:
     """Write field and value, e.g. of a panel: ``8 cores``, ``Comp : Comm work = 2:1``."""
     if field == "device.cores":
         return f"{value} core" if value == 1 else f"{value} cores"

@@ -80,7 +80,7 @@ def panels_of(cmp: Comparison, x: str | None = None) -> list[Panel]:
     """
     if not cmp.samples:
         raise PlotError("there is nothing to draw: no samples")
-    items: list[Sample | MissingRun] = [*cmp.samples, *cmp.missing]
+    items = cmp.runs
     fields = list(cmp.samples[0].point)
     if x is not None and x not in fields:
         swept = ", ".join(fields) or "no fields"

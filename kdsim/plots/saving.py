@@ -21,7 +21,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
-def figure_of(drawn: Any) -> Figure:
+def figure_of(drawn: object) -> Figure:
     """Return the figure of an Axes, of a sequence of Axes, or a figure itself.
 
     Raises
@@ -40,7 +40,7 @@ def figure_of(drawn: Any) -> Figure:
     return figure
 
 
-def render(drawn: Any, kind: str, *, dpi: float = 200.0) -> bytes:
+def render(drawn: object, kind: str, *, dpi: float = 200.0) -> bytes:
     """Return a figure as the bytes of a ``png``, ``svg`` or ``pdf``, the same for the same input.
 
     Raises
@@ -56,7 +56,7 @@ def render(drawn: Any, kind: str, *, dpi: float = 200.0) -> bytes:
     return buffer.getvalue()
 
 
-def save(drawn: Any, path: str | Path, *, dpi: float = 200.0) -> Path:
+def save(drawn: object, path: str | Path, *, dpi: float = 200.0) -> Path:
     """Save a figure as png, svg or pdf, by the suffix of `path`.
 
     Parameters

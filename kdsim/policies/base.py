@@ -98,3 +98,7 @@ class Policy(Protocol):
     def decide(self, state: State) -> Decision:
         """Answer one contended state."""
         ...
+
+
+#: A policy as a caller names it: by its name, by its class, or an instance for a single run.
+PolicyLike = str | Policy | type[Policy]

@@ -11,7 +11,7 @@ from typing import Any
 
 from kdsim.errors import PolicyError, ScenarioError, UnknownPolicyError
 from kdsim.messages import did_you_mean
-from kdsim.policies.base import Policy
+from kdsim.policies.base import Policy, PolicyLike
 from kdsim.policies.builtin import Greedy, Optimal, Random, StateBased, Static
 from kdsim.policies.names import POLICY_NAMES
 
@@ -36,7 +36,7 @@ def is_random(name: str) -> bool:
     return name == "random" or not is_built_in(name)
 
 
-def make_policy(policy: str | Policy | type[Policy], *, noisy: bool = False) -> Policy:
+def make_policy(policy: PolicyLike, *, noisy: bool = False) -> Policy:
     """Make the policy for one run.
 
     Parameters
@@ -93,7 +93,7 @@ def make_policy(policy: str | Policy | type[Policy], *, noisy: bool = False) -> 
     return checked_shape(made)
 
 
-def policy_name(policy: str | Policy | type[Policy]) -> str:
+def policy_name(policy: PolicyLike) -> str:
     """Return the name under which results list a policy."""
     if isinstance(policy, str):
         return policy

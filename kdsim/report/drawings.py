@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -76,7 +77,7 @@ def _regret(made: Comparison) -> Iterator[str]:
     shown = [sample for sample in noisy if repr(sample.point) in keys]
     if shown:
         yield "<h3>Regret under noise</h3>\n" + _drawn(
-            lambda: plots.regret_distribution(shown),
+            lambda: plots.regret_distribution(shown, marks=made.marks),
             "Distribution of the gaps over the replications",
             "Share of replications whose gap to the best schedule in hindsight is no larger; bands "
             "are 95 % confidence bands of the whole curve (Dvoretzky, Kiefer, Wolfowitz).",
@@ -121,8 +122,7 @@ def timelines(made: Comparison, point: Mapping[str, Any] | None) -> list[Section
             continue
         parts.append(
             _drawn(
-                # mypy infers no type for a default that binds the loop variable
-                lambda run=run: plots.timeline(run),  # type: ignore[misc]
+                functools.partial(plots.timeline, run),
                 f"Timeline of {name}",
                 f"Replication 0{' at ' + where if where else ''}: which task holds how many cores.",
                 name=f"timeline{k}",

@@ -25,7 +25,7 @@ _POLICY = (
 )
 
 
-def escape(text: Any) -> str:
+def escape(text: object) -> str:
     """Make any text safe to stand in the page."""
     return html.escape(str(text), quote=True)
 
@@ -188,7 +188,7 @@ def _cell(column: Column, row: Mapping[str, Any]) -> str:
     return f'<td{kind} data-value="{sort}">{shown}</td>'
 
 
-def _sort_key(value: Any) -> Any:
+def _sort_key(value: object) -> Any:
     """Return what a value is sorted by: of a ratio such as ``10:1`` the number that it is."""
     ratio = _RATIO.fullmatch(value) if isinstance(value, str) else None
     if ratio is None:

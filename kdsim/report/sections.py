@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from kdsim._version import __version__
+from kdsim.answers.advice import Advice
 from kdsim.errors import PlotError
 from kdsim.output_file import check_output, write_output
 from kdsim.plots.labels import field_label
 from kdsim.report.answer import answer, bound_words, warnings
 from kdsim.report.drawings import figures, timelines
+from kdsim.report.how_sure import advice_section, curves_section
 from kdsim.report.page import Column, Section, escape, facts, page, table
 from kdsim.results.comparison import SUMMARY_COLUMNS, Comparison, MissingRun, Sample
+from kdsim.results.curve_uncertainty import CURVE_COLUMNS, CurveUncertainty
 from kdsim.scenario.study import Scenario
 
 #: Rows of the table; the page has to stay one that a browser sorts at once.
@@ -44,6 +47,10 @@ class ReportData:
         Runs that failed or are pending.
     point : mapping, optional
         The point whose runs are drawn; the median point of the design by default.
+    curves : CurveUncertainty, optional
+        The same points and policies over draws of the device's curves.
+    advice : Advice, optional
+        What `kdsim.answers.advice.advise` says of the scenario.
     """
 
     scenario: Scenario
@@ -51,6 +58,8 @@ class ReportData:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     missing: Sequence[MissingRun] = ()
     point: Mapping[str, Any] | None = None
+    curves: CurveUncertainty | None = None
+    advice: Advice | None = None
 
 
 def write_report(data: ReportData | Comparison, path: str | Path) -> Path:
@@ -74,7 +83,7 @@ def write_report(data: ReportData | Comparison, path: str | Path) -> Path:
     """
     check_output(path, "page")
     if isinstance(data, Comparison):
-        data = ReportData(data.scenario, data.samples, missing=data.missing)
+        data = ReportData(data.scenario, data.samples, missing=data.missing, curves=data.curves)
     return write_output(path, report_html(data).encode())
 
 
@@ -82,9 +91,11 @@ def report_html(data: ReportData) -> str:
     """Return the page of `write_report`."""
     if not data.samples:
         raise PlotError("there is nothing to report: no samples")
-    made = Comparison(data.scenario, data.samples, data.missing)
+    made = Comparison(data.scenario, data.samples, data.missing, data.curves)
     sections = [
         answer(made),
+        *([advice_section(data.advice)] if data.advice else []),
+        *([curves_section(data.curves)] if data.curves else []),
         figures(made),
         *timelines(made, data.point),
         _numbers(made),
@@ -112,7 +123,8 @@ def report_html(data: ReportData) -> str:
 
 def _numbers(made: Comparison) -> Section:
     fields = list(made.samples[0].point)
-    rows = [{**row, "ci": _range(row)} for row in made.rows[:MAX_ROWS]]
+    shown_rows = zip(made.samples[:MAX_ROWS], made.rows[:MAX_ROWS], strict=True)
+    rows = [{**row, **made.curve_columns(s), "ci": _range(row)} for s, row in shown_rows]
     columns = [
         *(Column(name, field_label(name), text=True) for name in fields),
         Column("policy", "policy", text=True),
@@ -129,9 +141,10 @@ def _numbers(made: Comparison) -> Section:
     left_out = len(made.rows) - len(rows)
     note = f" The first {MAX_ROWS:,} of {len(made.rows):,} rows." if left_out else ""
     caption = f"Makespans, one row per point and policy.{note} A heading sorts by its column."
+    content = _csv(fields, rows, drawn=made.curves is not None)
     link = (
         f'<p class="screen"><a download="{escape(made.scenario.name)}.csv" '
-        f'href="data:text/csv;base64,{_csv(fields, rows)}">Download this table (CSV)</a></p>'
+        f'href="data:text/csv;base64,{content}">Download this table (CSV)</a></p>'
     )
     shown = table(columns, rows, caption, name="results", filtered=True)
     return Section("numbers", f"All numbers ({len(rows):,} rows)", f"{shown}\n{link}", folded=True)
@@ -143,11 +156,10 @@ def _range(row: Mapping[str, Any]) -> str:
     return f"{row['ci_low']:,.3f} – {row['ci_high']:,.3f} ({row['ci_method']})"
 
 
-def _csv(fields: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+def _csv(fields: Sequence[str], rows: Sequence[Mapping[str, Any]], *, drawn: bool) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(
-        text, [*fields, *SUMMARY_COLUMNS], extrasaction="ignore", lineterminator="\n"
-    )
+    names = [*fields, *SUMMARY_COLUMNS, *(CURVE_COLUMNS if drawn else ())]
+    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return base64.b64encode(text.getvalue().encode()).decode()
@@ -183,7 +195,7 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
             yield prefix + key, _listed(value)
 
 
-def _listed(value: Any) -> str:
+def _listed(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {v}" for k, v in value.items())
     if (

@@ -99,8 +99,6 @@ SUMMARY_COLUMNS = (
     "policy", "mean", "ci_low", "ci_high", "ci_method", "sd", "min", "max", "n",
     "gap_mean", "gap_ci_low", "gap_ci_high", "gap_max", "bound", "bound_kind", "marks",
 )  # fmt: skip
-#: Further columns of a table whose curves were drawn: ends of the 95 % intervals over the draws.
-CURVE_COLUMNS = ("curve_low", "curve_high", "curve_gap_low", "curve_gap_high", "curve_draws")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +151,11 @@ class Comparison:
         return list(dict.fromkeys([*with_result, *(run.policy for run in self.missing)]))
 
     @property
+    def runs(self) -> list[Sample | MissingRun]:
+        """All runs of the design: those with a result, then those without."""
+        return [*self.samples, *self.missing]
+
+    @property
     def incomplete(self) -> str:
         """Say what is missing, e.g. ``58 of 240 runs done, 180 pending, 2 failed``; else empty."""
         if not self.missing:
@@ -195,22 +198,11 @@ class Comparison:
         import pandas as pd
 
         pairs = zip(self.samples, self.rows, strict=True)
-        return pd.DataFrame([{**row, **self._curve_columns(sample)} for sample, row in pairs])
+        return pd.DataFrame([{**row, **self.curve_columns(sample)} for sample, row in pairs])
 
-    def _curve_columns(self, sample: Sample) -> dict[str, Any]:
-        if self.curves is None:
-            return {}
-        found = self._drawn.get((_key(sample.point), sample.policy), {})
-        names = ("low", "high", "gap_low", "gap_high", "draws")
-        return dict(zip(CURVE_COLUMNS, map(found.get, names), strict=True))
-
-    @functools.cached_property
-    def _drawn(self) -> dict[Any, dict[str, Any]]:
-        return {
-            (_key(point.point), row["policy"]): row
-            for point in (self.curves.points if self.curves else ())
-            for row in point.intervals()
-        }
+    def curve_columns(self, sample: Sample) -> dict[str, Any]:
+        """Return a sample's `CurveUncertainty.columns`; empty where nothing was drawn."""
+        return self.curves.columns(sample.point, sample.policy) if self.curves else {}
 
     def differences(self, reference: str, *, level: float = 0.95) -> list[dict[str, Any]]:
         """Compare every policy with `reference`, replication by replication.

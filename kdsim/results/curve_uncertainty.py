@@ -7,8 +7,9 @@ share of the error cancels in their difference.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ from kdsim.model.curves import FloatArray
 from kdsim.results.gaps import NO_GAP
 
 LEVEL = 0.95
+#: Columns that draws add to a table: ends of the intervals of makespan (seconds) and gap, and the
+#: number of draws.
+CURVE_COLUMNS = ("curve_low", "curve_high", "curve_gap_low", "curve_gap_high", "curve_draws")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +82,7 @@ class PointDraws:
         return mine, its, np.isclose(mine, its, rtol=NO_GAP, atol=0.0)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class CurveUncertainty:
     """What the draws of the curves say of every point and policy.
 
@@ -113,6 +117,20 @@ class CurveUncertainty:
         """
         return [row for point in self.points for row in point.pairs()]
 
+    def columns(self, point: Mapping[str, Any], policy: str) -> dict[str, Any]:
+        """Return what `CURVE_COLUMNS` hold for one row of a table; None if it was not drawn."""
+        found = self._row_of.get((_key(point), policy), {})
+        names = ("low", "high", "gap_low", "gap_high", "draws")
+        return dict(zip(CURVE_COLUMNS, map(found.get, names), strict=True))
+
+    @functools.cached_property
+    def _row_of(self) -> dict[Any, dict[str, Any]]:
+        return {
+            (_key(point.point), row["policy"]): row
+            for point in self.points
+            for row in point.intervals()
+        }
+
     @property
     def note(self) -> str:
         """Say what was drawn, in one line."""
@@ -132,6 +150,10 @@ class CurveUncertainty:
             "intervals": self.intervals,
             "faster": self.faster,
         }
+
+
+def _key(point: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, repr(value)) for name, value in point.items()))
 
 
 def _percentiles(values: FloatArray) -> FloatArray:

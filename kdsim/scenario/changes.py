@@ -97,7 +97,9 @@ def _validated(data: Mapping[str, Any], files: Mapping[str, str]) -> Scenario:
         scenario = Scenario.model_validate(data)
     except ValidationError as error:
         raise FaultyFileError(faults_of(error, Document("scenario"), Scenario)) from error
-    return scenario.with_files(files)
+    # A device of the library, or a constant rate, takes the place of what a file held.
+    named = (scenario.device.curves, scenario.workload.profile, scenario.link.trace)
+    return scenario.with_files({name: files[name] for name in files if name in named})
 
 
 #: Amounts of work, and which number of a ratio "x:y" multiplies each.
@@ -156,7 +158,7 @@ def _on_library_device(scenario: Scenario, changes: Mapping[str, Any]) -> Scenar
     }
     data = {name: getattr(scenario, name) for name in Scenario.model_fields}
     del data["sweep"], data["design"]
-    return _validated({**data, "device": device}, {})
+    return _validated({**data, "device": device}, scenario.files)
 
 
 def with_run_counts(scenario: Scenario, seed: Any, replications: Any) -> Scenario:
@@ -176,7 +178,7 @@ COUNT_FIELDS = frozenset(
 )
 
 
-def _as_count(value: Any) -> Any:
+def _as_count(value: object) -> Any:
     value = plain_number(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdsim.engines.curve_uncertainty import over_curve_draws
 from kdsim.errors import ScenarioError, SweepError
+from kdsim.scenario.drawn import check_draws
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps.chunker import Chunker
@@ -56,6 +58,7 @@ def sweep(
     cluster: str | None = None,
     policies: Sequence[str] | None = None,
     replications: int | None = None,
+    curve_draws: int | None = None,
     retry: bool = False,
     task_timeout_s: float = TASK_TIMEOUT_S,
     progress: Progress | None = None,
@@ -65,14 +68,19 @@ def sweep(
     See `kdsim.api.sweep`.
     """
     chosen = _chosen(scenario, policies, replications)
-    with _opened(store) as ledger:
+    if curve_draws is not None:
+        curve_draws = check_draws(chosen, curve_draws)
+    with opened(store) as ledger:
         ledger.enter(chosen)
         if retry:
             ledger.retry_failed()
         if next(ledger.pending(), None) is not None:
             with _assembled(executor, workers, cluster) as team:
                 run_pending(ledger, team, task_timeout_s=task_timeout_s, progress=progress)
-        return ledger.frame()
+        if curve_draws is None:
+            return ledger.frame()
+        curves = over_curve_draws(chosen, chosen.policies, curve_draws)
+        return ledger.frame(curves=curves)
 
 
 def _chosen(
@@ -99,12 +107,13 @@ def _chosen(
 
 
 @contextmanager
-def _opened(store: Store | str | Path | None) -> Iterator[Store]:
+def opened(store: Store | str | Path | None) -> Iterator[Store]:
+    """Open a store for writing: one in memory by default; one that is open stays open."""
     if isinstance(store, Store):
         yield store
         return
-    with Store.open(store if store is not None else ":memory:", "w") as opened:
-        yield opened
+    with Store.open(store if store is not None else ":memory:", "w") as ledger:
+        yield ledger
 
 
 @contextmanager

@@ -257,7 +257,7 @@ def differences(there: Scenario, here: Scenario) -> list[str]:
 def _flat(scenario: Scenario) -> dict[str, Any]:
     flat: dict[str, Any] = {}
 
-    def visit(prefix: str, value: Any) -> None:
+    def visit(prefix: str, value: object) -> None:
         if isinstance(value, dict):
             for key, inner in value.items():
                 visit(f"{prefix}.{key}" if prefix else key, inner)

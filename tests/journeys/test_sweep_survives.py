@@ -137,12 +137,10 @@ def test_a_killed_sweep_goes_on_and_ends_with_the_same_bytes(
         pytest.skip("with workers every fifth time: starting them takes most of it")
     generator = random.Random(seed)
     (tmp_path / "study.yaml").write_text(STUDY)
-    begin = time.monotonic()
     for _ in range(3):
         run([*COMMAND, *workers], tmp_path, after=generator.uniform(0.2, 1.3))
     run([*COMMAND, *workers], tmp_path)
     assert exported(tmp_path) == uninterrupted
-    assert time.monotonic() - begin < 120
 
 
 def test_a_killed_sweep_plays_exactly_what_is_missing(tmp_path, uninterrupted):

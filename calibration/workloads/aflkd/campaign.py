@@ -40,7 +40,7 @@ from calibration.workloads.aflkd.study import (
 )
 from calibration.workloads.data.datasets import Dataset, load
 from calibration.workloads.records.results import RunLedger
-from calibration.workloads.training.loops import choose_device
+from calibration.workloads.training.placement import choose_device
 from kdsim.errors import WorkloadError
 
 #: Without a budget, a campaign in which nothing finishes for so long has come to a standstill.

@@ -36,7 +36,7 @@ def depth_costs(
     classes : int
         Number of classes.
     batch_size : int
-        Images a step, 2 or more.
+        Images per step, 2 or more.
     steps : int
         Steps timed at each depth, after one that warms up.
 

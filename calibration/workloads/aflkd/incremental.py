@@ -18,8 +18,10 @@ from torch import Tensor
 from calibration.workloads.aflkd.robustness import check_share, corrupt_logits, flip_labels
 from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.data.splits import Split
-from calibration.workloads.training.loops import device_of, generator_for, predict
+from calibration.workloads.training.loops import predict
 from calibration.workloads.training.networks import ConvNet
+from calibration.workloads.training.placement import device_of
+from calibration.workloads.training.seeds import generator_for
 from kdsim.errors import WorkloadError
 
 UPDATES: tuple[str, ...] = ("new", "cumulative")

@@ -53,18 +53,18 @@ from calibration.workloads.training.checkpoints import load_checkpoint, restore,
 from calibration.workloads.training.loops import (
     EpochMeasure,
     accuracy,
-    batches,
-    derive_seed,
-    device_of,
-    generator_for,
-    move_network,
-    on_device,
-    own_random_state,
     predict,
     set_rate,
     train_epoch,
 )
 from calibration.workloads.training.networks import ConvNet, build_network, layer_count
+from calibration.workloads.training.placement import device_of, move_network, on_device
+from calibration.workloads.training.seeds import (
+    batches,
+    derive_seed,
+    generator_for,
+    own_random_state,
+)
 
 __all__ = [
     "METHODS",

@@ -25,14 +25,9 @@ from calibration.workloads.aflkd.student import train_student
 from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.data.splits import Split, split
 from calibration.workloads.records.results import RunLedger, claim_folder
-from calibration.workloads.training.loops import (
-    EpochMeasure,
-    accuracy,
-    device_of,
-    predict,
-    state_digest,
-)
+from calibration.workloads.training.loops import EpochMeasure, accuracy, predict, state_digest
 from calibration.workloads.training.networks import ConvNet
+from calibration.workloads.training.placement import device_of
 from calibration.workloads.training.teacher import train_teacher
 from kdsim.errors import WorkloadError
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from calibration.workloads.records.crossed import compare_crossed
+from calibration.workloads.records.tables import compare_crossed
 
 Row = Mapping[str, Any]
 
@@ -50,14 +50,14 @@ def switch_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
     Parameters
     ----------
     rows : iterable of mapping
-        One a run and number of images: ``net``, ``method``, ``teacher``, ``seed``, ``size``,
+        One per run and number of images: ``net``, ``method``, ``teacher``, ``seed``, ``size``,
         ``accuracy``.
 
     Returns
     -------
     list of dict
         ``switch``, ``net`` (None: all networks that both methods have) and the paired difference,
-        as ``records.crossed.compare_crossed`` gives it. Switches without a common run are absent.
+        as ``records.tables.compare_crossed`` gives it. Switches without a common run are absent.
     """
     by_run = _mean_over(rows, ["net", "method", "teacher", "seed"])
     found = []

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calibration.workloads.training.loops import generator_for
+from calibration.workloads.training.seeds import generator_for
 from kdsim.errors import WorkloadError
 
 POLICIES: tuple[str, ...] = ("reverse", "descend", "fixed", "schedule")

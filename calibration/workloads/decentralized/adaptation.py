@@ -31,15 +31,9 @@ from torch.nn import functional
 from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.data.splits import split
 from calibration.workloads.losses import MEASURES, distillation_loss
-from calibration.workloads.training.loops import (
-    TrainingConfig,
-    accuracy,
-    derive_seed,
-    fit,
-    generator_for,
-    predict,
-)
+from calibration.workloads.training.loops import TrainingConfig, accuracy, fit, predict
 from calibration.workloads.training.networks import build_network
+from calibration.workloads.training.seeds import derive_seed, generator_for
 from kdsim.errors import WorkloadError
 
 

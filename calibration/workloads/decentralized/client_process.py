@@ -2,8 +2,8 @@
 
 To its peers it sends predictions (samples, checkpoints) over gloo, pair by pair; to its parent,
 through a pipe, what each round moved, its results at the end, and a heartbeat several times a
-second, from a thread of its own. The signs are how the parent tells a client that waits for another
-from one that has stalled.
+second, from a thread of its own. By these heartbeats the parent distinguishes a client that waits
+for another from one that has stalled.
 
 What is *not* here: starting and ending processes (``processes``), what a round computes
 (``decentralized``, ``clients``).

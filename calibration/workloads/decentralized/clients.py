@@ -21,15 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from calibration.workloads.data.augmentation import augment
 from calibration.workloads.partition import label_mix
-from calibration.workloads.training.loops import (
-    derive_seed,
-    generator_for,
-    own_random_state,
-    predict,
-)
+from calibration.workloads.training.loops import predict
 from calibration.workloads.training.networks import to_channels_last
 from calibration.workloads.training.residual import ClientNetwork, build_client_network
+from calibration.workloads.training.seeds import derive_seed, generator_for, own_random_state
+from calibration.workloads.training.weights import StartingWeights, start_from
 from kdsim.errors import DataError, WorkloadError
 
 #: Small enough for a client's activations to stay in cache; 2,000 at once took 2.5 times as long.
@@ -109,6 +107,8 @@ class Client(Generic[_Network]):
         Source of its batch order, and of nothing else.
     seed : int
         Seed of what the network itself draws (dropout).
+    moves : torch.Generator, optional
+        Source of the flips and shifts of the private images; None leaves them as they are.
     """
 
     index: int
@@ -118,6 +118,7 @@ class Client(Generic[_Network]):
     labels: Tensor
     generator: torch.Generator
     seed: int = 0
+    moves: torch.Generator | None = None
     _steps: int = 0
     _queue: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
@@ -130,7 +131,11 @@ class Client(Generic[_Network]):
             order = torch.randperm(len(self.labels), generator=self.generator)
             self._queue = torch.cat([self._queue, order])
         chosen, self._queue = self._queue[:batch], self._queue[batch:]
-        return self.images[chosen], self.labels[chosen]
+        images = self.images[chosen]
+        if self.moves is not None:
+            images = augment(images, generator=self.moves)
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images, self.labels[chosen]
 
     def judge(self, images: Tensor) -> Tensor:
         """Return this client's logits in evaluation mode, without a gradient, (n, classes)."""
@@ -251,8 +256,10 @@ def make_client(
     momentum: float,
     seed: int,
     common_start: bool = False,
+    weights: StartingWeights | None = None,
+    augmented: bool = False,
 ) -> Client[ClientNetwork]:
-    """Build a client whose weights and batch order follow from `seed` and `index` alone.
+    """Build a client; where no file says more, all of it follows from `seed` and `index`.
 
     Parameters
     ----------
@@ -270,11 +277,17 @@ def make_client(
         Seed of the run.
     common_start : bool
         All clients begin with the same weights.
+    weights : StartingWeights, optional
+        A file with the weights to begin with; what it lacks of the last layer is drawn.
+    augmented : bool
+        Flip and shift the private images of each batch.
 
     Raises
     ------
     DataError
         If the client has no samples.
+    WorkloadError
+        If the weights do not fit the network.
     """
     if len(labels) == 0:
         raise DataError(
@@ -284,11 +297,14 @@ def make_client(
     channels, height, width = images.shape[1:]
     shape = (channels, height, width)
     model = build_client_network(network, shape, classes, seed=start)
+    if weights is not None:
+        start_from(model, weights)
     to_channels_last(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum)
     order = generator_for(seed, "order", index)
+    moves = generator_for(seed, "augment", index) if augmented else None
     images = images.contiguous(memory_format=torch.channels_last)
-    return Client(index, model, optimizer, images, labels, order, seed)
+    return Client(index, model, optimizer, images, labels, order, seed, moves)
 
 
 def class_recalls(

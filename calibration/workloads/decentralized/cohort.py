@@ -18,8 +18,9 @@ from torch import Tensor
 
 from calibration.workloads.decentralized.clients import Client, ClientAccuracy, make_client
 from calibration.workloads.decentralized.exchange import Traffic
-from calibration.workloads.training.loops import generator_for
 from calibration.workloads.training.residual import ClientNetwork
+from calibration.workloads.training.seeds import generator_for
+from calibration.workloads.training.weights import StartingWeights
 from kdsim.errors import DataError
 
 Progress = Callable[[int], None]
@@ -46,6 +47,16 @@ class Training(Protocol):
     @property
     def momentum(self) -> float:
         """Of the descent."""
+        ...
+
+    @property
+    def weights(self) -> StartingWeights | None:
+        """The file that the models begin with."""
+        ...
+
+    @property
+    def augment(self) -> bool:
+        """Whether private images are flipped and shifted."""
         ...
 
     @property
@@ -175,6 +186,8 @@ def client_of(
         momentum=plan.momentum,
         seed=plan.seed,
         common_start=common_start,
+        weights=plan.weights,
+        augmented=plan.augment,
     )
 
 

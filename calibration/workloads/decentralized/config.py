@@ -6,11 +6,13 @@ What is *not* here: doing the runs (``dissimilarity``).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.decentralized.run import Plan
 from calibration.workloads.losses import MEASURES, Case, Scale
+from calibration.workloads.training.weights import StartingWeights
 from kdsim.errors import WorkloadError
 
 SPLITS: tuple[str, ...] = ("iid", "skew")
@@ -46,6 +48,18 @@ PRESETS: dict[str, Preset] = {
     "cifar100": Preset(15000, 5000, 5000, 1000, 0.03),
 }
 
+
+def preset_for(dataset: Dataset) -> Preset:
+    """Return the preset of a data set, or for one's own images: all of them, in CIFAR-10's run."""
+    if dataset.name in PRESETS:
+        return PRESETS[dataset.name]
+    labelled = 3 * len(dataset.train_labels) // 4
+    public = len(dataset.train_labels) - labelled
+    return replace(
+        PRESETS["cifar10"], private=labelled, public=public, test=len(dataset.test_labels)
+    )
+
+
 #: Measure and case of a run with alpha = 1.
 NOT_EXCHANGING: Final = "none"
 
@@ -69,7 +83,7 @@ class Study:
     private_samples, public_samples, test_samples : int
         Labelled samples over all clients, unlabelled public samples, test samples used.
     rounds, batch, learning_rate, temperature, scale, distil_on, averaging, graph, network,
-    common_start, refresh_every, pool_size, departures
+    common_start, weights, augment, refresh_every, pool_size, departures
         As in the plan of each run.
     """
 
@@ -95,6 +109,8 @@ class Study:
     graph: str = "complete"
     network: str = "small-cnn"
     common_start: bool = False
+    weights: StartingWeights | None = None
+    augment: bool = False
     refresh_every: int = 0
     pool_size: int = 4
     departures: tuple[tuple[int, int], ...] = ()
@@ -182,6 +198,8 @@ def plan_of(study: Study, unit: Unit) -> Plan:
         batch=study.batch,
         learning_rate=study.learning_rate,
         common_start=study.common_start,
+        weights=study.weights,
+        augment=study.augment,
         refresh_every=study.refresh_every,
         pool_size=study.pool_size,
         departures=study.departures,

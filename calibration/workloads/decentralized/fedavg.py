@@ -32,6 +32,7 @@ from calibration.workloads.decentralized.exchange import Traffic, state_bytes
 from calibration.workloads.training.checkpoints import StateDict, snapshot
 from calibration.workloads.training.loops import cosine_rate
 from calibration.workloads.training.residual import ClientNetwork
+from calibration.workloads.training.weights import StartingWeights
 from kdsim.errors import WorkloadError
 
 
@@ -48,6 +49,8 @@ class FedAvgPlan:
     network, batch, learning_rate, momentum
         The model and its SGD. The rate falls along a cosine over all rounds; momentum starts
         new in each round, because it belongs to weights that the server has replaced.
+    weights, augment
+        As in :class:`calibration.workloads.decentralized.run.Plan`.
     seed : int
         Seed of the common weights and of the batch orders.
     """
@@ -58,6 +61,8 @@ class FedAvgPlan:
     batch: int = 32
     learning_rate: float = 0.05
     momentum: float = 0.9
+    weights: StartingWeights | None = None
+    augment: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import skip_init
 
 from calibration.workloads.decentralized.clients import Client, ClientAccuracy
 from calibration.workloads.decentralized.cohort import (
@@ -45,8 +46,10 @@ from calibration.workloads.decentralized.exchange import (
     supplier,
 )
 from calibration.workloads.training.checkpoints import snapshot
-from calibration.workloads.training.loops import cosine_rate, derive_seed, generator_for, set_rate
+from calibration.workloads.training.loops import cosine_rate, set_rate
 from calibration.workloads.training.residual import ClientNetwork
+from calibration.workloads.training.seeds import derive_seed, generator_for
+from calibration.workloads.training.weights import StartingWeights
 from kdsim.errors import WorkloadError
 
 
@@ -64,19 +67,22 @@ class MultiHeadPlan:
         a hundred rounds does not mend them.
     heads : int
         Auxiliary heads m; 0 leaves the main head and embedding distillation.
+    head_layers : int
+        Fully connected layers of each auxiliary head; the main head always has one.
     embedding_weight, head_weight : float
         Weights of embedding distillation and of each auxiliary head (the paper's nu_emb, nu_aux).
     teachers : int
         Checkpoints drawn from the pool for each step.
     pool_size, refresh_every : int
         Capacity of a client's pool; a new checkpoint comes every so many rounds.
-    graph, network, batch, learning_rate, momentum, seed
+    graph, network, batch, learning_rate, momentum, weights, augment, seed
         As in :class:`calibration.workloads.decentralized.run.Plan`.
     """
 
     rounds: int = 100
     warm_up: int = 0
     heads: int = 3
+    head_layers: int = 1
     embedding_weight: float = 1.0
     head_weight: float = 1.0
     teachers: int = 1
@@ -87,11 +93,14 @@ class MultiHeadPlan:
     batch: int = 32
     learning_rate: float = 0.05
     momentum: float = 0.9
+    weights: StartingWeights | None = None
+    augment: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"rounds": 1, "warm_up": 0, "heads": 0, "teachers": 1, "pool_size": 1, "batch": 2,
-                 "refresh_every": 1, "embedding_weight": 0, "head_weight": 0}  # fmt: skip
+        least = {"rounds": 1, "warm_up": 0, "heads": 0, "head_layers": 1, "teachers": 1,
+                 "pool_size": 1, "batch": 2, "refresh_every": 1, "embedding_weight": 0,
+                 "head_weight": 0}  # fmt: skip
         for name, bound in least.items():
             value = getattr(self, name)
             if not value >= bound:
@@ -120,7 +129,7 @@ class MultiHeadResult:
 
 
 class MultiHeadNet(nn.Module):
-    """An embedding network with a main head and auxiliary heads, all of them linear.
+    """An embedding network with a linear main head, and auxiliary heads of one layer or more.
 
     Parameters
     ----------
@@ -131,14 +140,19 @@ class MultiHeadNet(nn.Module):
         Auxiliary heads to add.
     generator : torch.Generator
         Source of their weights.
+    layers : int
+        Fully connected layers of each of them, with ReLUs between; all but the last are as wide as
+        the embedding.
     """
 
-    def __init__(self, network: ClientNetwork, heads: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, network: ClientNetwork, heads: int, generator: torch.Generator, *, layers: int = 1
+    ) -> None:
         super().__init__()
         self.features = network.features
         self.neck = network.head[:-1]
         main = cast(nn.Linear, network.head[-1])  # every head ends in one
-        self.heads = nn.ModuleList([main, *(copy.deepcopy(main) for _ in range(heads))])
+        self.heads = nn.ModuleList([main, *(_like(main, layers) for _ in range(heads))])
         bound = 1 / math.sqrt(main.in_features)
         with torch.no_grad():
             for head in list(self.heads)[1:]:
@@ -149,6 +163,19 @@ class MultiHeadNet(nn.Module):
         """Return the embedding (batch, width) and each head's logits (batch, classes)."""
         embedding = self.neck(self.features(images))
         return embedding, [head(embedding) for head in self.heads]
+
+
+def _like(main: nn.Linear, layers: int) -> nn.Module:
+    """Return a head for the embedding and the classes of the main one."""
+    last = copy.deepcopy(main)
+    if layers == 1:
+        return last
+    width = main.in_features
+    hidden: list[nn.Module] = []
+    for _ in range(layers - 1):
+        # Without weights of its own: all heads draw theirs from one generator.
+        hidden += [skip_init(nn.Linear, width, width), nn.ReLU()]
+    return nn.Sequential(*hidden, last)
 
 
 def most_confident(logits: Sequence[Tensor]) -> Tensor:
@@ -263,10 +290,18 @@ def run_multihead(
 
 def _client(material: Material, plan: MultiHeadPlan, index: int) -> Client[MultiHeadNet]:
     plain = client_of(material, plan, index)
-    network = MultiHeadNet(plain.network, plan.heads, generator_for(plan.seed, "heads", index))
+    drawn = generator_for(plan.seed, "heads", index)
+    network = MultiHeadNet(plain.network, plan.heads, drawn, layers=plan.head_layers)
     optimizer = torch.optim.SGD(network.parameters(), lr=plan.learning_rate, momentum=plan.momentum)
     return Client(
-        index, network, optimizer, plain.images, plain.labels, plain.generator, plain.seed
+        index,
+        network,
+        optimizer,
+        plain.images,
+        plain.labels,
+        plain.generator,
+        plain.seed,
+        plain.moves,
     )
 
 

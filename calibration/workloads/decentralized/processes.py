@@ -11,19 +11,16 @@ What is *not* here: what such a process does (``client_process``).
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from calibration.machine.children import fork_server
+from calibration.machine.children import Child, end_children, fork_server
 from calibration.workloads.decentralized.client_process import LEFT, patience_s, work
 from calibration.workloads.decentralized.clients import ClientAccuracy
 from calibration.workloads.decentralized.cohort import (
@@ -80,27 +77,22 @@ def run_in_processes(
     for index in range(graph.clients):
         client_of(material, plan, index)  # faults of the data are reported here, not by a process
     # Imports torch once for all clients, and for all later runs.
-    context: Any = fork_server([work.__module__])
+    context = fork_server([work.__module__])
     with tempfile.TemporaryDirectory(prefix="kdsim-clients-") as name:
         paths = _hand_out(material, Path(name))
         meeting = Path(name) / "meeting"
         workers: list[_Worker] = []
         try:
             for index in range(graph.clients):
-                here, there = context.Pipe()
-                arguments = (there, paths[index], plan, graph, index, meeting, timeout_s)
-                process = context.Process(
-                    target=work,
-                    args=(*arguments, torch.get_num_threads()),
-                    name=f"kdsim-client-{index}",
-                    daemon=True,
+                arguments = (paths[index], plan, graph, index, meeting, timeout_s)
+                child = Child(
+                    context, work, (*arguments, torch.get_num_threads()), f"kdsim-client-{index}"
                 )
-                process.start()
-                there.close()  # so that the end of the process is the end of the pipe
-                workers.append(_Worker(index, process, here))
+                workers.append(_Worker(index, child))
             _collect(workers, progress, timeout_s)
         finally:
-            _end(workers)
+            # A client that has finished waits for the end of its pipe.
+            end_children([worker.child for worker in workers])
     return _result(workers)
 
 
@@ -112,7 +104,7 @@ class _Worker:
     ----------
     index : int
         The client's number.
-    process, pipe
+    child : Child
         Its process, and where its messages come from.
     heard : bool
         Whether it has sent anything yet.
@@ -125,8 +117,7 @@ class _Worker:
     """
 
     index: int
-    process: BaseProcess
-    pipe: Connection
+    child: Child
     heard: bool = False
     silent_s: float = 0.0
     rounds: int = 0
@@ -163,17 +154,17 @@ def _collect(workers: list[_Worker], progress: Progress | None, timeout_s: float
     patience, look_s = patience_s(timeout_s), min(1.0, timeout_s / 4)
     before = time.monotonic()
     while waiting := [w for w in workers if not w.finished]:
-        ready = wait([w.pipe for w in waiting], timeout=look_s)
+        ready = wait([w.child.pipe for w in waiting], timeout=look_s)
         now = time.monotonic()
         # A pause of this process, and perhaps of all, must not count as the clients' silence.
         passed, before = min(now - before, look_s), now
         for worker in waiting:
-            if worker.pipe in ready:
+            if worker.child.pipe in ready:
                 _read(worker)
                 continue
             worker.silent_s += passed
             if worker.silent_s >= (timeout_s if worker.heard else patience):
-                worker.process.kill()  # its sockets close with it, and its peers continue
+                worker.child.process.kill()  # its sockets close with it, and its peers continue
                 reason = f"silent for {worker.silent_s:.0f} s; its process was ended"
                 worker.departure = Departure(worker.index, worker.rounds, reason)
         if progress is not None:
@@ -184,11 +175,10 @@ def _read(worker: _Worker) -> None:
     """Take in one message of a client, or its end."""
     worker.heard, worker.silent_s = True, 0.0
     try:
-        message = json.loads(worker.pipe.recv_bytes())
+        message = worker.child.receive()
     except (EOFError, OSError):
-        worker.process.join(timeout=10.0)
-        code = worker.process.exitcode
-        reason = "left" if code == LEFT else f"its process ended with status {code}"
+        left = worker.child.exit_code() == LEFT
+        reason = "left" if left else f"its process ended with {worker.child.how_it_ended()}"
         worker.departure = Departure(worker.index, worker.rounds, reason)
         return
     if "round" in message:
@@ -198,18 +188,6 @@ def _read(worker: _Worker) -> None:
         worker.departure = Departure(worker.index, worker.rounds, message["error"])
     elif message:  # an empty one only says that the process lives
         worker.outcome = message
-
-
-def _end(workers: Iterable[_Worker]) -> None:
-    """End every process; none outlives the run."""
-    for worker in workers:
-        worker.pipe.close()  # a client that has finished waits for this
-    for worker in workers:
-        worker.process.join(timeout=5.0)
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join(timeout=5.0)
-        worker.process.close()
 
 
 def _result(workers: list[_Worker]) -> Result:
@@ -235,5 +213,5 @@ def _result(workers: list[_Worker]) -> Result:
     )
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: object) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -2,7 +2,7 @@
 
 Every figure is a mean over seeds with a 95 % Student interval and n. Gains are paired by seed:
 all runs of a seed share data, initial weights and batch orders. Intervals are not adjusted for
-the number of comparisons.
+the number of comparisons. Means over measures count methods: CE and KL are one.
 
 What is *not* here: the runs themselves (``dissimilarity``), figures (``dissimilarity_figures``).
 """
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from calibration.workloads.losses import MEASURES
-from calibration.workloads.records.results import Row, interval_row, summarise
+from calibration.workloads.losses import MEASURES, SAME_GRADIENT
+from calibration.workloads.records.tables import Row, interval_row, summarise
 from kdsim.results.intervals import Interval, mean_interval
 
 #: Two accuracies closer than this are taken for equal in practice; 0.01 is one percentage point.
@@ -23,6 +23,18 @@ MARGIN = 0.01
 #: Symmetric measures that the paper introduces, and the customary ones it compares them with.
 NEW_MEASURES = ("js", "sed", "td")
 OLD_MEASURES = ("ce", "kl")
+
+
+def methods_of(measures: Iterable[str]) -> list[str]:
+    """Return measures that train differently: one of those with the same gradient.
+
+    Examples
+    --------
+    >>> methods_of(["ce", "kl", "td"]), methods_of(["ce", "td"])
+    (['kl', 'td'], ['ce', 'td'])
+    """
+    given = list(measures)
+    return [m for m in given if SAME_GRADIENT.get(m) not in given]
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -99,7 +111,8 @@ class _Grid:
             self._spread.setdefault(key, {})[row["seed"]] = row[f"{value}_sd"]
         self.splits = sorted({k[0] for k in self._cells})
         self.cases = sorted({k[1] for k in self._cells}, reverse=True)
-        self.measures = [m for m in MEASURES if any(k[2] == m for k in self._cells)]
+        present = {k[2] for k in self._cells}
+        self.measures = methods_of(m for m in MEASURES if m in present)
         self.alphas = sorted({k[3] for k in self._cells})
         self.between = [a for a in self.alphas if 0 < a < 1]
 
@@ -112,7 +125,7 @@ class _Grid:
         *,
         spread: bool = False,
     ) -> _BySeed:
-        """Average over measures, for each seed that has all of them."""
+        """Average over measures that train differently, for each seed that has all of them."""
         source = self._spread if spread else self._cells
         table = [source.get((which, case, m, alpha), {}) for m in measures or self.measures]
         shared = set.intersection(*(set(runs) for runs in table))
@@ -233,6 +246,17 @@ def _on_measures(grid: _Grid, case: str) -> list[Verdict | None]:
         ]
     if case != "sum":
         return found
+    if new and old and 0.8 in grid.between:
+        found.append(
+            _judged(
+                "under the sum of losses, SED, JS and TD do better than CE and KL at alpha = 0.8",
+                "skew",
+                case,
+                f"mean of {'/'.join(new)} minus mean of {'/'.join(old)} at alpha = 0.8",
+                lead(0.8, new, old),
+                _positive,
+            )
+        )
     others = {m: [o for o in grid.measures if o != m] for m in ("kl", "sed")}
     if "kl" in grid.measures and others["kl"] and 0.5 in grid.between:
         found.append(

@@ -49,6 +49,7 @@ from calibration.workloads.losses import MEASURES, Case, Scale, decentralized_lo
 from calibration.workloads.training.checkpoints import snapshot
 from calibration.workloads.training.loops import cosine_rate, predict, set_rate
 from calibration.workloads.training.residual import ClientNetwork
+from calibration.workloads.training.weights import StartingWeights
 from kdsim.errors import WorkloadError
 
 
@@ -75,6 +76,11 @@ class Plan:
         from the noise of large steps.
     common_start : bool
         All clients begin with the same weights.
+    weights : StartingWeights, optional
+        The file that all clients' models begin with; the last layer is drawn for each client
+        where the file has another number of classes.
+    augment : bool
+        Flip and shift the private images of each batch; public samples stay as they are.
     refresh_every : int
         0 for synchronous exchange of predictions. Otherwise each client keeps a rolling pool of
         others' checkpoints, fetches a new one every so many rounds, and learns from those.
@@ -103,6 +109,8 @@ class Plan:
     learning_rate: float = 0.05
     momentum: float = 0.9
     common_start: bool = False
+    weights: StartingWeights | None = None
+    augment: bool = False
     refresh_every: int = 0
     pool_size: int = 4
     departures: tuple[tuple[int, int], ...] = ()

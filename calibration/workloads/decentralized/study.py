@@ -289,8 +289,10 @@ def study_manifest(study: Study, dataset: Dataset) -> dict[str, Any]:
         seeds=study.seeds,
         dataset=dataset,
         notes=[
-            "a small CNN from random weights, where the paper fine-tunes a pretrained ResNet-18; "
-            "no augmentation",
+            f"each client trains {study.network} "
+            + ("from random weights" if study.weights is None else "from the weights of a file")
+            + ", where the paper fine-tunes a pretrained ResNet-18; "
+            + ("private images are flipped and shifted" if study.augment else "no augmentation"),
             "predictions are compared on "
             + (
                 "a public unlabelled pool, disjoint from all private data"
@@ -308,22 +310,30 @@ def _claim(ledger: RunLedger, study: Study, dataset: Dataset) -> None:
 
     The grid may grow between calls: more seeds, measures or alphas do not change a run.
     """
-    grid = {"measures", "cases", "alphas", "splits", "seeds"}
-    identity = {k: v for k, v in asdict(study).items() if k not in grid}
-    identity |= {"data": dataset.name, "sha256": dataset.digest}
-    identity = json.loads(json.dumps(identity))  # as the ledger gives it back
+    identity = _identity(study) | {"data": dataset.name, "sha256": dataset.digest}
     if "study" not in ledger:
         if ledger.runs:
             raise ResultError(f"{ledger.path} holds runs of an unknown study; name another folder")
         ledger.add("study", identity)
         return
-    known = ledger.runs["study"]
+    # A setting that an older ledger does not name had its default.
+    known = _identity(Study()) | ledger.runs["study"]
     for key, value in identity.items():
         if known.get(key) != value:
             raise ResultError(
                 f"{ledger.path} belongs to another study: {key} was {known.get(key)!r}, "
                 f"now {value!r}; name another folder or repeat the options"
             )
+
+
+def _identity(study: Study) -> dict[str, Any]:
+    """Return what each run of a study depends on, as a ledger holds it."""
+    grid = {"measures", "cases", "alphas", "splits", "seeds"}
+    settings = {k: v for k, v in asdict(study).items() if k not in grid}
+    if study.weights is not None:  # the content counts, not where it lies
+        settings["weights"] = study.weights.sha256
+    plain: dict[str, Any] = json.loads(json.dumps(settings))  # as the ledger gives it back
+    return plain
 
 
 def _spread(values: Sequence[float]) -> float:

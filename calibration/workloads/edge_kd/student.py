@@ -24,14 +24,9 @@ from calibration.workloads.edge_kd.config import (
 from calibration.workloads.edge_kd.knowledge import FeatureProjection, feature_loss, relation_loss
 from calibration.workloads.losses import distillation_loss
 from calibration.workloads.training.checkpoints import snapshot
-from calibration.workloads.training.loops import (
-    accuracy,
-    derive_seed,
-    generator_for,
-    own_random_state,
-    predict,
-)
+from calibration.workloads.training.loops import accuracy, predict
 from calibration.workloads.training.networks import build_network
+from calibration.workloads.training.seeds import derive_seed, generator_for, own_random_state
 from kdsim.errors import WorkloadError
 
 #: Epochs at whose ends the student's weights are kept, to be judged when the run is over.

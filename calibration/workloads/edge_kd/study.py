@@ -23,14 +23,8 @@ from calibration.workloads.data.datasets import Dataset, load
 from calibration.workloads.edge_kd.cloud import make_study_request, prepare_teacher
 from calibration.workloads.edge_kd.config import EdgeConfig, check_methods, parts_of, spec_of
 from calibration.workloads.records.profile import CycleCost, write_profile
-from calibration.workloads.records.results import (
-    RunLedger,
-    claim_folder,
-    compare_pairs,
-    manifest,
-    summarise,
-    write_json,
-)
+from calibration.workloads.records.results import RunLedger, claim_folder, manifest, write_json
+from calibration.workloads.records.tables import compare_pairs, summarise
 from calibration.workloads.training.loops import accuracy, predict
 from kdsim.errors import TransportError
 from kdsim.model.plan import Plan

@@ -9,17 +9,13 @@ each a random effect; its variances are those of a two-way analysis of variance.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kdsim.errors import WorkloadError
 from kdsim.results.intervals import mean_interval
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,121 +136,3 @@ def _student(level: float, df: float) -> float:
     from scipy.special import stdtrit  # slow to import
 
     return float(stdtrit(df, (1 + level) / 2))
-
-
-# --- rows ----------------------------------------------------------------------------------------
-
-
-def crossed_row(values: Mapping[tuple[int, int], float]) -> dict[str, Any]:
-    """Return the mean over runs, keyed by (teacher, seed), as a JSON-ready row.
-
-    Seeds that have not met every teacher are left out; ``teachers`` and ``seeds`` say what is in.
-    """
-    teachers = sorted({t for t, _ in values})
-    seeds = [s for s in sorted({s for _, s in values}) if all((t, s) in values for t in teachers)]
-    if not seeds:
-        raise WorkloadError("no seed has met every teacher yet")
-    found = crossed_interval([[values[t, s] for s in seeds] for t in teachers])
-
-    def finite(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
-    return {
-        "mean": found.mean,
-        "ci_low": finite(found.low),
-        "ci_high": finite(found.high),
-        "sd_teachers": finite(found.sd_teachers),
-        "sd_seeds": finite(found.sd_seeds),
-        "sd_rest": finite(found.sd_rest),
-        "teachers": found.teachers,
-        "seeds": found.seeds,
-        "n": found.teachers * found.seeds,
-        "level": found.level,
-        "interval": found.method,
-    }
-
-
-def summarise_crossed(rows: Iterable[Row], value: str, by: Sequence[str]) -> list[dict[str, Any]]:
-    """Average one quantity over the teachers and seeds of the rows that agree in `by`.
-
-    Parameters
-    ----------
-    rows : iterable of mapping
-        One a run, with ``teacher`` and ``seed``.
-    value : str
-        The key to average.
-    by : sequence of str
-        The keys that make a group; groups come in order of first appearance.
-
-    Returns
-    -------
-    list of dict
-        The group's keys, then as :func:`crossed_row`.
-    """
-    groups = _grouped(rows, value, by)
-    return [
-        {**dict(zip(by, group, strict=True)), **crossed_row(values)}
-        for group, values in groups.items()
-    ]
-
-
-def compare_crossed(
-    rows: Iterable[Row],
-    value: str,
-    by: Sequence[str],
-    *,
-    treatment: str,
-    pairs: Sequence[tuple[str, str]],
-) -> list[dict[str, Any]]:
-    """Give paired differences between treatments over teachers and seeds, group by group.
-
-    Parameters
-    ----------
-    rows : iterable of mapping
-        One a run, with ``teacher`` and ``seed``.
-    value : str
-        The key to compare.
-    by : sequence of str
-        The keys that make a group.
-    treatment : str
-        The key whose values are compared, e.g. ``"method"``.
-    pairs : sequence of (str, str)
-        Which treatments: each gives the difference *first - second*. A run without its partner is
-        left out.
-
-    Returns
-    -------
-    list of dict
-        The group's keys, ``first``, ``second``, ``difference`` ("first - second"), then as
-        :func:`crossed_row`. Pairs without any common run are absent.
-    """
-    groups = _grouped(rows, value, [*by, treatment])
-    found = []
-    for group in dict.fromkeys(key[:-1] for key in groups):
-        for first, second in pairs:
-            a, b = groups.get((*group, first), {}), groups.get((*group, second), {})
-            both = {unit: a[unit] - b[unit] for unit in a if unit in b}
-            if both:
-                found.append(
-                    {
-                        **dict(zip(by, group, strict=True)),
-                        "first": first,
-                        "second": second,
-                        "difference": f"{first} - {second}",
-                        **crossed_row(both),
-                    }
-                )
-    return found
-
-
-def _grouped(
-    rows: Iterable[Row], value: str, by: Sequence[str]
-) -> dict[tuple[Hashable, ...], dict[tuple[int, int], float]]:
-    groups: dict[tuple[Hashable, ...], dict[tuple[int, int], float]] = {}
-    for row in rows:
-        runs = groups.setdefault(tuple(row[key] for key in by), {})
-        unit = (row["teacher"], row["seed"])
-        if unit in runs:
-            raise WorkloadError(f"run {unit} of group {by} occurs twice in the results")
-        runs[unit] = float(row[value])
-    return groups

@@ -1,21 +1,19 @@
-"""Results of the real workloads: manifest, tables over seeds, paired differences, files.
+"""Results of the real workloads: manifest, files, the ledger of finished runs.
 
 A result is a list of plain dictionaries (rows), one per run, so that it goes to JSON unchanged.
-Every figure drawn from rows carries n, its spread and a 95 % interval. Timings never enter a result
-file: the same seed gives the same JSON on the same machine. Timings live in cost profiles
-(``profile``).
+Timings never enter a result file: the same seed gives the same JSON on the same machine. Timings
+live in cost profiles (``profile``). What is computed from rows is in ``tables``.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -24,9 +22,6 @@ from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.training.checkpoints import differences
 from kdsim.errors import WorkloadError
 from kdsim.output_file import write_output
-from kdsim.results.intervals import Interval, mean_interval, paired_difference
-
-Row = Mapping[str, Any]
 
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "torch")
 
@@ -98,115 +93,6 @@ def host() -> dict[str, Any]:
     """Return what of this machine may change numbers or timings."""
     threads = torch.get_num_threads()
     return {**hardware(), "system": platform.system(), "torch_threads": threads}
-
-
-# --- tables --------------------------------------------------------------------------------------
-
-
-def interval_row(interval: Interval) -> dict[str, Any]:
-    """Return an interval as a JSON-ready row; what is not a number becomes null."""
-
-    def finite(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
-    return {
-        "mean": finite(interval.mean),
-        "sd": finite(interval.sd),
-        "ci_low": finite(interval.low),
-        "ci_high": finite(interval.high),
-        "n": interval.n,
-        "level": interval.level,
-        "interval": interval.method,
-    }
-
-
-def summarise(rows: Iterable[Row], value: str, by: Sequence[str]) -> list[dict[str, Any]]:
-    """Average one quantity over the rows that agree in `by`.
-
-    Parameters
-    ----------
-    rows : iterable of mapping
-        One a run.
-    value : str
-        The key to average.
-    by : sequence of str
-        The keys that make a group; groups come in order of first appearance.
-
-    Returns
-    -------
-    list of dict
-        The group's keys, then mean, sd, ci_low, ci_high, n, level and interval.
-    """
-    groups: dict[tuple[Hashable, ...], list[float]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in by), []).append(float(row[value]))
-    return [
-        {**dict(zip(by, group, strict=True)), **interval_row(mean_interval(values))}
-        for group, values in groups.items()
-    ]
-
-
-def compare_pairs(
-    rows: Iterable[Row],
-    value: str,
-    by: Sequence[str],
-    *,
-    treatment: str,
-    pairs: Sequence[tuple[str, str]],
-    unit: str = "seed",
-) -> list[dict[str, Any]]:
-    """Give paired differences between treatments, group by group.
-
-    Parameters
-    ----------
-    rows : iterable of mapping
-        One a run.
-    value : str
-        The key to compare.
-    by : sequence of str
-        The keys that make a group.
-    treatment : str
-        The key whose values are compared, e.g. ``"method"``.
-    pairs : sequence of (str, str)
-        Which treatments: each gives the difference *first - second*.
-    unit : str
-        The key that pairs runs; a run without its partner is left out, and n says so.
-
-    Returns
-    -------
-    list of dict
-        The group's keys, ``difference`` ("first - second"), then as :func:`summarise`. Pairs
-        without any common unit are absent.
-
-    Raises
-    ------
-    WorkloadError
-        If a run occurs twice.
-    """
-    table: dict[tuple[Hashable, ...], dict[tuple[str, Hashable], float]] = {}
-    for row in rows:
-        runs = table.setdefault(tuple(row[key] for key in by), {})
-        key = (row[treatment], row[unit])
-        if key in runs:
-            raise WorkloadError(f"run {key} of group {by} occurs twice in the results")
-        runs[key] = float(row[value])
-    found = []
-    for group, runs in table.items():
-        for first, second in pairs:
-            both = {u for t, u in runs if t == first} & {u for t, u in runs if t == second}
-            units: list[Any] = sorted(cast("set[Any]", both))
-            if units:
-                difference = paired_difference(
-                    [runs[first, u] for u in units], [runs[second, u] for u in units]
-                )
-                found.append(
-                    {
-                        **dict(zip(by, group, strict=True)),
-                        "difference": f"{first} - {second}",
-                        **interval_row(difference),
-                    }
-                )
-    return found
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -1,12 +1,11 @@
-"""Training loops: seeded batches, a timed step, prediction, resume.
+"""Training loops: a timed step, prediction, resume.
 
 One step loop serves every workload: what differs (the loss, what is frozen, who else learns) is
-handed in. All randomness of an epoch, the order of the images and the dropout masks, is a function
-of ``(seed, epoch)``; a run that resumes at an epoch's end therefore ends with the very weights of
-one that never stopped, and nothing depends on what ran before in the same process.
+handed in. A run that resumes at an epoch's end ends with the very weights of one that never
+stopped.
 
-What is not here: checkpoint files (``checkpoints``), what is frozen (``freezing``), distillation
-losses (``losses``), studies.
+What is not here: randomness (``seeds``), devices (``placement``), checkpoint files
+(``checkpoints``), what is frozen (``freezing``), distillation losses (``losses``), studies.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +24,13 @@ from torch.nn import functional
 
 from calibration.workloads.data.augmentation import augment
 from calibration.workloads.training.checkpoints import load_checkpoint, restore, save_checkpoint
-from calibration.workloads.training.networks import to_channels_last
+from calibration.workloads.training.placement import (
+    device_of,
+    move_images,
+    move_network,
+    on_device,
+)
+from calibration.workloads.training.seeds import batches, generator_for, own_random_state
 from kdsim.errors import WorkloadError
 
 #: Images in one forward pass without gradients: large enough to keep a core busy, 100 MB at most.
@@ -45,7 +49,7 @@ class TrainingConfig:
     epochs : int
         Passes over the data.
     batch_size : int
-        Images a step.
+        Images per step.
     learning_rate, momentum : float
         Of stochastic gradient descent.
     decay : {"constant", "cosine"}
@@ -97,134 +101,6 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give all parameters of an optimiser one learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-
-
-# --- randomness ----------------------------------------------------------------------------------
-
-
-def derive_seed(seed: int, *purpose: object) -> int:
-    """Return a seed for one purpose, unrelated to that of any other purpose.
-
-    Parameters
-    ----------
-    seed : int
-        The experiment's seed.
-    *purpose : objects with a stable ``str``
-        For example ``"order", epoch``.
-
-    Returns
-    -------
-    int
-        In [0, 2**63).
-
-    Examples
-    --------
-    >>> derive_seed(0, "order", 1) == derive_seed(0, "order", 1) != derive_seed(0, "order", 2)
-    True
-    """
-    text = "/".join(map(str, (seed, *purpose)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
-
-
-def generator_for(seed: int, *purpose: object) -> torch.Generator:
-    """Return a torch generator for one purpose; see :func:`derive_seed`."""
-    return torch.Generator().manual_seed(derive_seed(seed, *purpose))
-
-
-@contextmanager
-def own_random_state(seed: int, *purpose: object) -> Iterator[None]:
-    """Seed torch's global random state inside the context, and restore it on leaving.
-
-    Dropout draws from the global state and takes no generator; within this context its masks are
-    a function of the arguments and the kind of device alone, and code outside notices nothing.
-    """
-    accelerators = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=accelerators):
-        torch.manual_seed(derive_seed(seed, *purpose))
-        yield
-
-
-def batches(count: int, batch_size: int, *, generator: torch.Generator) -> list[Tensor]:
-    """Shuffle `count` indices into batches.
-
-    A last batch of a single image joins the one before it: BatchNorm has no variance to learn
-    from one value.
-
-    Parameters
-    ----------
-    count, batch_size : int
-        How many indices, and how many a batch.
-    generator : torch.Generator
-        Source of the order.
-
-    Returns
-    -------
-    list of (k,) int64 tensor
-        Each index once.
-    """
-    parts = list(torch.randperm(count, generator=generator).split(batch_size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
-        parts[-2:] = [torch.cat(parts[-2:])]
-    return parts
-
-
-# --- devices -------------------------------------------------------------------------------------
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; ``"auto"`` is an accelerator where there is one.
-
-    On an accelerator float32 is float32: the shortened products (TF32) that torch takes for
-    convolutions by default are turned off for the process, and so are algorithms of cuDNN whose
-    result may differ from run to run.
-
-    Parameters
-    ----------
-    name : {"auto", "cpu", "cuda"}
-
-    Raises
-    ------
-    WorkloadError
-        If the name is unknown, or ``"cuda"`` is asked for where there is none.
-    """
-    if name not in ("auto", "cpu", "cuda"):
-        raise WorkloadError(f"device must be auto, cpu or cuda; got {name!r}")
-    there = name != "cpu" and torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise WorkloadError("device cuda is asked for, but torch finds no such accelerator here")
-    if not there:
-        return torch.device("cpu")
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
-    return torch.device("cuda")
-
-
-def device_of(network: nn.Module) -> torch.device:
-    """Return where a network's weights are; the CPU if it has none."""
-    first = next(network.parameters(), None)
-    return torch.device("cpu") if first is None else first.device
-
-
-def move_network(network: nn.Module, device: torch.device) -> None:
-    """Move a network's weights to a device, in the memory layout that is fastest there."""
-    network.to(device)
-    if device.type == "cpu":
-        to_channels_last(network)
-
-
-def move_images(images: Tensor, device: torch.device) -> Tensor:
-    """Return images on a device, in the memory layout that is fastest there."""
-    if device.type == "cpu":
-        return images.to(device).contiguous(memory_format=torch.channels_last)
-    return images.to(device)
-
-
-def on_device(order: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
-    """Move an epoch's batches of indices to a device, all at once."""
-    if device.type == "cpu":
-        return order
-    return torch.split(torch.cat(list(order)).to(device), [len(rows) for rows in order])
 
 
 # --- steps ---------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""ResNet-18 for small images, the network of the decentralised study's paper.
+"""ResNet-18, the network of the decentralised study's paper, for small images and for large ones.
 
-The stem is one 3x3 convolution without pooling, as is usual for images of 32 pixels; weights are
-random, where the paper starts from ImageNet's.
+For images of 32 pixels the stem is one 3x3 convolution without pooling, as is usual; for those of
+64 and more it is that of the original, a 7x7 convolution and a max-pool that each halve the sides.
+Weights are random; those of a network trained before come from a file (``weights``).
 
 What is *not* here: the plain convolutional networks (``networks``).
 
@@ -22,9 +23,10 @@ from calibration.workloads.training.networks import NETWORKS, ConvNet, build_net
 from kdsim.errors import WorkloadError
 
 RESNET_18 = "resnet-18"
+RESNET_18_LARGE = "resnet-18-large"
 
 #: Everything that a client's model may be.
-CLIENT_NETWORKS: tuple[str, ...] = (*NETWORKS, RESNET_18)
+CLIENT_NETWORKS: tuple[str, ...] = (*NETWORKS, RESNET_18, RESNET_18_LARGE)
 
 _STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # (channels, stride of the first block)
 
@@ -53,16 +55,27 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 with the attributes of :class:`calibration.workloads.training.networks.ConvNet`."""
+    """ResNet-18 with the attributes of :class:`calibration.workloads.training.networks.ConvNet`.
 
-    def __init__(self, input_shape: tuple[int, int, int], classes: int) -> None:
+    Attributes
+    ----------
+    stem : int
+        Modules of ``features`` before the first block.
+    """
+
+    def __init__(self, name: str, input_shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
-        self.name, self.input_shape, self.classes = RESNET_18, input_shape, classes
-        stem = [
-            nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False),
+        self.name, self.input_shape, self.classes = name, input_shape, classes
+        large = name == RESNET_18_LARGE
+        side, stride, padding = (7, 2, 3) if large else (3, 1, 1)
+        stem: list[nn.Module] = [
+            nn.Conv2d(input_shape[0], 64, side, stride=stride, padding=padding, bias=False),
             nn.BatchNorm2d(64),
             nn.ReLU(),
         ]
+        if large:
+            stem.append(nn.MaxPool2d(3, stride=2, padding=1))
+        self.stem = len(stem)
         blocks, inputs = [], 64
         for outputs, stride in _STAGES:
             blocks += [BasicBlock(inputs, outputs, stride), BasicBlock(outputs, outputs, 1)]
@@ -103,9 +116,9 @@ def build_client_network(
     """
     if name not in CLIENT_NETWORKS:
         raise WorkloadError(f"network must be one of {', '.join(CLIENT_NETWORKS)}; got {name!r}")
-    if name != RESNET_18:
+    if name in NETWORKS:
         return build_network(name, input_shape, classes, seed=seed)
     # torch's layers draw their weights from the global generator: seed it for that time.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ResNet18(input_shape, classes)
+        return ResNet18(name, input_shape, classes)

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from calibration.workloads.data.datasets import Dataset
-from calibration.workloads.training.loops import EpochMeasure, TrainingConfig, derive_seed, fit
+from calibration.workloads.training.loops import EpochMeasure, TrainingConfig, fit
 from calibration.workloads.training.networks import ConvNet, build_network
+from calibration.workloads.training.seeds import derive_seed
 
 
 def train_teacher(

@@ -18,19 +18,10 @@ from kdsim.cli.options import (
     scenario_argument,
 )
 
-_TOPICS = {
-    "stakes": "Does it matter",
-    "cores": "How many cores",
-    "link": "Which link",
-    "policy": "Which policy",
-    "sensitivity": "What it depends on",
-    "unknown": "What is not known",
-}
-
 
 @click.command()
 @scenario_argument
-@policies_option("Candidates [every built-in policy but random]")
+@policies_option("Candidates", default="every built-in policy except random")
 @click.option(
     "-n", "--replications", type=click.IntRange(2, 100_000), default=200, show_default=True,
     help="Runs of each policy under noise.",
@@ -42,7 +33,6 @@ def advise(
     scenario: str,
     changes: tuple[str, ...],
     policies: tuple[str, ...],
-    allow_policies: bool,
     replications: int,
     curve_draws: int | None,
     output: Path | None,
@@ -61,7 +51,7 @@ def advise(
       kdsim advise my-device.yaml --set device.cores=4 -o advice.png
     """
     from kdsim.answers.advice import advise as answer
-    from kdsim.answers.sentences import advice_data, sentences
+    from kdsim.answers.sentences import advice_data, by_topic
     from kdsim.cli.progress import ProgressBar
 
     check_outputs(output)
@@ -75,13 +65,10 @@ def advise(
         print_json(advice_data(made))
     else:
         click.echo(f"{loaded.name}: {made.bound_kind} of the makespan {made.makespan:.4g} s\n")
-        found = sentences(made)
-        for topic, heading in _TOPICS.items():
-            texts = [sentence.text for sentence in found if sentence.topic == topic]
-            if texts:
-                click.echo(heading)
-                for text in texts:
-                    click.echo(click.wrap_text(text, 96, "  - ", "    "))
+        for heading, found in by_topic(made):
+            click.echo(heading)
+            for sentence in found:
+                click.echo(click.wrap_text(sentence.text, 96, "  - ", "    "))
     if output:
         from kdsim import plots
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from kdsim.cli.commands.store import store_argument
-from kdsim.cli.options import complete_policies, save_figure
+from kdsim.cli.options import complete_policies, curve_draws_option, save_figure
 from kdsim.errors import PlotError, ScenarioError
 from kdsim.messages import did_you_mean
 from kdsim.output_file import check_output
 from kdsim.results.comparison import Comparison, MissingRun, Sample
+
+if TYPE_CHECKING:
+    from kdsim.answers.advice import Advice
+    from kdsim.results.curve_uncertainty import CurveUncertainty
+    from kdsim.sweeps.ledger.store import Store
 
 #: The kinds of `kdsim.plots.kinds`, which is loaded with the command, and what each shows.
 _KINDS = ("comparison", "gap", "lines", "heatmap", "regret", "marginal")
@@ -24,7 +29,7 @@ _at_option = click.option(
 )  # fmt: skip
 
 
-def finished(ledger: Any) -> Comparison:
+def finished(ledger: Store) -> Comparison:
     """Return all runs of an open store as a comparison.
 
     Raises
@@ -145,31 +150,61 @@ def _parse_fixed(text: str, result: Comparison) -> tuple[str, set[str]]:
     help="Draw the runs of this point (repeatable) [the median point of the design].",
 )  # fmt: skip
 @click.option(
+    "--advise", "advised", is_flag=True,
+    help="Also answer what `kdsim advise` answers, for the scenario as written (some seconds).",
+)  # fmt: skip
+@curve_draws_option
+@click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True,
     help="Where to write the page (.html).",
 )  # fmt: skip
-def report(store: Path, fixed: tuple[str, ...], output: Path) -> None:
+def report(
+    store: Path, fixed: tuple[str, ...], advised: bool, curve_draws: int | None, output: Path
+) -> None:
     r"""Write STORE as one self-contained HTML page: answer, figures, all numbers, how it was made.
 
     \b
     Examples:
       kdsim report my.sqlite -o my.html
+      kdsim report my.sqlite --advise --curve-draws 100 -o my.html
       kdsim report my.sqlite --at device.cores=8 -o my.html
     """
     check_output(output, "page")
+    if curve_draws is not None and not advised:
+        raise ScenarioError("--curve-draws asks the advice; add --advise")
     from kdsim.sweeps.ledger.store import Store
 
     with Store.open(store) as ledger:
-        write_page(ledger, output, fixed)
+        advice = _advice(ledger, curve_draws) if advised else None
+        write_page(ledger, output, fixed, advice=advice)
 
 
-def write_page(ledger: Any, output: Path, fixed: tuple[str, ...] = ()) -> None:
+def _advice(ledger: Store, curve_draws: int | None) -> Advice:
+    """Answer for the scenario of a store, without its sweep."""
+    from kdsim.answers.advice import advise
+    from kdsim.cli.progress import ProgressBar
+
+    finished(ledger)  # else there is no page to put it on
+    with ProgressBar("studies") as progress:
+        return advise(ledger.scenario(), curve_draws=curve_draws, progress=progress)
+
+
+def write_page(
+    ledger: Store,
+    output: Path,
+    fixed: tuple[str, ...] = (),
+    *,
+    curves: CurveUncertainty | None = None,
+    advice: Advice | None = None,
+) -> None:
     """Write the report of an open store; `fixed` chooses the point whose runs are drawn."""
     from kdsim.report.sections import ReportData, write_report
 
     result = finished(ledger)
     point = selected(result, (), fixed).samples[0].point if fixed else None
     manifest = {k: v for k, v in ledger.manifest.items() if k not in ("scenario", "request")}
-    data = ReportData(result.scenario, result.samples, manifest, result.missing, point)
+    data = ReportData(
+        result.scenario, result.samples, manifest, result.missing, point, curves, advice
+    )
     write_report(data, output)
     click.echo(f"page written to {output}", err=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from kdsim.cli.options import (
+    allow_policies_option,
     check_allowed,
     check_outputs,
     json_option,
@@ -24,6 +25,7 @@ from kdsim.cli.options import (
 @scenario_argument
 @click.argument("profiles", nargs=-1, required=True, type=str, metavar="PROFILE...")
 @policies_option("Policy")
+@allow_policies_option
 @click.option(
     "--target", type=click.FloatRange(0.0, 1.0), metavar="ACCURACY",
     help="Target accuracy, 0 to 1 [the highest that every profile reaches].",
@@ -52,11 +54,12 @@ def learning(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Report when the device of SCENARIO reaches which accuracy, under each policy.
+    r"""Report the time at which the device of SCENARIO reaches an accuracy, under each policy.
 
     A PROFILE is the cost profile of a real training run, as `kdsim workload` writes it. Its cycles
     are replayed on the device's curves; the weights, and so the accuracies, are those of the real
-    run. Beside each policy stands the earliest moment at which any schedule could be there.
+    run. Beside each policy stands the earliest time at which any schedule could reach that
+    accuracy.
 
     \b
     Examples:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from kdsim.cli.options import (
+    allow_policies_option,
     check_allowed,
     check_outputs,
     json_option,
@@ -22,7 +23,8 @@ from kdsim.errors import ScenarioError
 
 @click.command()
 @scenario_argument
-@policies_option("Policies to draw")
+@policies_option("Policies to draw", default="the scenario's, without optimal")
+@allow_policies_option
 @click.option(
     "--sweep", "swept", multiple=True, metavar="FIELD=VALUES",
     help="An axis, e.g. --sweep device.cores=2,4,8 --sweep link.rate=log:0.1:100:20 (two of them) "
@@ -65,12 +67,12 @@ def policy_map(
         if len(axes) != 2:
             raise ScenarioError(f"a map has two axes: give --sweep twice (got {len(axes)})")
         loaded = loaded.model_copy(update={"sweep": axes})
-    check_allowed(loaded.policies, policies, scenario, allow=allow_policies or bool(policies))
+    check_allowed(policies or loaded.policies, policies, scenario, allow=allow_policies)
     places = [Mark(*_place(text)) for text in marks]
     with ProgressBar("runs", enabled=not as_json) as progress:
         made = compute(
-            loaded, list(policies) or None, replications=replications, marks=places,
-            progress=progress,
+            loaded, list(policies) or None, allow_policies=True, replications=replications,
+            marks=places, progress=progress,
         )  # fmt: skip
     if as_json:
         print_json(made.to_dict())
@@ -79,7 +81,8 @@ def policy_map(
                    f" points of {made.x_field} and {made.y_field}")  # fmt: skip
         for name, gaps in made.gaps.items():
             over = float((gaps > 0.05).mean())
-            click.echo(f"  {name:15s} largest {gaps.max():7.1%}   above 5 % at {over:.0%} of them")
+            largest = f"largest {100 * gaps.max():5.1f} %"
+            click.echo(f"  {name:15s} {largest}   above 5 % at {100 * over:.0f} % of them")
     if output:
         save_figure(made.plot(), output)
 

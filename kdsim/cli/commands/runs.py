@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from kdsim.cli.options import (
+    allow_policies_option,
     check_allowed,
     check_outputs,
     complete_policies,
@@ -35,6 +36,7 @@ from kdsim.results.comparison import Comparison
 @scenario_argument
 @sweep_option
 @policies_option("Policy to compare")
+@allow_policies_option
 @click.option(
     "-n", "--replications", type=click.IntRange(1), help="Runs of a random policy [the scenario's]."
 )
@@ -155,7 +157,7 @@ def _write(result: Comparison, output: Path) -> None:
 @seed_option
 @click.option(
     "--replication", type=click.IntRange(0, 2**53), default=0, show_default=True,
-    help="Number of the run: which draws and which noise it meets.",
+    help="Number of the replication: it selects the random draws and the noise.",
 )  # fmt: skip
 @output_option
 @click.option(
@@ -182,7 +184,7 @@ def run(
 ) -> None:
     r"""Simulate one run of SCENARIO: makespan, segments, timeline.
 
-    The scenario's own values count, not its sweep; --set changes them.
+    Takes the scenario's own values and ignores its sweep; --set changes values.
 
     \b
     Examples:
@@ -232,8 +234,8 @@ def run(
 def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     r"""Compute the minimal makespan of SCENARIO, the path and the schedule that attain it.
 
-    No schedule whatever can be faster; the built-in policy "optimal" attains it. The scenario's
-    own values count, not its sweep; --set changes them.
+    No schedule can be faster; the built-in policy "optimal" attains it. Takes the scenario's own
+    values and ignores its sweep; --set changes values.
 
     \b
     Example:

@@ -8,7 +8,13 @@ from typing import Any
 
 import click
 
-from kdsim.cli.options import check_allowed, json_option, policies_option, print_json
+from kdsim.cli.options import (
+    allow_policies_option,
+    check_allowed,
+    json_option,
+    policies_option,
+    print_json,
+)
 from kdsim.cli.progress import duration
 from kdsim.errors import KdsimError, SweepError
 from kdsim.sweeps.ledger.records import StudyState
@@ -62,9 +68,10 @@ def _status_lines(store: str, name: str | None, state: StudyState) -> list[str]:
     if name is None:
         return [f"{store}: is empty; no sweep was begun in it"]
     lines = [f"{store}: {name}, {state}"]
-    lines.append(f"replications: {state.replications_done:,} of {state.replications:,}")
+    aside = ", failed runs left out" if state.failed else ""
+    lines.append(f"replications: {state.replications_done:,} of {state.replications:,}{aside}")
     if state.rate is not None:
-        speed = f"rate: {state.rate:,.3g} replications per second"
+        speed = f"rate: {float(f'{state.rate:.3g}'):,g} replications per second"
         if state.pending and state.seconds_left is not None:
             speed += f", {duration(state.seconds_left)} left at that rate"
         lines.append(speed)
@@ -134,14 +141,15 @@ def _counts(state: StudyState) -> dict[str, Any]:
 @click.command()
 @store_argument
 @click.argument("run_id")
-@policies_option("Policy of your own that may be run")
+@policies_option("Policy of your own that may be run", default="none")
+@allow_policies_option
 @json_option
 def rerun(
     store: Path, run_id: str, policies: tuple[str, ...], allow_policies: bool, as_json: bool
 ) -> None:
     r"""Repeat the run RUN_ID of STORE and compare it bit for bit with what is stored.
 
-    RUN_ID is in the last column of the exported table; its beginning is enough.
+    RUN_ID is in the last column of the exported table; its first characters are enough.
 
     \b
     Example:
@@ -151,7 +159,7 @@ def rerun(
 
     with Store.open(store) as ledger:
         check_allowed([ledger.policy_of(run_id)], policies, str(store), allow=allow_policies)
-        result = ledger.rerun(run_id)
+        result = ledger.rerun(run_id, allow_policies=True)
     n = result.makespans.size
     if as_json:
         print_json(

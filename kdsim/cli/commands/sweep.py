@@ -13,6 +13,7 @@ import click
 from kdsim.cli.commands.figures import finished, write_page
 from kdsim.cli.commands.store import point_text
 from kdsim.cli.options import (
+    allow_policies_option,
     check_allowed,
     curve_draws_option,
     json_option,
@@ -34,6 +35,7 @@ from kdsim.sweeps.workers.executors import TASK_TIMEOUT_S
 
 if TYPE_CHECKING:
     from kdsim.results.curve_uncertainty import CurveUncertainty
+    from kdsim.sweeps.ledger.store import Store
 
 #: Rows up to which `kdsim sweep` prints the whole table.
 _MAX_PRINTED = 60
@@ -58,6 +60,7 @@ _MAX_FAILURES = 10
 )  # fmt: skip
 @click.option("--cluster", metavar="ADDRESS", help="Run on a dask cluster (address or file).")
 @policies_option("Policy to run")
+@allow_policies_option
 @click.option(
     "-n", "--replications", type=click.IntRange(1), help="Runs of a random policy [the scenario's]."
 )
@@ -152,7 +155,7 @@ def sweep(
         _raise_failures(ledger)
 
 
-def _as_json(ledger: Any, path: str | None) -> dict[str, Any]:
+def _as_json(ledger: Store, path: str | None) -> dict[str, Any]:
     state, scenario = ledger.state(), ledger.scenario()
     return {
         "scenario": scenario.name,
@@ -165,7 +168,7 @@ def _as_json(ledger: Any, path: str | None) -> dict[str, Any]:
     }
 
 
-def _print_result(ledger: Any, rows: int, store: Path | None) -> None:
+def _print_result(ledger: Store, rows: int, store: Path | None) -> None:
     from kdsim.cli import tables
 
     result = ledger.comparison() if rows <= _MAX_PRINTED else None
@@ -181,7 +184,7 @@ def _print_result(ledger: Any, rows: int, store: Path | None) -> None:
 
 
 @contextmanager
-def _saying_what_is_saved(ledger: Any, store: Path | None) -> Iterator[None]:
+def _saying_what_is_saved(ledger: Store, store: Path | None) -> Iterator[None]:
     """On Ctrl-C, say what is in the store and how to continue."""
     try:
         yield
@@ -197,7 +200,7 @@ def _saying_what_is_saved(ledger: Any, store: Path | None) -> Iterator[None]:
         raise
 
 
-def _raise_failures(ledger: Any) -> None:
+def _raise_failures(ledger: Store) -> None:
     failures = ledger.failed()
     if not failures:
         return
@@ -230,13 +233,13 @@ def _drawn(
         )
 
 
-def _write_output(ledger: Any, output: Path, curves: CurveUncertainty | None) -> None:
+def _write_output(ledger: Store, output: Path, curves: CurveUncertainty | None) -> None:
     suffix = output.suffix.lower()
     if suffix in SUFFIXES["table"]:
-        ledger.export(output)
+        ledger.export(output, curves=curves)
         click.echo(f"table written to {output}", err=True)
     elif suffix in SUFFIXES["page"]:
-        write_page(ledger, output)
+        write_page(ledger, output, curves=curves)
     else:
         from kdsim import plots
 

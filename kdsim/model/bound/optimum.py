@@ -24,6 +24,7 @@ from kdsim.model.bound.schedule import Piece, string_schedule, timed_schedule
 from kdsim.model.bound.timed_optimum import TimedPath, timed_path
 from kdsim.model.curves import FloatArray
 from kdsim.model.jit import COMPILE_FROM, compiled
+from kdsim.model.numbers import Floats, WrittenInts
 from kdsim.model.plan import Plan
 
 #: Pieces of a schedule that a notebook shows.
@@ -94,7 +95,10 @@ def corridor(plan: Plan) -> Corridor:
     )
 
 
-def string_bends(V: Any, upper: Any, lower: Any, start: float, up: Any, lo: Any, out: Any) -> int:
+def string_bends(
+    V: Floats, upper: Floats, lower: Floats, start: float,
+    up: WrittenInts, lo: WrittenInts, out: WrittenInts,
+) -> int:  # fmt: skip
     """Compute the taut string (funnel); write its bends to `out` and return their count.
 
     `up` and `lo` are the two chains of the funnel as gate indexes from an apex on: the greatest

@@ -19,6 +19,7 @@ import numpy as np
 
 from kdsim.model.curves import FloatArray
 from kdsim.model.jit import COMPILE_FROM, compiled
+from kdsim.model.numbers import Floats, WrittenFloats
 from kdsim.model.plan import Plan
 from kdsim.model.rate_region import RateRegion
 
@@ -63,7 +64,7 @@ def slopes_of(region: RateRegion) -> Slopes:
     return Slopes(values, lengths, float(vr[-1]))
 
 
-def raise_to(floor: float, t: float, lens: Any, values: Any) -> float:
+def raise_to(floor: float, t: float, lens: WrittenFloats, values: Floats) -> float:
     """Replace T by max(T, floor) in place; `t` is T at its left end, the new one is returned."""
     if t >= floor:
         return t
@@ -81,7 +82,7 @@ def raise_to(floor: float, t: float, lens: Any, values: Any) -> float:
     return floor
 
 
-def cut_left(rest: float, t: float, lens: Any, values: Any) -> float:
+def cut_left(rest: float, t: float, lens: WrittenFloats, values: Floats) -> float:
     """Cut `rest` off T's domain on the left, in place; return T at its new left end."""
     for k in range(len(values)):
         part = min(lens[k], rest)
@@ -95,8 +96,9 @@ def cut_left(rest: float, t: float, lens: Any, values: Any) -> float:
 
 def timed_pass(
     first: int, stop: int, left: float, v: float, w: float, t: float, high: float, floor: float,
-    tasks: Any, releases: Any, prefetch: int, times: Any, arrived: Any,
-    values: Any, lengths: Any, fastest: float, lens: Any, cells: Any, kept: Any,
+    tasks: Floats, releases: Floats, prefetch: int, times: Floats, arrived: Floats,
+    values: Floats, lengths: Floats, fastest: float, lens: WrittenFloats, cells: WrittenFloats,
+    kept: WrittenFloats,
 ) -> tuple[float, float, int]:  # fmt: skip
     """Carry T from a state from gate to gate.
 
@@ -208,7 +210,7 @@ def timed_pass(
     return t, low, count
 
 
-def to_the_end(t: float, last_backward: float, lens: Any, values: Any) -> float:
+def to_the_end(t: float, last_backward: float, lens: WrittenFloats, values: Floats) -> float:
     """Return the makespan where T is known at the end of all communication."""
     for k in range(len(values)):
         t += values[k] * lens[k]
@@ -216,7 +218,13 @@ def to_the_end(t: float, last_backward: float, lens: Any, values: Any) -> float:
 
 
 def timed_heights(
-    count: int, size: int, lengths: Any, cells: Any, kept: Any, arrive: Any, leave: Any
+    count: int,
+    size: int,
+    lengths: Floats,
+    cells: WrittenFloats,
+    kept: WrittenFloats,
+    arrive: WrittenFloats,
+    leave: WrittenFloats,
 ) -> None:
     """Walk back from the end: compute work done where the path enters and leaves each cell.
 
@@ -239,7 +247,14 @@ def timed_heights(
             w = min(at, cells[CELL * g - CELL + 1])
 
 
-def timed_clock(climbs: Any, earliest: Any, lengths: Any, there: Any, begin: Any, end: Any) -> None:
+def timed_clock(
+    climbs: Floats,
+    earliest: Floats,
+    lengths: Floats,
+    there: Floats,
+    begin: WrittenFloats,
+    end: WrittenFloats,
+) -> None:
     """Write when each cell of a path begins and ends.
 
     A cell begins once the climb before it is done, at the `earliest` start at the soonest; it ends

@@ -6,9 +6,10 @@ compiled engine arrays. What is not here: the rules themselves (``rules``, ``sta
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdsim.model.bound.optimum import Corridor, corridor, is_timed, path_heights, taut_string
 from kdsim.model.bound.timed_optimum import (
@@ -18,8 +19,10 @@ from kdsim.model.bound.timed_optimum import (
     tasks_of,
     timed_path,
 )
+from kdsim.model.curves import FloatArray
 from kdsim.model.jit import COMPILE_FROM, compiled
 from kdsim.model.lookahead.string_tree import link_corners, times_left
+from kdsim.model.numbers import Floats, Ints, WrittenFloats
 from kdsim.model.plan import Plan
 
 
@@ -43,15 +46,15 @@ class Heights(NamedTuple):
         The region's facets: the two components of each normal in turn.
     """
 
-    heights: Any
-    last: Any
-    rest: Any
-    ends: Any
-    done: Any
-    cores: Any
-    vr: Any
-    vq: Any
-    normals: Any
+    heights: Floats
+    last: Ints
+    rest: Floats
+    ends: Floats
+    done: Floats
+    cores: Ints
+    vr: Floats
+    vq: Floats
+    normals: Floats
 
 
 class Planned(NamedTuple):
@@ -88,16 +91,16 @@ class Planned(NamedTuple):
 
     cost: float
     prefetch: int
-    splits: Any
-    tasks: Any
-    cores: Any
-    normals: Any
-    shortfall: Any
-    gates: Any
-    gate_of: Any
-    following: Any
-    left: Any
-    done: Any
+    splits: Floats
+    tasks: Floats
+    cores: Ints
+    normals: Floats
+    shortfall: Floats
+    gates: Floats
+    gate_of: Ints
+    following: Ints
+    left: Floats
+    done: Floats
 
 
 class Clocked(NamedTuple):
@@ -117,16 +120,20 @@ class Clocked(NamedTuple):
         Scratch of the number of slopes; an empty sequence.
     """
 
-    releases: Any
-    ends: Any
-    times: Any
-    arrived: Any
+    releases: Floats
+    ends: Floats
+    times: Floats
+    arrived: Floats
     shared: bool
-    values: Any
-    lengths: Any
+    values: Floats
+    lengths: Floats
     fastest: float
-    lens: Any
-    nothing: Any
+    lens: WrittenFloats
+    nothing: WrittenFloats
+
+
+#: What the rules read: see `_nothing`.
+Fields = TypeVar("Fields", Heights, Planned, Clocked)
 
 
 def clocked_of(plan: Plan) -> Clocked:
@@ -192,7 +199,7 @@ def planned_of(plan: Plan) -> Planned:
     )
 
 
-def _done(plan: Plan) -> Any:
+def _done(plan: Plan) -> FloatArray:
     tasks = np.column_stack([plan.forward, plan.backward]).ravel()
     return np.concatenate([[0.0], np.cumsum(tasks)])
 
@@ -206,7 +213,9 @@ def as_views(fields: tuple[Any, ...]) -> list[Any]:
     return [memoryview(x) if isinstance(x, np.ndarray) else x for x in fields]  # type: ignore[arg-type]
 
 
-def _linked(gates: Corridor, bounded: bool, facets: Any) -> tuple[Any, Any]:
+def _linked(
+    gates: Corridor, bounded: bool, facets: FloatArray
+) -> tuple[NDArray[np.int64], FloatArray]:
     """Link the corners of a corridor, see ``string_tree``: lists for few gates, arrays for many."""
     n, total = gates.V.size, float(gates.total)
     following, left = np.zeros(2 * n, np.int64), np.zeros(2 * n)
@@ -226,7 +235,7 @@ def _linked(gates: Corridor, bounded: bool, facets: Any) -> tuple[Any, Any]:
     return np.array(links, dtype=np.int64), np.array(seconds)
 
 
-def _nothing(kind: Any, whole: tuple[str, ...]) -> Any:
+def _nothing(kind: type[Fields], whole: tuple[str, ...]) -> Fields:
     numbers = {"cost": 0.0, "prefetch": 0, "shared": False, "fastest": 0.0}
     return kind._make(
         numbers.get(name, np.zeros(0, np.int64 if name in whole else float))
@@ -235,6 +244,6 @@ def _nothing(kind: Any, whole: tuple[str, ...]) -> Any:
 
 
 #: For the rules that look at the present tasks alone.
-NO_HEIGHTS: Heights = _nothing(Heights, ("cores", "last"))
-NOT_PLANNED: Planned = _nothing(Planned, ("cores", "gate_of", "following"))
-NO_CLOCK: Clocked = _nothing(Clocked, ())
+NO_HEIGHTS = _nothing(Heights, ("cores", "last"))
+NOT_PLANNED = _nothing(Planned, ("cores", "gate_of", "following"))
+NO_CLOCK = _nothing(Clocked, ())

@@ -18,10 +18,10 @@ array that it finds inside another object.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from kdsim.model.jit import inlined
 from kdsim.model.lookahead.string_tree import first_bend
+from kdsim.model.numbers import Floats, Ints
 
 #: Times that differ by less than this share are equal.
 TIE = 1e-12
@@ -37,7 +37,7 @@ BY_STATE = -1
 @inlined
 def measured(
     gate: int, dv: float, w: float, bounded: bool,
-    normals: Any, gates: Any, following: Any, left: Any,
+    normals: Floats, gates: Floats, following: Ints, left: Floats,
 ) -> tuple[int, float]:  # fmt: skip
     """Return the facet that measures the taut string's first edge, and the seconds to the end.
 
@@ -64,7 +64,7 @@ def measured(
 @inlined
 def passed(
     gate: int, w: float, total: float, bounded: bool,
-    splits: Any, normals: Any, gates: Any, following: Any, left: Any,
+    splits: Floats, normals: Floats, gates: Floats, following: Ints, left: Floats,
 ) -> float:  # fmt: skip
     """Return the seconds to the end when a gate is reached with compute work w done.
 
@@ -82,7 +82,7 @@ def passed(
 @inlined
 def held(
     c: int, gate: int, dv: float, rest: float, end: float, total: float, bounded: bool,
-    splits: Any, normals: Any, gates: Any, following: Any, left: Any,
+    splits: Floats, normals: Floats, gates: Floats, following: Ints, left: Floats,
 ) -> float:  # fmt: skip
     """Return the seconds to the end when c cores communicate up to the next completion.
 
@@ -123,8 +123,9 @@ def held(
 
 def state_based_cores(
     i: int, k: int, dv: float, rest: float, present: int,
-    cost: float, prefetch: int, splits: Any, tasks: Any, cores: Any, normals: Any, shortfall: Any,
-    gates: Any, gate_of: Any, following: Any, left: Any, done: Any,
+    cost: float, prefetch: int, splits: Floats, tasks: Floats, cores: Ints, normals: Floats,
+    shortfall: Floats,
+    gates: Floats, gate_of: Ints, following: Ints, left: Floats, done: Floats,
 ) -> int:  # fmt: skip
     """Return the c that minimises Delta(c) + T(S'(c)), the smallest on ties (eq. 15).
 
@@ -187,8 +188,9 @@ def state_based_cores(
 
 def played_on(
     kind: int, limit: float, i: int, k: int, dv: float, rest: float, present: int,
-    cost: float, prefetch: int, splits: Any, tasks: Any, cores: Any, normals: Any, shortfall: Any,
-    gates: Any, gate_of: Any, following: Any, left: Any, done: Any,
+    cost: float, prefetch: int, splits: Floats, tasks: Floats, cores: Ints, normals: Floats,
+    shortfall: Floats,
+    gates: Floats, gate_of: Ints, following: Ints, left: Floats, done: Floats,
 ) -> float:  # fmt: skip
     """Play a rule on from a state on the planned work; return the seconds to the end.
 
@@ -261,8 +263,9 @@ def played_on(
 
 def look_ahead_cores(
     i: int, k: int, dv: float, rest: float, present: int,
-    cost: float, prefetch: int, splits: Any, tasks: Any, cores: Any, normals: Any, shortfall: Any,
-    gates: Any, gate_of: Any, following: Any, left: Any, done: Any,
+    cost: float, prefetch: int, splits: Floats, tasks: Floats, cores: Ints, normals: Floats,
+    shortfall: Floats,
+    gates: Floats, gate_of: Ints, following: Ints, left: Floats, done: Floats,
 ) -> int:  # fmt: skip
     """Return the first split of the rule that does best from here on the planned work.
 

@@ -11,13 +11,19 @@ corridor and the string itself (``optimum``), the decisions (``rules``).
 
 from __future__ import annotations
 
-from typing import Any
+from kdsim.model.numbers import Floats, Ints, WrittenFloats, WrittenInts
 
 from kdsim.model.jit import inlined
 
 
 def link_corners(
-    V: Any, upper: Any, lower: Any, bounded: bool, up: Any, lo: Any, following: Any
+    V: Floats,
+    upper: Floats,
+    lower: Floats,
+    bounded: bool,
+    up: WrittenInts,
+    lo: WrittenInts,
+    following: WrittenInts,
 ) -> None:
     """Write for each corner the next one on the taut string to the end, -1 at the end.
 
@@ -87,8 +93,8 @@ def link_corners(
 
 
 def times_left(
-    V: Any, upper: Any, lower: Any, total: float,
-    facet_v: Any, facet_w: Any, following: Any, left: Any,
+    V: Floats, upper: Floats, lower: Floats, total: float,
+    facet_v: Floats, facet_w: Floats, following: Ints, left: WrittenFloats,
 ) -> None:  # fmt: skip
     """Write for each corner the seconds from it to the end of all work.
 
@@ -114,7 +120,7 @@ def times_left(
 
 @inlined
 def first_bend(
-    dv: float, w: float, gate: int, bounded: bool, gates: Any, following: Any
+    dv: float, w: float, gate: int, bounded: bool, gates: Floats, following: Ints
 ) -> tuple[int, float, float]:
     """Find the first corner that the taut string from a state touches.
 

@@ -8,16 +8,16 @@ ahead, closed by the taut string.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from kdsim.model.bound.timed_optimum import timed_pass, to_the_end
 from kdsim.model.lookahead.state_rule import TIE, passed
+from kdsim.model.numbers import Floats, Ints, WrittenFloats
 
 #: Cycles ahead for which the time left is exact: beyond, data are taken to be there.
 EXACT_CYCLES = 64
 
 
-def arrived_by(t: float, times: Any, arrived: Any) -> float:
+def arrived_by(t: float, times: Floats, arrived: Floats) -> float:
     """Return the data units that are there at an instant; infinite without a link."""
     low, high = 0, len(times)
     if high == 0:
@@ -36,7 +36,7 @@ def arrived_by(t: float, times: Any, arrived: Any) -> float:
     return amount
 
 
-def there_from(amount: float, times: Any, arrived: Any) -> float:
+def there_from(amount: float, times: Floats, arrived: Floats) -> float:
     """Return the instant from which so many data units are there; 0 without a link."""
     low, high = 0, len(times)
     if high == 0:
@@ -59,9 +59,10 @@ def there_from(amount: float, times: Any, arrived: Any) -> float:
 
 def timed_left(
     i: int, dv: float, w: float, now: float, prefetch: int,
-    splits: Any, tasks: Any, normals: Any, gates: Any, gate_of: Any, following: Any, left: Any,
-    done: Any, releases: Any, ends: Any, times: Any, arrived: Any,
-    values: Any, lengths: Any, fastest: float, lens: Any, nothing: Any,
+    splits: Floats, tasks: Floats, normals: Floats, gates: Floats, gate_of: Ints,
+    following: Ints, left: Floats,
+    done: Floats, releases: Floats, ends: Floats, times: Floats, arrived: Floats,
+    values: Floats, lengths: Floats, fastest: float, lens: WrittenFloats, nothing: WrittenFloats,
 ) -> float:  # fmt: skip
     """Return the instant at which all is done at the earliest, from a state on.
 
@@ -100,10 +101,11 @@ def timed_left(
 
 def state_in_time_cores(
     i: int, k: int, dv: float, rest: float, present: int, now: float,
-    cost: float, prefetch: int, splits: Any, tasks: Any, cores: Any, normals: Any, shortfall: Any,
-    gates: Any, gate_of: Any, following: Any, left: Any, done: Any,
-    releases: Any, ends: Any, times: Any, arrived: Any, shared: bool,
-    values: Any, lengths: Any, fastest: float, lens: Any, nothing: Any,
+    cost: float, prefetch: int, splits: Floats, tasks: Floats, cores: Ints, normals: Floats,
+    shortfall: Floats,
+    gates: Floats, gate_of: Ints, following: Ints, left: Floats, done: Floats,
+    releases: Floats, ends: Floats, times: Floats, arrived: Floats, shared: bool,
+    values: Floats, lengths: Floats, fastest: float, lens: WrittenFloats, nothing: WrittenFloats,
 ) -> int:  # fmt: skip
     """Return the c that minimises Delta(c) + T(S'(c)) on the clock, the smallest on ties (eq. 15).
 

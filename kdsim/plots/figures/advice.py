@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
+from kdsim.plots.curve_band import BAND, draws_words
 from kdsim.plots.labels import setting
 from kdsim.plots.style import INK, MUTED, add_marks, new_panels, policy_style, title
 
@@ -46,9 +48,17 @@ def advice(made: Advice) -> list[Axes]:
 def _cores(ax: Axes, made: Advice) -> None:
     counts = [row["cores"] for row in made.cores]
     ax.plot(counts, [row["makespan"] for row in made.cores], color=INK, marker="o", ms=4)
+    drawn = made.curves.get("makespans")
+    if drawn:
+        at = [row["cores"] for row in drawn]
+        ends = ([row["low_s"] for row in drawn], [row["high_s"] for row in drawn])
+        words = draws_words(made.curves["draws"])
+        ax.fill_between(at, *ends, color=INK, label=words, **BAND)
+        ax.legend(fontsize="small", frameon=False)
     ax.axvline(made.scenario.device.cores, color=MUTED, lw=0.8, ls=(0, (4, 3)))
     ax.set_ylim(bottom=0)
     ax.set_xlabel("cores", color=INK)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel(f"{made.bound_kind} of the makespan (s)", color=INK)
     title(ax, "How many cores")
 
@@ -91,11 +101,27 @@ def _noise(ax: Axes, made: Advice) -> None:
             noise, gaps, yerr=np.maximum([low, high], 0.0), label=name, color=look.color,
             marker=look.marker, ms=look.size * 0.8, ls=look.linestyle, lw=1.2, capsize=2,
         )  # fmt: skip
-    ax.set_ylim(bottom=0)
+    if made.curves:
+        _gaps_over_draws(ax, made, names)
+    ax.set_xticks(sorted({100 * row["noise"] for row in made.policies}))
+    ax.set_ylim(bottom=-0.03 * max(ax.get_ylim()[1], 0.01))  # marks at 0 stand whole
     ax.set_xlabel("coefficient of variation of the work (%)", color=INK)
     ax.set_ylabel(f"mean gap to the {made.bound_kind} (%)", color=INK)
-    ax.legend(fontsize="small", frameon=False)
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, top + 0.45 * (top - bottom))  # room for the legend above the marks
+    ax.legend(fontsize="small", frameon=False, ncols=2, loc="upper center")
     title(ax, f"Which policy: {made.against['policy']}")
+
+
+def _gaps_over_draws(ax: Axes, made: Advice, names: list[str]) -> None:
+    """Draw the intervals over draws left of noise 0, under which the draws were played."""
+    gaps = {row["policy"]: row for row in made.curves["gaps"]}
+    step = 0.03 * max(100 * row["noise"] for row in made.policies) or 0.03
+    bar: dict[str, Any] = {"lw": 4, "alpha": 0.4, "capstyle": "butt"}
+    for number, name in enumerate(names[:_POLICIES], start=1):
+        low, high = (100 * gaps[name][end] for end in ("low", "high"))
+        ax.vlines(-step * number, low, high, color=policy_style(name, names).color, **bar)
+    ax.vlines([], [], [], color=MUTED, label=draws_words(made.curves["draws"]), **bar)
 
 
 def _sensitivity(ax: Axes, made: Advice) -> None:
@@ -107,7 +133,9 @@ def _sensitivity(ax: Axes, made: Advice) -> None:
             label=label,
         )  # fmt: skip
     ax.axvline(0.0, color=INK, lw=0.8)
-    ax.set_yticks(list(places), [row["field"].removeprefix("device.") for row in rows])
+    ax.set_yticks(
+        list(places), [row["field"].removeprefix("device.").removeprefix("the ") for row in rows]
+    )
     ax.set_xlabel("change of the makespan (%)", color=INK)
     ax.legend(fontsize="small", frameon=False, loc="lower right")
     title(ax, "What it depends on")

@@ -116,6 +116,7 @@ def comparison(
         at.set_ylabel("makespan (s)" if value == "makespan" else "gap (%)", color=INK)
         if value == "gap":
             at.set_ylim(bottom=min(0.0, at.get_ylim()[0]))
+        _make_room(at, panel, stacked=form != "groups")
     _name(axes, panels, cmp.scenario, own=ax is None)
     handles = _handles(cmp, names, value, form, bands=form == "lines" and groups > MANY)
     handles += bands.handles() if form != "scatter" else []
@@ -181,11 +182,24 @@ def _offset(policy: str, names: list[str], slot: float) -> float:
     return (names.index(policy) - (len(names) - 1) / 2) * slot
 
 
-def _missing(ax: Axes, x: float, run: MissingRun, names: list[str]) -> None:
+#: Height of a mark at the foot of a figure, as a share of the axes.
+_FOOT = 0.06
+
+
+def _make_room(ax: Axes, panel: Panel, *, stacked: bool) -> None:
+    """Lower the axis so that marks at the foot stand below all values."""
+    most = max((len(runs) for runs in panel.missing.values()), default=0)
+    if most:
+        low, high = ax.get_ylim()
+        foot = _FOOT * (most if stacked else 1)
+        ax.set_ylim(bottom=low - foot / (1.0 - foot) * (high - low))
+
+
+def _missing(ax: Axes, x: float, run: MissingRun, names: list[str], level: int = 0) -> None:
     """Mark a run without a result at the foot of the figure, in its policy's colour."""
     style = policy_style(run.policy, names)
     ax.plot(
-        x, 0.03, linestyle="none", marker=MISSING_MARKS[run.status], markersize=7,
+        x, _FOOT * (level + 0.5), linestyle="none", marker=MISSING_MARKS[run.status], markersize=7,
         color=style.color, markeredgewidth=2.0 if run.error else 0.6, clip_on=False, zorder=5,
         transform=ax.get_xaxis_transform(), label=f"{run.policy} {run.status}",
     )  # fmt: skip
@@ -251,8 +265,8 @@ def _lines(
 ) -> None:
     values, positions, numeric = axis_positions(list(panel.groups))
     for at in values:
-        for run in panel.missing.get(at, []):
-            _missing(ax, positions[at], run, names)
+        for level, run in enumerate(panel.missing.get(at, [])):
+            _missing(ax, positions[at], run, names, level)
     for name in names:
         mine = [(positions[v], s) for v in values for s in panel.groups[v] if s.policy == name]
         if not panel.scattered:

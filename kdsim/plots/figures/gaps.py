@@ -51,6 +51,7 @@ def gap_heatmap(
     ax: Axes | None = None,
     *,
     top: float | None = None,
+    places: tuple[Sequence[Any], Sequence[Any]] | None = None,
 ) -> Axes:
     """Draw the mean gap of one policy to the proven bound over two swept fields.
 
@@ -65,6 +66,9 @@ def gap_heatmap(
     top : float, optional
         Gap at which the colour scale ends (a share, e.g. 0.1), for maps to be compared; the
         largest gap by default.
+    places : (sequence, sequence), optional
+        Values of `x` and of `y` that have a place, with or without a row; those of the rows by
+        default.
 
     Returns
     -------
@@ -77,12 +81,14 @@ def gap_heatmap(
     PlotError
         If a column or the policy is missing, or several rows share a cell.
     """
-    every = rows_of(frame, [x, y, "gap_mean", "gap_ci_low", "gap_ci_high"])
-    rows = [row for row in every if row["policy"] == policy]
-    if not rows:
-        known = ", ".join(dict.fromkeys(row["policy"] for row in every))
+    needed = [x, y, "gap_mean", "gap_ci_low", "gap_ci_high"]
+    known_rows = rows_of(frame, needed) if len(frame) or places is None else []
+    rows = [row for row in known_rows if row["policy"] == policy]
+    if not rows and places is None:
+        known = ", ".join(dict.fromkeys(row["policy"] for row in known_rows))
         raise PlotError(f"no row is of policy {policy}; there are {known}")
-    xs, ys = (axis_positions([row[field] for row in rows])[0] for field in (x, y))
+    values = places or ([row[x] for row in rows], [row[y] for row in rows])
+    xs, ys = (axis_positions(every)[0] for every in values)
     cells: _Cells = {}
     for row in rows:
         cell = (ys.index(row[y]), xs.index(row[x]))
@@ -151,7 +157,12 @@ def _readable_on(color: Any) -> str:
 # --- gaps under noise -----------------------------------------------------------------------------
 
 
-def regret_distribution(samples: Sequence[Sample], ax: Axes | Sequence[Axes] | None = None) -> Any:
+def regret_distribution(
+    samples: Sequence[Sample],
+    ax: Axes | Sequence[Axes] | None = None,
+    *,
+    marks: Sequence[str] | None = None,
+) -> Any:
     """Draw how the gaps of each policy are distributed over the replications.
 
     Parameters
@@ -160,6 +171,8 @@ def regret_distribution(samples: Sequence[Sample], ax: Axes | Sequence[Axes] | N
         Of one point or of several, a panel for each; of many points the first 12 (a note says so).
     ax : Axes or sequence of Axes, optional
         As many as there are points.
+    marks : sequence of str, optional
+        What is said below the figure; the samples' own marks by default.
 
     Returns
     -------
@@ -192,7 +205,8 @@ def regret_distribution(samples: Sequence[Sample], ax: Axes | Sequence[Axes] | N
     handles: list[Any] = [_handle(name, policy_style(name, names)) for name in names]
     handles.append(Patch(facecolor=MUTED, alpha=0.25, label=f"95 % band, n = {n:,}"))
     note = [f"The first {MAX_PANELS} of {len(points):,} points."] * (len(points) > MAX_PANELS)
-    add_legend(axes, handles, own=ax is None, marks=[*marks_of(samples), *note])
+    said = marks_of(samples) if marks is None else marks
+    add_legend(axes, handles, own=ax is None, marks=[*said, *note])
     return axes[0] if len(axes) == 1 else axes
 
 

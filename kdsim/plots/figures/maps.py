@@ -12,7 +12,8 @@ from kdsim.errors import PlotError
 from kdsim.plots.figures.gaps import gap_heatmap
 from kdsim.plots.labels import field_label, is_log, point_label, setting
 from kdsim.plots.panels import MAX_PANELS, default_axis, varying_fields
-from kdsim.plots.style import INK, MUTED, PAPER, add_marks, new_panels, title
+from kdsim.plots.style import INK, MUTED, PAPER, WARNING, add_marks, new_panels, title
+from kdsim.results.comparison import MissingRun
 
 if TYPE_CHECKING:
     from kdsim.results.comparison import Comparison, Sample
@@ -42,7 +43,7 @@ def gap_maps(cmp: Comparison, x: str | None = None, y: str | None = None) -> lis
     """
     if not cmp.samples:
         raise PlotError("there is nothing to draw: no samples")
-    points = [sample.point for sample in cmp.samples]
+    points = [run.point for run in cmp.runs]
     fields = list(points[0])
     for name in (x, y):
         if name is not None and name not in fields:
@@ -59,9 +60,11 @@ def gap_maps(cmp: Comparison, x: str | None = None, y: str | None = None) -> lis
 def _by_policy(cmp: Comparison, x: str, top: float) -> Axes:
     """Draw policies against the only field that varies."""
     frame = cmp.frame.drop(columns="marks").assign(row=cmp.frame["policy"], policy="gap")
+    points = [run.point for run in cmp.runs]
+    places = ([point[x] for point in points] if x else ["the only point"], cmp.policies)
     if not x:
         x, frame = "point", frame.assign(point="the only point")
-    ax = gap_heatmap(frame, x, "row", "gap", top=top)
+    ax = gap_heatmap(frame, x, "row", "gap", top=top, places=places)
     ax.set_ylabel("")
     if x == "point":
         ax.set_xlabel("")
@@ -71,21 +74,26 @@ def _by_policy(cmp: Comparison, x: str, top: float) -> Axes:
 
 
 def _by_fields(cmp: Comparison, x: str, y: str, top: float) -> list[Axes]:
-    rest = [name for name in cmp.samples[0].point if name not in (x, y)]
-    scattered = _is_scattered(cmp.samples, x, y, rest)
+    items = cmp.runs
+    rest = [name for name in items[0].point if name not in (x, y)]
+    scattered = _is_scattered([item.point for item in items], x, y, rest)
     groups: dict[str, list[int]] = {}
-    for k, sample in enumerate(cmp.samples):
-        mix = "" if scattered else repr([sample.point[name] for name in rest])
-        groups.setdefault(f"{sample.policy} {mix}", []).append(k)
+    for k, item in enumerate(items):
+        mix = "" if scattered else repr([item.point[name] for name in rest])
+        groups.setdefault(f"{item.policy} {mix}", []).append(k)
     shown = list(groups.values())[:MAX_PANELS]
     axes = new_panels(None, len(shown), 6.0, 4.4)
+    finished = len(cmp.samples)
     for ax, rows in zip(axes, shown, strict=True):
-        first = cmp.samples[rows[0]]
+        first = items[rows[0]]
         if scattered:
-            _scatter(ax, [cmp.samples[k] for k in rows], x, y, top, cmp)
+            _scatter(ax, [items[k] for k in rows], x, y, top, cmp)
         else:
-            part = cmp.frame.iloc[rows].drop(columns="marks")  # said once, below the figure
-            gap_heatmap(part, x, y, first.policy, ax, top=top)
+            part = cmp.frame.iloc[[k for k in rows if k < finished]]
+            places = [items[k].point[x] for k in rows], [items[k].point[y] for k in rows]
+            # Marks are said once, below the figure.
+            part = part.drop(columns="marks")
+            gap_heatmap(part, x, y, first.policy, ax, top=top, places=places)
         held = [] if scattered else [point_label(name, first.point[name]) for name in rest]
         title(ax, ", ".join([first.policy, *held]), setting(cmp.scenario, first.point))
     figure: Any = axes[0].figure
@@ -96,9 +104,9 @@ def _by_fields(cmp: Comparison, x: str, y: str, top: float) -> list[Axes]:
     return axes
 
 
-def _is_scattered(samples: Sequence[Sample], x: str, y: str, rest: Sequence[str]) -> bool:
+def _is_scattered(every: Sequence[dict[str, Any]], x: str, y: str, rest: Sequence[str]) -> bool:
     """Return whether the points are a sample, in which cells would have one point each."""
-    points = {repr(s.point): s.point for s in samples}
+    points = {repr(point): point for point in every}
     cells = {repr((p[x], p[y])) for p in points.values()}
     mixes = {repr([p[name] for name in rest]) for p in points.values()}
     columns = {repr(p[x]) for p in points.values()}
@@ -106,10 +114,17 @@ def _is_scattered(samples: Sequence[Sample], x: str, y: str, rest: Sequence[str]
 
 
 def _scatter(
-    ax: Axes, samples: Sequence[Sample], x: str, y: str, top: float, cmp: Comparison
+    ax: Axes, items: Sequence[Sample | MissingRun], x: str, y: str, top: float, cmp: Comparison
 ) -> None:
-    gaps = [100.0 * float(sample.gaps.mean()) for sample in samples]
-    places = [[sample.point[name] for sample in samples] for name in (x, y)]
+    """Draw each point in the colour of its gap; one without a result is a cross."""
+    gaps = []
+    places = [[item.point[name] for item in items] for name in (x, y)]
+    for item in items:
+        if isinstance(item, MissingRun):
+            gaps.append(np.nan)
+            ax.plot(item.point[x], item.point[y], "x", color=WARNING, label=item.status)
+        else:
+            gaps.append(100.0 * float(item.gaps.mean()))
     marks = ax.scatter(
         places[0], places[1], c=gaps, cmap="Blues", vmin=0.0, vmax=100.0 * top or 1.0, s=36,
         edgecolors=MUTED, linewidths=0.6,

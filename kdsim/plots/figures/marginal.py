@@ -15,6 +15,7 @@ from kdsim.plots.panels import Panel, default_axis, fitting, panels_of, varying_
 from kdsim.plots.style import (
     INK,
     MUTED,
+    WARNING,
     add_legend,
     new_panels,
     policy_style,
@@ -166,3 +167,8 @@ def _panel(ax: Axes, panel: Panel, names: Sequence[str]) -> None:
         steps = itertools.pairwise(values)
         labels = [f"{low:g} to {high:g}" for low, high in steps]
         ax.set_xticks([places[value] for value in values[1:]], labels)
+    if not found:
+        ax.set(xlim=(places[values[0]], places[values[-1]]), yticks=[])
+        words = "no two neighbouring values are finished"
+        look: dict[str, Any] = {"color": WARNING, "ha": "center", "va": "bottom"}
+        ax.text(0.5, 0.55, words, transform=ax.transAxes, **look)

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from kdsim.answers.policy_map import PolicyMap
 
 #: Gaps in percent at which the shade changes; lines stand at 1, 5 and 10 %.
-_LEVELS = (0.0, 0.1, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+LEVELS = (0.0, 0.1, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 _LINES = (1.0, 5.0, 10.0)
+#: Values of an axis that each have their tick.
+_TICKS = 12
 
 
 def policy_map(made: PolicyMap, ax: Axes | Sequence[Axes] | None = None) -> list[Axes]:
@@ -35,13 +37,13 @@ def policy_map(made: PolicyMap, ax: Axes | Sequence[Axes] | None = None) -> list
         On one scale of shades; contour lines at 1, 5 and 10 %.
     """
     axes = new_panels(ax, len(made.gaps), 4.6, 3.8, columns=3)
-    norm = BoundaryNorm(_LEVELS, 256, extend="max")
+    norm = BoundaryNorm(LEVELS, 256, extend="max")
     shades: Any = None
     for panel, (name, gaps) in zip(axes, made.gaps.items(), strict=True):
         shades = _draw(panel, made, np.clip(100.0 * gaps, 0.0, None), norm)
         title(panel, name)
     figure: Any = axes[0].figure
-    bar = figure.colorbar(shades, ax=axes, ticks=_LEVELS)
+    bar = figure.colorbar(shades, ax=axes, ticks=LEVELS)
     bar.set_label(f"gap to the {made.bound_kind} (%)", color=INK)
     bar.outline.set_edgecolor(PAPER)
     bar.ax.tick_params(colors=MUTED, labelcolor=INK)
@@ -51,17 +53,39 @@ def policy_map(made: PolicyMap, ax: Axes | Sequence[Axes] | None = None) -> list
     return axes
 
 
-def _draw(ax: Axes, made: PolicyMap, percent: Any, norm: BoundaryNorm) -> Any:
-    shades = ax.pcolormesh(made.x, made.y, percent, norm=norm, cmap="Blues", shading="nearest")
+def draw_gaps(ax: Axes, x: Any, y: Any, percent: Any, norm: BoundaryNorm) -> Any:
+    """Draw gaps over two fields: shades, and contour lines at 1, 5 and 10 %.
+
+    Parameters
+    ----------
+    ax : Axes
+    x, y : (nx,), (ny,) float array
+    percent : (ny, nx) float array
+    norm : BoundaryNorm
+        Of `LEVELS`.
+
+    Returns
+    -------
+    QuadMesh
+        For a colour bar.
+    """
+    shades = ax.pcolormesh(x, y, percent, norm=norm, cmap="Blues", shading="nearest")
     levels = [level for level in _LINES if percent.min() < level < percent.max()]
     if levels and min(percent.shape) > 1:
-        lines = ax.contour(made.x, made.y, percent, levels=levels, colors=INK, linewidths=0.9)
+        lines = ax.contour(x, y, percent, levels=levels, colors=INK, linewidths=0.9)
         ax.clabel(lines, fmt="%g %%", fontsize="small")
+    ax.grid(visible=False)
+    return shades
+
+
+def _draw(ax: Axes, made: PolicyMap, percent: Any, norm: BoundaryNorm) -> Any:
+    shades = draw_gaps(ax, made.x, made.y, percent, norm)
     for name, values, axis in ((made.x_field, made.x, "x"), (made.y_field, made.y, "y")):
         if is_log(values.tolist(), made.scenario.sweep.get(name)):
             getattr(ax, f"set_{axis}scale")("log")
+        elif len(values) <= _TICKS:
+            getattr(ax, f"set_{axis}ticks")(values)
         getattr(ax, f"set_{axis}label")(_label(name), color=INK)
-    ax.grid(visible=False)
     look: dict[str, Any] = {"color": "#b8450b", "lw": 1.0, "ls": (0, (3, 2))}
     words: dict[str, Any] = {"color": "#b8450b", "fontsize": "small"}
     for mark in made.marks:

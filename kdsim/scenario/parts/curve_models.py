@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
@@ -103,7 +103,7 @@ class Table(StrictModel):
         return self
 
 
-def _model_tag(value: Any) -> str:
+def _model_tag(value: object) -> str:
     if isinstance(value, Mapping):
         return str(value.get("model", "paper"))
     return str(getattr(value, "model", "paper"))

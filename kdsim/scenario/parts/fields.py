@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
-def plain_number(value: Any) -> Any:
+def plain_number(value: object) -> Any:
     """Take numpy's scalars and arrays for the numbers and lists they are."""
     if isinstance(value, np.generic):
         return value.item()

@@ -24,7 +24,7 @@ MAX_CYCLES = 1_000_000
 WorkAmount = Annotated[Number, Field(ge=0.0, le=1e15)]
 
 
-def _one_or_many(value: Any) -> str:
+def _one_or_many(value: object) -> str:
     return "list" if isinstance(value, list | tuple | np.ndarray) else "number"
 
 
@@ -54,7 +54,7 @@ class Workload(StrictModel):
 
     @field_validator("comm", "forward", "backward")
     @classmethod
-    def _check_length(cls, value: Any, info: ValidationInfo) -> Any:
+    def _check_length(cls, value: object, info: ValidationInfo) -> Any:
         # Field by field, so that every list of the wrong length is reported.
         cycles = info.data.get("cycles")
         if isinstance(value, list) and cycles is not None and len(value) != cycles:

@@ -21,6 +21,7 @@ import numpy as np
 from kdsim.errors import StoreError
 from kdsim.output_file import check_output, suffix_of, whole_file, write_output
 from kdsim.results.comparison import SUMMARY_COLUMNS, MissingRun, Sample, joined
+from kdsim.results.curve_uncertainty import CURVE_COLUMNS, CurveUncertainty
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,17 +34,26 @@ EXPANDED_COLUMNS = ("policy", "replication", "makespan", "bound", "gap", "marks"
 #: Rows that are in memory at a time.
 BLOCK_ROWS = 2**16
 _TEXT_COLUMNS = ("policy", "ci_method", "bound_kind", "marks", "status", "error", "run_id")
-_WHOLE_COLUMNS = ("n", "replication")
+_WHOLE_COLUMNS = ("n", "replication", "curve_draws")
 
 
-def columns(swept: Iterable[str], *, expand: bool = False) -> list[str]:
-    """Return the columns of a table: swept fields, results, status, error, run id."""
+def columns(swept: Iterable[str], *, expand: bool = False, drawn: bool = False) -> list[str]:
+    """Return the columns of a table: swept fields, results, status, error, run id; draws last."""
     if expand:
         return [*swept, *EXPANDED_COLUMNS]
-    return [*swept, *SUMMARY_COLUMNS, "status", "error", "run_id"]
+    return [
+        *swept,
+        *SUMMARY_COLUMNS,
+        "status",
+        "error",
+        "run_id",
+        *(CURVE_COLUMNS if drawn else ()),
+    ]
 
 
-def rows(blocks: Iterable[Block], *, expand: bool = False) -> Iterator[dict[str, Any]]:
+def rows(
+    blocks: Iterable[Block], *, expand: bool = False, curves: CurveUncertainty | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield one row per run; expanded, one per replication and one per run without a result.
 
     Parameters
@@ -51,6 +61,8 @@ def rows(blocks: Iterable[Block], *, expand: bool = False) -> Iterator[dict[str,
     blocks : iterable of Block
         In the order of the design; whole runs unless `expand`.
     expand : bool
+    curves : CurveUncertainty, optional
+        Draws of the curves at the same points: adds `CURVE_COLUMNS` to a row per run.
     """
     for run_id, start, item in blocks:
         if isinstance(item, MissingRun):
@@ -62,10 +74,17 @@ def rows(blocks: Iterable[Block], *, expand: bool = False) -> Iterator[dict[str,
             for values in zip(*columns.values(), strict=True):
                 yield dict(zip(columns, values, strict=True))
         else:
-            yield {**item.summary(), "status": "done", "error": "", "run_id": run_id}
+            drawn = curves.columns(item.point, item.policy) if curves else {}
+            yield {**item.summary(), "status": "done", "error": "", "run_id": run_id, **drawn}
 
 
-def frame(swept: Iterable[str], blocks: Iterable[Block], *, expand: bool = False) -> pd.DataFrame:
+def frame(
+    swept: Iterable[str],
+    blocks: Iterable[Block],
+    *,
+    expand: bool = False,
+    curves: CurveUncertainty | None = None,
+) -> pd.DataFrame:
     """Return a table.
 
     Parameters
@@ -76,19 +95,21 @@ def frame(swept: Iterable[str], blocks: Iterable[Block], *, expand: bool = False
         See `rows`.
     expand : bool
         One row per replication instead of one per run.
+    curves : CurveUncertainty, optional
+        See `rows`.
 
     Returns
     -------
     DataFrame
         The swept fields, `kdsim.results.SUMMARY_COLUMNS`, ``status`` (``done``, ``failed`` or
-        ``pending``), ``error`` and ``run_id``; expanded: the swept fields and `EXPANDED_COLUMNS`.
-        A run without a result is one row whose numbers are missing.
+        ``pending``), ``error`` and ``run_id``, with `curves` `CURVE_COLUMNS`; expanded: the swept
+        fields and `EXPANDED_COLUMNS`. A run without a result is one row whose numbers are missing.
     """
     import pandas as pd
 
-    names = columns(swept, expand=expand)
+    names = columns(swept, expand=expand, drawn=curves is not None)
     if not expand:
-        return pd.DataFrame(list(rows(blocks)), columns=names)
+        return pd.DataFrame(list(rows(blocks, curves=curves)), columns=names)
     parts = []
     for _, start, item in blocks:
         if isinstance(item, Sample):
@@ -130,6 +151,7 @@ def write_table(
     blocks: Iterable[Block],
     *,
     expand: bool = False,
+    curves: CurveUncertainty | None = None,
 ) -> None:
     """Write a table to a file.
 
@@ -144,6 +166,8 @@ def write_table(
         See `rows`.
     expand : bool
         One row per replication.
+    curves : CurveUncertainty, optional
+        See `rows`.
 
     Raises
     ------
@@ -155,21 +179,25 @@ def write_table(
     with whole_file(path, failure=StoreError) as scratch:
         if suffix == ".csv":
             with scratch.open("w", newline="", encoding="utf-8") as file:
-                write_csv(file, swept, blocks, expand=expand)
+                write_csv(file, swept, blocks, expand=expand, curves=curves)
         else:
-            _write_parquet(scratch, swept, blocks, expand=expand)
+            _write_parquet(scratch, swept, blocks, expand=expand, curves=curves)
 
 
 def write_csv(
-    file: TextIO, swept: Iterable[str], blocks: Iterable[Block], *, expand: bool = False
+    file: TextIO,
+    swept: Iterable[str],
+    blocks: Iterable[Block],
+    *,
+    expand: bool = False,
+    curves: CurveUncertainty | None = None,
 ) -> None:
-    """Write a table as CSV to an open text file."""
-    names = columns(swept, expand=expand)
+    """Write a table as CSV to an open text file; see `write_table`."""
+    names = columns(swept, expand=expand, drawn=curves is not None)
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows(
-        [_text(row.get(name)) for name in names] for row in rows(blocks, expand=expand)
-    )
+    made = rows(blocks, expand=expand, curves=curves)
+    writer.writerows([_text(row.get(name)) for name in names] for row in made)
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path | None) -> None:
@@ -193,24 +221,29 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: Path | None) -> None:
     write_output(path, text.getvalue().encode(), failure=StoreError)
 
 
-def _text(value: Any) -> Any:
+def _text(value: object) -> Any:
     if value is None or (isinstance(value, float) and value != value):
         return ""
     return float(value) if isinstance(value, np.floating) else value
 
 
 def _write_parquet(
-    path: Path, swept: Mapping[str, set[type]], blocks: Iterable[Block], *, expand: bool
+    path: Path,
+    swept: Mapping[str, set[type]],
+    blocks: Iterable[Block],
+    *,
+    expand: bool,
+    curves: CurveUncertainty | None,
 ) -> None:
     arrow: Any = importlib.import_module("pyarrow")
     parquet: Any = importlib.import_module("pyarrow.parquet")
     kinds = {
         name: _kind_of_values(swept[name]) if name in swept else _kind_of_column(name)
-        for name in columns(swept, expand=expand)
+        for name in columns(swept, expand=expand, drawn=curves is not None)
     }
     types = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
     schema = arrow.schema([(name, types[kind]) for name, kind in kinds.items()])
-    stream = rows(blocks, expand=expand)
+    stream = rows(blocks, expand=expand, curves=curves)
     with parquet.ParquetWriter(path, schema) as writer:
         while group := list(itertools.islice(stream, BLOCK_ROWS)):
             data = {
@@ -234,5 +267,5 @@ def _kind_of_values(types: set[type]) -> type:
     return float if types <= {int, float} else str
 
 
-def _as_kind(value: Any, kind: type) -> Any:
+def _as_kind(value: object, kind: type) -> Any:
     return None if value is None or value != value else kind(value)

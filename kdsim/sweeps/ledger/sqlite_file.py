@@ -122,12 +122,15 @@ class StoreFile:
         This connection's share in the file; None in memory.
     sealed : bool
         Whether rows carry checksums: in stores of kdsim 0.1, opened for reading, they do not.
+    is_new : bool
+        Whether there was no such file before.
     """
 
     path: str
     db: sqlite3.Connection
     use: FileInUse | None
     sealed: bool
+    is_new: bool = False
 
     @property
     def is_being_written(self) -> bool:
@@ -139,18 +142,21 @@ class StoreFile:
         """Where SQLite keeps what is not yet in the file."""
         return Path(f"{Path(self.path).resolve()}-wal")
 
-    def close(self) -> None:
-        """Close the connection, then give up the lock."""
+    def close(self, *, remove: bool = False) -> None:
+        """Close the connection, remove the file if asked to, then give up the lock."""
         self.db.close()
+        if remove:
+            Path(self.path).unlink(missing_ok=True)
         if self.use is not None:
             self.use.close()
 
 
 def open_file(path: str, mode: str) -> StoreFile:
     """Open a store's file; see `kdsim.sweeps.ledger.store.Store.open`."""
-    use = None
+    use, is_new = None, False
     if path != ":memory:":
         check_place(Path(path), mode)
+        is_new = not Path(path).exists()
         with translated(path):
             use = FileInUse(path, writing=mode == "w")
     connection = None
@@ -166,7 +172,7 @@ def open_file(path: str, mode: str) -> StoreFile:
         if use is not None:
             use.close()
         raise
-    return StoreFile(path, connection, use, version == FORMAT)
+    return StoreFile(path, connection, use, version == FORMAT, is_new)
 
 
 def _become_writer(use: FileInUse, path: str) -> None:
@@ -174,6 +180,11 @@ def _become_writer(use: FileInUse, path: str) -> None:
         raise StoreError(
             f"{path}: is a hard link, one of {use.names} names of the file; SQLite's log goes by "
             "name, and two names of one store destroy it: make a copy and use that"
+        )
+    if use.is_mounted:
+        raise StoreError(
+            f"{path}: is mounted as a single file; SQLite's log goes by name, and beside this one "
+            "it is lost or belongs to another name: mount the folder that holds the store"
         )
     if not use.lock():
         raise StoreError(

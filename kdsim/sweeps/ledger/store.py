@@ -16,13 +16,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import numpy as np
 
 from kdsim.errors import ScenarioError, StoreError
 from kdsim.output_file import suffix_of, write_output
+from kdsim.policies.permission import refuse_unnamed
 from kdsim.results.comparison import Comparison, MissingRun, Sample
 from kdsim.scenario.changes import with_fields
 from kdsim.scenario.study import Scenario
@@ -42,6 +42,8 @@ from kdsim.sweeps.task import Outcome, Piece, run_piece, scenario_at
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from kdsim.results.curve_uncertainty import CurveUncertainty
 
 #: Results are at most this old when they reach the disk, and
 COMMIT_SECONDS = 0.5
@@ -103,13 +105,11 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and self._file.is_new and not self.manifest:
+            self._file.close(remove=True)  # the sweep was refused before it began
+        else:
+            self.close()
 
     def close(self) -> None:
         """Write what is not yet written and close; idempotent."""
@@ -190,9 +190,12 @@ class Store:
 
     # -- tables ------------------------------------------------------------------------------------
 
-    def frame(self, *, expand: bool = False) -> pd.DataFrame:
+    def frame(
+        self, *, expand: bool = False, curves: CurveUncertainty | None = None
+    ) -> pd.DataFrame:
         """Return all runs as a tidy table; see `kdsim.sweeps.ledger.export.frame`."""
-        return tables.frame(self._swept(), self._blocks(expand=expand), expand=expand)
+        blocks = self._blocks(expand=expand)
+        return tables.frame(self._swept(), blocks, expand=expand, curves=curves)
 
     def rows(self, *, expand: bool = False) -> Iterator[dict[str, Any]]:
         """Yield the table's rows; see `kdsim.sweeps.ledger.export.rows`."""
@@ -202,7 +205,9 @@ class Store:
         """Write the table as CSV to an open text file."""
         tables.write_csv(file, self._swept(), self._blocks(expand=expand), expand=expand)
 
-    def export(self, path: str | Path, *, expand: bool = False) -> None:
+    def export(
+        self, path: str | Path, *, expand: bool = False, curves: CurveUncertainty | None = None
+    ) -> None:
         """Write the table to a .csv or .parquet file; see `kdsim.sweeps.ledger.export.write_table`.
 
         A .tex or .md file gets the table of `Comparison.to_latex` or `Comparison.to_markdown`.
@@ -216,7 +221,7 @@ class Store:
         if suffix in (".tex", ".md"):
             if expand:
                 raise StoreError(f"{path}: a table of replications is written as .csv or .parquet")
-            result = self.comparison()
+            result = replace(self.comparison(), curves=curves)
             text = result.to_latex() if suffix == ".tex" else result.to_markdown()
             write_output(path, text.encode(), failure=StoreError)
             return
@@ -225,7 +230,8 @@ class Store:
             for _, _, item in self._blocks(expand=True):
                 for name, value in item.point.items():
                     types.setdefault(name, set()).add(type(value))
-        tables.write_table(path, types, self._blocks(expand=expand), expand=expand)
+        blocks = self._blocks(expand=expand)
+        tables.write_table(path, types, blocks, expand=expand, curves=curves)
 
     def _swept(self) -> list[str]:
         return list(self.scenario().sweep) if self.manifest else []
@@ -248,22 +254,29 @@ class Store:
         """Return the policy of the run whose id begins with `run_id`; see `rerun`."""
         return reading.read_run(self._file, run_id)[3].policy
 
-    def rerun(self, run_id: str) -> Rerun:
+    def rerun(self, run_id: str, *, allow_policies: bool = False) -> Rerun:
         """Repeat a run and compare it, bit for bit, with what is stored.
 
         Parameters
         ----------
         run_id : str
             The id, or the beginning of one.
+        allow_policies : bool
+            Whether a policy of one's own may run because the store names it.
 
         Raises
         ------
         StoreError
             If no run, or more than one, has an id that begins like this.
+        UnknownPolicyError
+            If the run's policy is one's own and is not allowed.
         KdsimError
             Whatever the run itself raises.
         """
         full_id, replications, point, item = reading.read_run(self._file, run_id)
+        refuse_unnamed(
+            [item.policy], (), self.path, allow=allow_policies, remedy="give allow_policies=True"
+        )
         scenario = scenario_at(self.manifest["scenario"], point)
         makespans, _ = run_piece(scenario, item.policy, 0, replications, threads=None)
         stored = item.makespans if isinstance(item, Sample) else np.zeros(0)

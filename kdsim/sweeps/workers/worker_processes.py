@@ -19,6 +19,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
 from kdsim.errors import SweepError
+from kdsim.messages import how_it_ended
 from kdsim.sweeps.workers.executors import RunningClock, TookTooLongError, WorkerLostError
 
 #: A lane whose process dies this often before it is ready does not come back.
@@ -252,10 +253,7 @@ class _Lane:
             time.sleep(0.005)
         if code is None:
             return ""
-        if code < 0:
-            name = signal.Signals(-code).name
-            return f" ({name}{', out of memory?' if name == 'SIGKILL' else ''})"
-        return f" (exit status {code})"
+        return f" ({how_it_ended(code)}{', out of memory?' if code == -signal.SIGKILL else ''})"
 
 
 class _Worker(SpawnProcess):

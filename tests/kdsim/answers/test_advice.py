@@ -1,15 +1,17 @@
 """Advice is a sweep made by hand: its numbers are recomputed, its sentences follow from them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from front_door import call
 
 import kdsim
-from kdsim.answers.advice import EQUAL, advise
+from kdsim.answers.advice import advise
 from kdsim.answers.cores import core_counts, core_rows, cores_worth
-from kdsim.answers.sentences import FORMS, advice_data, sentences
+from kdsim.answers.sentences import Sentence, advice_data, sentences
+from kdsim.answers.thresholds import EQUAL
 from kdsim.scenario.changes import with_fields
 from kdsim.scenario.drawn import drawn_scenario
 
@@ -34,7 +36,7 @@ def test_every_sentence_follows_from_the_numbers_beside_it(made):
     found = json.loads(json.dumps(advice_data(made)))["sentences"]
     assert {one["topic"] for one in found} >= {"stakes", "cores", "link", "policy", "sensitivity"}
     for one in found:
-        assert FORMS[one["form"]].format(**one["numbers"]) == one["text"]
+        assert Sentence(one["topic"], one["form"], one["numbers"]).text == one["text"]
 
 
 def test_cores_and_what_each_saves_are_the_optimum_at_each_count(made):
@@ -78,7 +80,7 @@ def test_the_first_field_of_the_sensitivity_moves_the_makespan_most(made):
     moves = [max(abs(row["down"]), abs(row["up"])) for row in made.sensitivity]
     assert moves == sorted(moves, reverse=True)
     fields = {row["field"] for row in made.sensitivity}
-    assert {"device.compute.a1", "device.communication.b1", "workload: communication"} <= fields
+    assert {"device.compute.a1", "device.communication.b1", "the amount of communication"} <= fields
 
 
 def test_a_measured_device_is_not_asked_about_cores_that_nobody_measured():
@@ -88,8 +90,8 @@ def test_a_measured_device_is_not_asked_about_cores_that_nobody_measured():
 def test_what_the_answers_rest_on_is_said():
     made = advise("measured", noise=(0.0,))
     texts = " ".join(sentence.text for sentence in sentences(made))
-    assert "no link is given" in texts
-    assert "moving cores is taken to be free" in texts
+    assert "No link is given" in texts
+    assert "Moving cores is taken to be free" in texts
 
 
 def test_a_linked_scenario_is_asked_about_its_link():
@@ -143,3 +145,79 @@ def test_draws_that_were_not_asked_for_or_do_not_exist_are_named_as_not_known(ma
     result = call("advise", "paper-1to1", "--curve-draws", 50)
     assert result.code == 2
     assert "no bootstrap draws" in result.err
+
+
+def said(made, difference, low, high):
+    """Return the sentence on the next policy, whose makespan differs by so much."""
+    against = {**made.against, "policy": "greedy", "next": "optimal", "noise": 0.3, "n": 20,
+               "difference_s": difference, "low_s": low, "high_s": high, "method": "t"}  # fmt: skip
+    texts = [one.text for one in sentences(replace(made, against=against))]
+    (text,) = [text for text in texts if "optimal" in text and "noise" in text]
+    return text
+
+
+def test_a_next_policy_that_is_faster_is_not_said_to_take_longer(made):
+    mean = next(r["mean"] for r in made.policies if (r["policy"], r["noise"]) == ("greedy", 0.3))
+    share = f"{100 * 0.04 / mean:.2f} % of the makespan"
+    assert said(made, -0.04, -0.05, -0.03) == (
+        "optimal is faster by 0.04 s at noise of 30 % (95 % interval 0.03 to 0.05 s, 20 paired "
+        f"runs), {share}, but greedy is simpler."
+    )
+    assert said(made, 0.04, -0.01, 0.09) == (
+        "The next one, optimal, takes 0.04 s longer at noise of 30 % (95 % interval -0.01 to 0.09 "
+        f"s, 20 paired runs), {share}."
+    )
+    assert said(made, 0.0, 0.0, 0.0) == (
+        "The next one, optimal, takes the same time at every noise tried."
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"same": 1.0, "low": 4.0, "high": 4.0},
+         "All 50 draws of the curves give the same answer, 4 cores."),
+        ({"same": 0.98, "low": 4.0, "high": 4.0},
+         "The same answer, 4 cores, comes out in 98.0 % of 50 draws of the curves."),
+        ({"same": 0.6, "low": 3.0, "high": 4.0},
+         "The same answer, 4 cores, comes out in 60.0 % of 50 draws of the curves; 95 % of the "
+         "draws say 3 to 4 cores."),
+    ],
+)  # fmt: skip
+def test_no_range_is_said_where_all_draws_agree(made, found, words):
+    curves = {"draws": 50, "sides": ["compute"], "low_s": 1.0, "high_s": 2.0, "policy": {},
+              "cores": {"cores": 4, **found}}  # fmt: skip
+    assert words in [one.text for one in sentences(replace(made, curves=curves))]
+
+
+def test_the_four_questions_are_answered_by_a_sweep_made_by_hand(made):
+    """Cores, link, policy under noise, how sure: from `kdsim.compare` and arithmetic alone."""
+    base = made.scenario
+    counts = kdsim.compare(base.model_copy(update={"sweep": {"device.cores": [1, 2, 3, 4, 5]}}))
+    bounds = [counts.rows[k * len(counts.policies)]["bound"] for k in range(5)]
+    assert [row["makespan"] for row in made.cores[:5]] == pytest.approx(bounds, rel=1e-12)
+    rates = [row["rate"] for row in made.link]
+    splits = [f"static:{c}" for c in (1, 2, 3)]
+    names = [*splits, "comm-priority", "comp-priority", "greedy", "greedy-full", "state-based",
+             "optimal"]  # fmt: skip
+    linked = kdsim.compare(base.model_copy(update={"sweep": {"link.rate": rates}}), names).rows
+    for rate, row in zip(rates, made.link, strict=True):
+        means = [one["mean"] for one in linked if one["link.rate"] == rate]
+        assert (row["best"], row["worst"]) == pytest.approx((min(means), max(means)), rel=1e-9)
+    for level in (0.0, 0.3):
+        noisy = kdsim.compare(
+            with_fields(base, {"extensions.noise": level}), names, replications=20
+        )
+        rows = {row["policy"]: row["gap_mean"] for row in noisy.rows}
+        own = {row["policy"]: row["gap"] for row in made.policies if row["noise"] == level}
+        assert own == pytest.approx(rows)
+    least = minimal(base)
+    for row in made.sensitivity:
+        if row["field"] == "device.compute.a1":
+            moved = [minimal(with_fields(base, {row["field"]: f * row["value"]})) / least - 1
+                     for f in (0.9, 1.1)]  # fmt: skip
+            assert [row["down"], row["up"]] == pytest.approx(moved)
+
+
+def minimal(scenario):
+    return kdsim.minimal_makespan(scenario).makespan

@@ -1,11 +1,15 @@
 """Code of a user's own runs when the user asks for it, and only then."""
 
 import json
+import sys
 
 import pytest
 from broken_scenarios import BASE
 from front_door import call, spawn
 
+import kdsim
+from kdsim.answers.policy_map import policy_map
+from kdsim.errors import UnknownPolicyError
 from kdsim.policies.resolve import policy_file
 
 MARKED = """
@@ -23,6 +27,7 @@ class Mine(kdsim.Policy):
 def folder(tmp_path, monkeypatch):
     """A scenario that names a policy whose module leaves a mark when it is imported."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "marked", raising=False)
     (tmp_path / "marked.py").write_text(MARKED)
     (tmp_path / "own.yaml").write_text(BASE.replace("[greedy", '["marked:Mine", greedy'))
     return tmp_path
@@ -58,6 +63,51 @@ def test_what_an_earlier_sweep_left_is_asked_for_as_well(folder):
     assert not (folder / "was-run").exists()
     named = spawn("rerun", "s.sqlite", mine["run_id"], "-p", "marked:Mine", cwd=folder)
     assert named.code == 0, named.err
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [("compare", ()), ("sweep", ()), ("learning_curves", ([],))],
+    ids=["compare", "sweep", "learning_curves"],
+)
+def test_python_runs_no_policy_that_only_a_scenario_names(folder, verb, arguments):
+    run = getattr(kdsim, verb)
+    for scenario in ("own.yaml", kdsim.load_scenario("own.yaml")):
+        with pytest.raises(UnknownPolicyError, match="allow_policies=True") as caught:
+            run(scenario, *arguments)
+        assert str(folder / "marked.py") in str(caught.value)
+    assert "marked" not in sys.modules
+    assert not (folder / "was-run").exists()
+
+
+def test_python_runs_a_policy_that_its_caller_names_or_allows(folder):
+    for permission in ({"allow_policies": True}, {"policies": ["marked:Mine", "greedy"]}):
+        made = kdsim.compare("own.yaml", replications=1, **permission)
+        assert "marked:Mine" in set(made.frame["policy"])
+        table = kdsim.sweep("own.yaml", replications=1, **permission)
+        assert "marked:Mine" in set(table["policy"])
+
+
+def test_python_runs_no_policy_that_only_a_store_names(folder):
+    table = kdsim.sweep("own.yaml", "s.sqlite", allow_policies=True)
+    (run_id,) = table.loc[table["policy"] == "marked:Mine", "run_id"]
+    with kdsim.Store.open("s.sqlite") as store:
+        with pytest.raises(UnknownPolicyError, match=r"stands only in s\.sqlite"):
+            store.rerun(run_id)
+        assert store.rerun(run_id, allow_policies=True).identical
+    with kdsim.Store.open("begun.sqlite", "w") as store:  # as a sweep that was interrupted
+        store.enter(kdsim.load_scenario("own.yaml"))
+    (folder / "was-run").unlink()
+    del sys.modules["marked"]
+    with pytest.raises(UnknownPolicyError, match=r"stands only in begun\.sqlite"):
+        kdsim.sweep("own.yaml", "begun.sqlite", policies=["greedy"])
+    assert not (folder / "was-run").exists()
+
+
+def test_a_map_runs_no_policy_that_only_its_scenario_names(folder):
+    with pytest.raises(UnknownPolicyError, match="stands only in scenario"):
+        policy_map("own.yaml", replications=1)
+    assert not (folder / "was-run").exists()
 
 
 def test_check_says_what_would_be_executed_and_executes_nothing(folder):

@@ -73,7 +73,9 @@ def test_it_starts_early_when_the_work_will_be_long(to_terminal, clock):
     with progress.ProgressBar("runs") as tell:
         clock.now = 0.5
         tell(1, 100)
-    assert "1/100" in terminal.getvalue()
+        clock.now = 1.0
+        tell(2, 100)
+    assert "2/100" in terminal.getvalue()
 
 
 def test_nothing_done_yet_is_no_division_by_zero(to_terminal, clock):
@@ -127,6 +129,25 @@ def test_long_work_says_once_what_it_costs_even_where_nobody_sees_the_bar(clock,
         clock.now = 3.0
         tell(3_000, 100_000)
     assert capsys.readouterr().err == "100,000 runs take about 1 min 40 s; use a store\n"
+
+
+def test_waiting_for_the_first_step_is_not_taken_for_the_pace(clock, capsys):
+    with progress.ProgressBar("runs", advice="use a store") as tell:
+        clock.now = 20.0  # a compiler ran
+        tell(1, 100)
+        for done in range(2, 101):
+            clock.now += 0.01
+            tell(done, 100)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_a_store_held_before_is_not_taken_for_the_pace(clock, capsys):
+    with progress.ProgressBar("runs", advice="use a store") as tell:
+        clock.now = 1.0
+        tell(901, 1000)
+        clock.now = 2.0
+        tell(902, 1000)
+    assert capsys.readouterr().err == "1,000 runs take about 1 min 40 s; use a store\n"
 
 
 def test_work_of_some_seconds_gets_no_advice(clock, capsys):

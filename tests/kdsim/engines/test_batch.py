@@ -55,7 +55,7 @@ def always_compiled(monkeypatch):
 
 
 @given(scenarios(), st.sampled_from([*POLICIES, "static:0", "static:1"]), st.integers(0, 10**6))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 def test_every_makespan_and_bound_is_the_simpy_engines(scenario, policy, first):
     times, bounds = batch._by_simpy(scenario, policy, first, first + 3)
     threshold = batch._WORTH_COMPILING

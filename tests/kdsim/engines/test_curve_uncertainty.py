@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from front_door import call
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 import kdsim
 from kdsim.errors import ScenarioError
+from kdsim.results.curve_uncertainty import CURVE_COLUMNS
 from kdsim.scenario.drawn import drawn_scenario
 from kdsim.scenario.parts.curve_draws import drawn_text
 
@@ -161,3 +163,35 @@ def test_a_sweep_draws_the_same_as_a_comparison(tmp_path):
     shown = call("sweep", *arguments, "-s", tmp_path / "s.sqlite", "-o", tmp_path / "f.png")
     assert "uncertainty of the curves" in shown.out
     assert (tmp_path / "f.png").stat().st_size > 10_000
+
+
+def test_a_sweep_in_python_has_the_same_intervals_in_its_table_as_a_comparison():
+    names, base = ["greedy", "comp-priority"], kdsim.load_scenario("measured")
+    made = kdsim.sweep(base, policies=names, curve_draws=10)
+    compared = kdsim.compare(base, names, curve_draws=10).frame
+    for column in CURVE_COLUMNS:
+        assert made[column].tolist() == compared[column].tolist()
+    with pytest.raises(ScenarioError, match="no bootstrap draws"):
+        kdsim.sweep("paper-1to1", policies=names, curve_draws=10)
+
+
+@pytest.mark.parametrize("command", ["compare", "sweep"])
+def test_every_table_and_page_has_the_intervals_over_draws(tmp_path, command):
+    files = [tmp_path / f"t.{kind}" for kind in ("csv", "parquet", "md", "tex", "html")]
+    outputs = [argument for file in files for argument in ("-o", file)]
+    result = call(command, "measured", "--set", "workload.comm=136", "-p", "greedy",
+                  "-p", "comp-priority", "--curve-draws", 10, *outputs)  # fmt: skip
+    assert result.code == 0, result.err
+    base = kdsim.with_fields(kdsim.load_scenario("measured"), {"workload.comm": 136})
+    made = kdsim.compare(base, ["greedy", "comp-priority"], curve_draws=10)
+    for table in (pd.read_csv(files[0]), pd.read_parquet(files[1])):
+        assert table["curve_low"].tolist() == [row["low"] for row in made.curve_intervals]
+        assert table["curve_draws"].tolist() == [10, 10]
+    low, high = made.curve_intervals[1]["low"], made.curve_intervals[1]["high"]
+    for text in (files[2].read_text(), files[3].read_text()):
+        assert f"{low:.4g} to {high:.4g}" in text
+        assert "10 bootstrap draws of the curves, the same for all policies" in text
+    page = files[4].read_text()
+    assert "How sure, given the fitted curves" in page
+    assert f"{made.faster[0]['difference']:,.3f}" in page
+    assert "95 % of 10 draws of the curves" in page  # the band's entry in the figures' legends

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from linear_programs import least_cost
+from paper_curves import communication_time, compute_time
 from strategies import paper_rates, table_rates
 
 from kdsim.errors import ScenarioError
@@ -14,35 +15,24 @@ from kdsim.model.rate_region import rate_region
 all_rates = st.one_of(paper_rates(), table_rates())
 
 
-def test_f_and_g_are_the_papers_equations():
-    assert curves.compute_time(3.0, 2, a1=2.0, a2=0.1) == pytest.approx(2.0 * 3.0 / (1 - 0.2))
-    expected = 5.0 / (0.1 * 4 + 0.5 * np.log(2.0 * 4))
-    assert curves.communication_time(5.0, 4, b1=0.1, b2=0.5, b3=2.0) == pytest.approx(expected)
-
-
-def test_times_beyond_the_pole_and_without_cores_are_infinite():
-    assert np.isinf(curves.compute_time(1.0, [10, 11], a1=1.0, a2=0.1)).all()
-    assert np.isinf(curves.communication_time(1.0, 0, b1=1.0, b2=0.0, b3=1.0))
-
-
 @given(st.integers(1, 16), st.integers(1, 16), st.floats(0.01, 10), st.floats(0, 0.05))
 def test_rates_are_the_inverse_of_the_times(c_total, reference, a1, a2):
     q = curves.paper_compute_rates(a1, a2, c_total, reference)
     s1, s2 = curves.scale_compute(a1, a2, reference, c_total)
     c = np.arange(c_total)
-    assert q[:-1] == pytest.approx(1.0 / curves.compute_time(1.0, c, a1=s1, a2=s2))
+    assert q[:-1] == pytest.approx(1.0 / compute_time(1.0, c, a1=s1, a2=s2))
     assert q[-1] == 0.0
 
 
 def test_communication_rates_are_the_inverse_of_g_where_g_falls_with_cores():
     c = np.arange(1, 9)
     r = curves.paper_communication_rates(0.05, 0.3, 2.0, 8)
-    assert r[1:] == pytest.approx(1.0 / curves.communication_time(1.0, c, b1=0.05, b2=0.3, b3=2.0))
+    assert r[1:] == pytest.approx(1.0 / communication_time(1.0, c, b1=0.05, b2=0.3, b3=2.0))
 
 
 def test_cores_that_would_slow_communication_down_stay_idle():
     r = curves.paper_communication_rates(-0.1, 1.0, 10.0, 30)
-    literal = 1.0 / curves.communication_time(1.0, np.arange(1, 31), b1=-0.1, b2=1.0, b3=10.0)
+    literal = 1.0 / communication_time(1.0, np.arange(1, 31), b1=-0.1, b2=1.0, b3=10.0)
     assert r[1:] == pytest.approx(np.maximum.accumulate(literal))
     assert r[30] == r[10] > literal[29]
 

@@ -8,21 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-import kdsim
 from kdsim import plots
 from kdsim.errors import PlotError
 from kdsim.plots.figures.marginal import savings
 from kdsim.plots.labels import apart, is_log, setting
 from kdsim.plots.panels import panels_of
-from kdsim.plots.style import ordered_style, policy_style
 from kdsim.results.comparison import Comparison, MissingRun, Sample
 from kdsim.scenario.changes import with_fields
 from kdsim.scenario.study import Range
-
-
-@pytest.fixture(scope="module")
-def scenario():
-    return with_fields(kdsim.load_scenario("paper-1to1"), {"device.cores": 4, "workload.cycles": 6})
 
 
 def sample(point, policy, makespans, bound=9.0):
@@ -36,32 +29,6 @@ def texts_of(ax):
 
 def marks_of(ax, label):
     return [line for line in ax.get_lines() if line.get_label() == label]
-
-
-# --- looks ----------------------------------------------------------------------------------------
-
-names = st.lists(
-    st.integers(0, 40).map("static:{}".format) | st.text(min_size=1, max_size=4), unique=True
-)
-
-
-@given(names.map(lambda some: some[:42]))
-def test_no_two_policies_of_a_figure_share_colour_and_marker(some):
-    looks = [(s.color, s.marker) for s in (policy_style(name, some) for name in some)]
-    assert len(set(looks)) == len(looks)
-
-
-@given(names.map(lambda some: some[:7]))
-def test_no_two_of_a_few_policies_share_a_colour(some):
-    others = [name for name in some if name not in ("random", "greedy", "optimal")]
-    colors = [policy_style(name, others).color for name in others]
-    assert len(set(colors)) == len(colors)
-
-
-@pytest.mark.parametrize("count", [1, 4, 7, 12, 30])
-def test_no_two_core_counts_share_a_colour(count):
-    colors = [ordered_style(k, count)[0] for k in range(count)]
-    assert len(set(colors)) == count
 
 
 # --- axes -----------------------------------------------------------------------------------------

@@ -12,8 +12,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from front_door import call
 
 import kdsim
+from kdsim.answers.advice import advise
+from kdsim.answers.sentences import by_topic
 from kdsim.errors import PlotError
 from kdsim.report import sections as report
 from kdsim.results.comparison import Comparison, MissingRun, Sample
@@ -175,6 +178,11 @@ def test_an_incomplete_study_says_so_before_anything_else(grid):
     assert "6 of 14 runs done, 6 pending, 2 failed" in banner
     assert "mine:Crash: 2 runs failed and no run of it finished: ValueError: no" in banner
     assert "points finished of 4" in page
+    gaps = page[page.index('<table id="gaps"') : page.index('id="figures"')]
+    assert re.findall(r'<th scope="row".*?>([^<]*)</th>', gaps) == [*POLICIES, "mine:Crash"]
+    crashed = gaps[gaps.index("mine:Crash</th>") :]
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", crashed) == ["–", "–", "0"]
+    assert "on the proven optimum at every finished point" in html.unescape(page)
     assert "Incomplete: 6 of 14 runs done" in page[page.index('id="figures"') :]
 
 
@@ -382,3 +390,35 @@ def test_the_page_says_how_much_a_policy_can_matter(grid):
     assert len(grid.stakes) == 4
     for point, worth in grid.stakes:
         assert worth.sentence in html.unescape(page), point
+
+
+def test_advice_and_draws_are_sections_of_the_page_in_the_words_of_the_commands():
+    scenario = with_fields(kdsim.load_scenario("measured"), {"workload.cycles": 3})
+    made = kdsim.compare(scenario, ["greedy", "comm-priority"], curve_draws=5)
+    advice = advise(scenario, noise=(0.0,), policies=["greedy", "static:1"], curve_draws=5)
+    data = report.ReportData(scenario, made.samples, curves=made.curves, advice=advice)
+    page = report.report_html(data)
+    text = html.unescape(page)
+    for heading, found in by_topic(advice):
+        assert f"<h3>{heading}</h3>" in page
+        for sentence in found:
+            assert f"<li>{sentence.text}</li>" in text
+    assert [part for part in Structure(page).ids if part in ("answer", "advice", "curves")] == [
+        "answer", "advice", "curves",
+    ]  # fmt: skip
+    assert len(re.findall(r'<table id="curve-', page)) == 2
+    plain = report.report_html(report.ReportData(scenario, made.samples))
+    assert "Advice" not in plain
+    assert "How sure" not in plain
+
+
+def test_the_command_puts_advice_on_the_page_where_it_is_asked_for(tmp_path):
+    store, page = tmp_path / "s.sqlite", tmp_path / "p.html"
+    kdsim.sweep(with_fields(kdsim.load_scenario("measured"), {"workload.cycles": 3}), store,
+                policies=["greedy"])  # fmt: skip
+    made = call("report", store, "--advise", "-o", page)
+    assert made.code == 0, made.err
+    assert "Which policy</h3>" in page.read_text(encoding="utf-8")
+    refused = call("report", store, "--curve-draws", 5, "-o", page)
+    assert refused.code == 2
+    assert "add --advise" in refused.err

@@ -8,6 +8,7 @@ from broken_scenarios import BASE
 from front_door import call, spawn
 
 from kdsim.errors import ScenarioError
+from kdsim.scenario.changes import with_fields
 from kdsim.scenario.files.faults import FaultyFileError
 from kdsim.scenario.load import bundled_scenarios, load_scenario, read_curves
 from kdsim.scenario.parts.profile import read_profile
@@ -237,3 +238,14 @@ def test_load_scenario_raises_one_kind_of_error(folder):
         load_scenario("nowhere.yaml")
     with pytest.raises(ValueError, match="no such file"):
         load_scenario(folder / "nowhere.yaml")
+
+
+def test_changes_keep_the_hashes_of_the_files_that_a_scenario_still_names():
+    both = load_scenario("measured-4g")
+    trace, fitted = both.link.trace, both.device.curves
+    assert set(both.files) == {trace, fitted}
+    elsewhere = with_fields(both, {"device.library": "raspberry-pi-5"})
+    assert dict(elsewhere.files) == {trace: both.files[trace]}
+    steady = with_fields(both, {"link.rate": 3.0})
+    assert dict(steady.files) == {fitted: both.files[fitted]}
+    assert dict(with_fields(both, {"workload.cycles": 2}).files) == dict(both.files)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from swept import DEVICE, small
 
 from kdsim.api import compare, sweep
 from kdsim.engines.batch import makespans
@@ -17,61 +18,10 @@ from kdsim.results.comparison import SUMMARY_COLUMNS
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.points import points
 from kdsim.scenario.study import Extensions, Scenario
-from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps import driver as sweeps
 from kdsim.sweeps.chunker import MAX_REPLICATIONS, Chunker
 from kdsim.sweeps.ledger.store import Store
 from kdsim.sweeps.task import Piece, Task
-
-DEVICE = {
-    "cores": 4,
-    "compute": {"a1": 1.0, "a2": 0.25},
-    "communication": {"b1": 0.3, "b2": 0.1, "b3": 2.0},
-}
-POLICIES = """
-from kdsim import Decision, Policy
-
-class Half(Policy):
-    name = "half"
-    def decide(self, state):
-        return Decision(state.total_cores // 2)
-
-class FailsOnThree(Half):
-    name = "fails-on-three"
-    def decide(self, state):
-        if state.total_cores == 3:
-            raise ValueError("three is too many")
-        return super().decide(state)
-
-class Unmakeable(Half):
-    name = "unmakeable"
-    def __init__(self):
-        raise RuntimeError("not today")
-"""
-
-
-def small(**changes: object) -> Scenario:
-    data = {
-        "name": "small",
-        "device": DEVICE,
-        "workload": {"cycles": 4, "comm": 1.0, "forward": 1.0, "backward": 0.5},
-        "policies": ["random", "greedy", "optimal"],
-        "replications": 6,
-        "sweep": {"device.cores": [2, 3, 4]},
-        **changes,
-    }
-    return scenario_from_data(data)
-
-
-@pytest.fixture
-def own_policies(tmp_path, monkeypatch):
-    """Put a module of user policies where a user would have it: the working folder."""
-    name = f"own_{abs(hash(str(tmp_path)))}"
-    (tmp_path / f"{name}.py").write_text(POLICIES)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield name
-    sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -218,7 +168,7 @@ def test_an_interrupted_sweep_keeps_what_is_complete_and_goes_on(tmp_path, monke
 
 def test_a_failing_run_is_a_row_and_harms_no_other(own_policies):
     name = f"{own_policies}:FailsOnThree"
-    table = sweep(small(policies=["random", name, "optimal"]))
+    table = sweep(small(), policies=["random", name, "optimal"])
     failed = table[table["status"] == "failed"]
     assert failed[["device.cores", "policy"]].to_numpy().tolist() == [[3, name]]
     assert "ValueError: three is too many" in failed["error"].iloc[0]
@@ -262,22 +212,22 @@ def test_a_policy_that_cannot_be_made_fails_its_own_runs_only(own_policies):
 
 
 def test_failed_runs_are_played_again_only_on_request(tmp_path, own_policies, played):
-    study = small(policies=[f"{own_policies}:FailsOnThree"])
-    first = sweep(study, tmp_path / "s.sqlite")
+    own = {"policies": [f"{own_policies}:FailsOnThree"]}
+    first = sweep(small(), tmp_path / "s.sqlite", **own)
     played.clear()
-    assert sweep(study, tmp_path / "s.sqlite").equals(first)
+    assert sweep(small(), tmp_path / "s.sqlite", **own).equals(first)
     assert not played
-    assert sweep(study, tmp_path / "s.sqlite", retry=True).equals(first)
+    assert sweep(small(), tmp_path / "s.sqlite", **own, retry=True).equals(first)
     assert {point for point, _, _ in played} == {'{"device.cores": 3}'}
 
 
 def test_results_of_a_policy_that_has_changed_are_not_mixed(tmp_path, own_policies):
-    study = small(policies=[f"{own_policies}:Half"])
-    sweep(study, tmp_path / "s.sqlite")
+    own = {"policies": [f"{own_policies}:Half"]}
+    sweep(small(), tmp_path / "s.sqlite", **own)
     source = tmp_path / f"{own_policies}.py"
     source.write_text(source.read_text().replace("total_cores // 2", "total_cores // 3"))
     with pytest.raises(StoreError, match=r"code of policy .*has changed"):
-        sweep(study, tmp_path / "s.sqlite")
+        sweep(small(), tmp_path / "s.sqlite", **own)
     with Store.open(tmp_path / "s.sqlite") as store:
         assert store.state().done == 3
 

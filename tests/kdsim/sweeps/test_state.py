@@ -12,10 +12,9 @@ import sys
 import numpy as np
 import pytest
 from front_door import call
+from swept import small
 
 from kdsim.api import sweep
-from kdsim.scenario.study import Scenario
-from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps.ledger.records import FailureReason
 from kdsim.sweeps.ledger.store import Store
 from kdsim.sweeps.task import Outcome
@@ -28,23 +27,6 @@ class Crash(Policy):
     def decide(self, state):
         raise ValueError("no idea")
 """
-
-
-def small(**changes: object) -> Scenario:
-    data = {
-        "name": "small",
-        "device": {
-            "cores": 4,
-            "compute": {"a1": 1.0, "a2": 0.25},
-            "communication": {"b1": 0.3, "b2": 0.1, "b3": 2.0},
-        },
-        "workload": {"cycles": 4, "comm": 1.0, "forward": 1.0, "backward": 0.5},
-        "policies": ["random", "greedy", "optimal"],
-        "replications": 6,
-        "sweep": {"device.cores": [2, 3, 4]},
-        **changes,
-    }
-    return scenario_from_data(data)
 
 
 @pytest.fixture
@@ -95,7 +77,7 @@ def test_a_finished_study_is_not_partial(tmp_path):
 
 
 def test_a_policy_that_failed_everywhere_is_in_the_state_and_in_the_tables(tmp_path, crash):
-    table = sweep(small(policies=["random", crash]), tmp_path / "s.sqlite")
+    table = sweep(small(), tmp_path / "s.sqlite", policies=["random", crash])
     failed = table[table["policy"] == crash]
     assert failed["status"].tolist() == ["failed"] * 3
     with Store.open(tmp_path / "s.sqlite") as store:
@@ -145,7 +127,7 @@ def test_status_in_words_and_for_machines(partial):
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.splitlines() == [
         f"{partial}: small, 2 of 9 runs done, 6 pending, 1 failed",
-        "replications: 7 of 23",
+        "replications: 7 of 23, failed runs left out",
         "no sweep is running; the command that began it continues it",
         "failed (`kdsim sweep` with --retry runs them again):",
         "  optimal: 1 run failed, and no run of it is done: ValueError: no",
@@ -260,7 +242,7 @@ def test_no_file_is_left_beside_a_store(tmp_path):
 def old_store(tmp_path, request):
     path = tmp_path / "old.sqlite"
     db = sqlite3.connect(path)
-    db.executescript((request.path.parent / "store_of_kdsim_0_1.sql").read_text())
+    db.executescript((request.path.parent / "ledger" / "store_of_kdsim_0_1.sql").read_text())
     db.close()
     return path
 
@@ -274,7 +256,7 @@ def makespans(path, target) -> list[list[str]]:
 
 def test_a_store_of_kdsim_0_1_is_read_and_left_as_it_is(tmp_path, old_store, request):
     before = old_store.read_bytes()
-    expected = (request.path.parent / "store_of_kdsim_0_1.csv").read_text().splitlines()
+    expected = (request.path.parent / "ledger" / "store_of_kdsim_0_1.csv").read_text().splitlines()
     found = makespans(old_store, tmp_path / "t.csv")
     assert [",".join(row) for row in found] == expected
     assert old_store.read_bytes() == before

@@ -60,10 +60,6 @@ class Graph:
         """Return the indices of the layers that read feature map `tensor`."""
         return [i for i, layer in enumerate(self.layers) if tensor in layer.inputs]
 
-    def producer(self, tensor: int) -> Layer | None:
-        """Return the layer that writes feature map `tensor`, or None for the input."""
-        return None if tensor == 0 else self.layers[tensor - 1]
-
     def name(self, tensor: int) -> str:
         """Return a feature map's name for messages: that of the layer that produces it."""
         return "the input" if tensor == 0 else self.layers[tensor - 1].name

@@ -179,7 +179,7 @@ def run_study(
     rounds : int
         Undisturbed rounds to measure: two or more, for an interval.
     extra_rounds : int, optional
-        Rounds that may be made again because others disturbed them. Default: as many as `rounds`.
+        Disturbed rounds that are repeated at most. Default: as many as `rounds`.
     guard : float
         CPU seconds per second, taken from the workers' cores by other processes and by the host,
         above which a round is set aside.

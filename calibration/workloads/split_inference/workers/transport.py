@@ -14,13 +14,14 @@ import struct
 import time
 from collections import deque
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from calibration.link.gloo_group import join_group
 from calibration.workloads.split_inference.errors import WorkerError
 from calibration.workloads.split_inference.planning.planner import Message
+from calibration.workloads.split_inference.workers.runner import Exchange
 from calibration.workloads.split_inference.workers.wire import (
     ClosedError,
     LateError,
@@ -30,10 +31,21 @@ from calibration.workloads.split_inference.workers.wire import (
     tensor_bytes,
 )
 
-TRANSPORTS = ("tcp", "gloo")
-
 _ROWS = struct.Struct("<IIQ")  # image, message, bytes of rows
 _HELLO = struct.Struct("<I32s")  # rank, token
+
+
+class Transport(Exchange, Protocol):
+    """An exchange as a worker uses it, image by image."""
+
+    def begin(self, image: int, timeout_s: float) -> None:
+        """Start an image."""
+
+    def end(self) -> None:
+        """Wait until everything sent has left, so that buffers may be written again."""
+
+    def close(self) -> None:
+        """Close the connections."""
 
 
 class TcpExchange:
@@ -207,7 +219,7 @@ class TcpExchange:
 
 
 def _gone(rank: int, what: str) -> WorkerError:
-    return WorkerError(f"worker {rank} is gone: it {what}")
+    return WorkerError(f"worker {rank} is lost: it {what}")
 
 
 def connect_mesh(

@@ -30,6 +30,7 @@ from calibration.workloads.split_inference.workers.transport import (
     GlooExchange,
     NoExchange,
     TcpExchange,
+    Transport,
     connect_mesh,
 )
 from calibration.workloads.split_inference.workers.wire import (
@@ -50,7 +51,7 @@ class _Job:
     """One program with its weights, ready to run for any batch size."""
 
     def __init__(
-        self, meta: dict[str, Any], weights: dict[str, Tensor], exchange: Any, slowdown: float
+        self, meta: dict[str, Any], weights: dict[str, Tensor], exchange: Transport, slowdown: float
     ) -> None:
         self.slowdown = slowdown
         self.program = Program.from_json(meta["program"])
@@ -93,7 +94,7 @@ class Worker:
         self.spin_s: float = settings["spin_s"]
         self.slowdown: float = settings["slowdown"]
         self.jobs: dict[int, _Job] = {}
-        self.exchanges: dict[str, Any] = {"none": NoExchange()}
+        self.exchanges: dict[str, Transport] = {"none": NoExchange()}
         torch.set_num_threads(settings["threads"])
         address = (self.host, settings["port"])
         self.channel = Channel(socket.create_connection(address, timeout=self.timeout_s))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from calibration.workloads.split_inference.workers.wire import (
     LateError,
     deadline_in,
 )
+from kdsim.messages import how_it_ended
 
 #: glibc returns large blocks to the kernel at once and pays page faults for every feature map.
 #: The fewer pages of half a map then fake a speed-up beyond the number of workers, so every
@@ -135,8 +135,7 @@ class WorkerProcess:
         code = self.process.poll()
         if code is None:
             return None
-        how = f"exited with code {code}" if code >= 0 else f"was killed by {_name(-code)}"
-        return how + self._last_words()
+        return f"ended with {how_it_ended(code)}{self._last_words()}"
 
     def dismiss(self) -> None:
         """Ask the worker to end and close the connection."""
@@ -158,10 +157,3 @@ class WorkerProcess:
         self.log.seek(0)
         lines = self.log.read()[-4000:].decode(errors="replace").strip().splitlines()
         return f" ({lines[-1][:300]})" if lines else ""
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -12,7 +12,8 @@ from calibration.workloads.aflkd.config import StudyConfig
 from calibration.workloads.aflkd.methods import StudentConfig
 from calibration.workloads.aflkd.study import finished_runs, planned_runs, run_study
 from calibration.workloads.data.datasets import load
-from calibration.workloads.training.loops import TrainingConfig, choose_device
+from calibration.workloads.training.loops import TrainingConfig
+from calibration.workloads.training.placement import choose_device
 from kdsim.errors import WorkloadError
 
 SHORT = TrainingConfig(epochs=1, batch_size=16)
@@ -44,12 +45,7 @@ def side_by_side(tmp_path_factory):
 def test_worker_processes_train_what_one_process_trains(side_by_side, tmp_path):
     folder, _, outcome = side_by_side
     assert (outcome.done, outcome.left) == (12, 0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        run_study(STUDY, load("digits"), tmp_path)
-    finally:
-        torch.set_num_threads(threads)
+    run_study(STUDY, load("digits"), tmp_path)
     assert ledger(folder / "new") == ledger(tmp_path)
 
 

@@ -30,14 +30,6 @@ DATA = stripes()
 SIZES = (24, 40)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def teacher():
     parts = split(DATA, teacher=60, student=3)

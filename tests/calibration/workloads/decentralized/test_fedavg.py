@@ -59,7 +59,7 @@ def test_unusable_weights_are_told_in_words():
         replace(PLAN, local_steps=0)
 
 
-def test_one_client_with_one_step_a_round_is_plain_sgd(one_thread):
+def test_one_client_with_one_step_a_round_is_plain_sgd():
     material = make_material([24])
     plan = replace(PLAN, rounds=4, local_steps=1)
     images, labels = material.shares[0]
@@ -90,7 +90,7 @@ def test_one_client_with_one_step_a_round_is_plain_sgd(one_thread):
     assert accuracy.recalls == pytest.approx(tuple(expected))
 
 
-def test_all_clients_end_with_one_model_and_its_bytes_are_counted(one_thread):
+def test_all_clients_end_with_one_model_and_its_bytes_are_counted():
     material = make_material([24, 16, 40])
     result = run_fedavg(material, PLAN)
     assert len({a.recalls for a in result.accuracies}) == 1
@@ -99,11 +99,3 @@ def test_all_clients_end_with_one_model_and_its_bytes_are_counted(one_thread):
     assert result.traffic.total == 2 * size * 3 * PLAN.rounds
     assert result.costs[0].comm_bytes == (size, 0) * PLAN.rounds
     assert run_fedavg(material, PLAN).accuracies == result.accuracies
-
-
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

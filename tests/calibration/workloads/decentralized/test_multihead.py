@@ -26,14 +26,6 @@ from kdsim.errors import DataError, WorkloadError
 PLAN = MultiHeadPlan(rounds=4, heads=2, batch=8, refresh_every=2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def labelled(count, seed):
     """Images whose class lights up one quadrant."""
     labels = torch.arange(count) % 4
@@ -110,6 +102,26 @@ def test_the_network_has_a_main_and_different_auxiliary_heads():
     assert torch.equal(logits[0], expected)
     assert len(logits) == 3
     assert not torch.equal(logits[1], logits[2])
+
+
+def test_auxiliary_heads_may_be_deeper_and_the_main_one_never_is():
+    base = build_network("small-cnn", (1, 8, 8), 4, seed=0)
+    network = MultiHeadNet(base, 2, torch.Generator().manual_seed(0), layers=3)
+    linear = [
+        [tuple(m.weight.shape) for m in head.modules() if isinstance(m, torch.nn.Linear)]
+        for head in network.heads
+    ]
+    assert linear == [[(4, 64)], *[[(64, 64), (64, 64), (4, 64)]] * 2]
+    bound = 1 / math.sqrt(64)
+    for head in list(network.heads)[1:]:
+        assert all(float(p.detach().abs().max()) <= bound for p in head.parameters())
+    embedding, logits = network.eval()(random_logits(2, 3, 1, 8, 8))
+    first, _, second, _, last = network.heads[2]
+    torch.testing.assert_close(logits[2], last(second(first(embedding).relu()).relu()))
+    material = disjoint_material()
+    deep, flat = (run_multihead(material, replace(PLAN, head_layers=n)) for n in (2, 1))
+    assert deep.traffic.total > flat.traffic.total  # their checkpoints are larger
+    assert deep.heads[0] != flat.heads[0]  # the features learn through them
 
 
 def test_after_a_warm_up_the_last_head_knows_what_labels_alone_never_teach():
@@ -192,6 +204,8 @@ def test_faults_are_told_in_words():
         run_multihead(replace(material, public=material.public[:2]), PLAN)
     with pytest.raises(WorkloadError, match="heads must be at least 0"):
         replace(PLAN, heads=-1)
+    with pytest.raises(WorkloadError, match="head_layers must be at least 1"):
+        replace(PLAN, head_layers=0)
     for wrong in (-1, PLAN.rounds):
         with pytest.raises(WorkloadError, match="warm_up must be"):
             replace(PLAN, warm_up=wrong)

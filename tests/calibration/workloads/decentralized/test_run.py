@@ -11,22 +11,16 @@ import torch
 from torch.nn import functional
 
 from calibration.workloads.decentralized.clients import class_recalls, make_client
-from calibration.workloads.decentralized.cohort import Material
+from calibration.workloads.decentralized.cohort import Material, client_of
 from calibration.workloads.decentralized.processes import _result, _Worker, run_in_processes
 from calibration.workloads.decentralized.run import Plan, run_decentralized
 from calibration.workloads.training.loops import state_digest
+from calibration.workloads.training.networks import build_network
+from calibration.workloads.training.weights import starting_weights
 from kdsim.errors import DataError, TransportError, WorkloadError
 
 CLASSES = 4
 PLAN = Plan(rounds=6, batch=8, learning_rate=0.05)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def images_of(labels, seed):
@@ -188,15 +182,47 @@ def test_faults_are_told_in_words(material):
             replace(PLAN, **wrong)
 
 
+def test_augmented_batches_are_own_images_flipped_and_shifted_and_labels_stay(material):
+    plain, moved, again = (
+        client_of(material, replace(PLAN, augment=augment), 0) for augment in (False, True, True)
+    )
+    for _ in range(4):
+        (before, target), (after, kept), (same, _) = (c.draw(8) for c in (plain, moved, again))
+        assert torch.equal(target, kept)
+        assert torch.equal(after, same)
+        assert not torch.equal(before, after)
+        for image, shown in zip(before, after, strict=True):
+            assert any(torch.equal(shown, view) for view in every_move(image))
+
+
+def every_move(image):
+    """Every flip and shift by up to two pixels, with zeros where nothing was."""
+    for flipped in (image, image.flip(2)):
+        wide = functional.pad(flipped, (2, 2, 2, 2))
+        for top in range(5):
+            for left in range(5):
+                yield wide[:, top : top + 8, left : left + 8]
+
+
+def test_clients_begin_with_the_weights_of_a_file(material, tmp_path):
+    given = build_network("small-cnn", (1, 8, 8), CLASSES, seed=7)
+    torch.save(given.state_dict(), tmp_path / "weights.pt")
+    weights = starting_weights(tmp_path / "weights.pt")
+    clients = [client_of(material, replace(PLAN, weights=weights), k) for k in range(2)]
+    assert {state_digest(c.network) for c in clients} == {state_digest(given)}
+    started = run_decentralized(material, replace(PLAN, weights=weights))
+    assert started.accuracies != run_decentralized(material, PLAN).accuracies
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
         {"distil_on": "public", "departures": ((1, 3),), "evaluate_every": 2},
         {"distil_on": "private", "graph": "ring", "case": "sum"},
-        {"refresh_every": 2, "graph": "star"},
+        {"refresh_every": 2, "graph": "star", "augment": True},
     ],
-    ids=["public-with-a-death", "private-ring", "stale-star"],
+    ids=["public-with-a-death", "private-ring", "stale-star-augmented"],
 )
 def test_processes_equal_one_process(material, changes):
     plan = replace(PLAN, rounds=5, **changes)
@@ -287,6 +313,6 @@ def test_a_client_that_pauses_for_less_than_the_limit_is_waited_for(material):
 
 def test_clients_that_lost_each_other_but_lived_on_are_a_fault():
     outcome = {"accuracy": {"client": 0}, "lost": [2]}
-    workers = [_Worker(0, None, None, outcome=outcome), _Worker(2, None, None, outcome=outcome)]
+    workers = [_Worker(0, None, outcome=outcome), _Worker(2, None, outcome=outcome)]
     with pytest.raises(TransportError, match="client 0 lost its connection to client 2"):
         _result(workers)

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 from calibration.commands.dissimilarity import command
 from calibration.workloads.data.datasets import Dataset, load
@@ -20,6 +22,8 @@ from calibration.workloads.decentralized.report import summary, verdicts
 from calibration.workloads.decentralized.study import material, run_study
 from calibration.workloads.losses import MEASURES
 from calibration.workloads.records.results import ResultError, RunLedger
+from calibration.workloads.training.networks import build_network
+from calibration.workloads.training.weights import starting_weights
 from kdsim.errors import DataError, WorkloadError
 from kdsim.scenario.parts.profile import read_profile
 
@@ -34,14 +38,6 @@ STUDY = Study(
     rounds=2,
     batch=8,
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +123,33 @@ def test_a_ledger_takes_more_seeds_but_no_other_study(tiny, tmp_path):
         run_study(replace(small, gamma=3.0), tiny, ledger)
 
 
+def test_a_ledger_from_before_a_setting_existed_had_its_default(tiny, tmp_path):
+    small = replace(STUDY, seeds=(0,), measures=("kl",), cases=("sum",), splits=("iid",))
+    path = tmp_path / "runs.jsonl"
+    first = run_study(small, tiny, RunLedger(path))
+    head, *runs = path.read_text().splitlines()
+    older = json.loads(head)
+    for later in ("augment", "weights"):
+        del older["result"][later]
+    path.write_text("\n".join([json.dumps(older), *runs]) + "\n")
+    assert run_study(small, tiny, RunLedger(path)) == first
+    with pytest.raises(ResultError, match="augment was False, now True"):
+        run_study(replace(small, augment=True), tiny, RunLedger(path))
+
+
+def test_the_content_of_a_file_of_weights_belongs_to_a_study_and_its_place_does_not(tiny, tmp_path):
+    small = replace(STUDY, seeds=(0,), measures=("kl",), cases=("sum",), splits=("iid",))
+    places = [tmp_path / name for name in ("a.pt", "b.pt", "c.pt")]
+    for place, seed in ((places[0], 0), (places[2], 1)):
+        torch.save(build_network("small-cnn", (1, 8, 8), 4, seed=seed).state_dict(), place)
+    shutil.copyfile(places[0], places[1])
+    here, there, other = (replace(small, weights=starting_weights(p)) for p in places)
+    ledger = RunLedger(tmp_path / "runs.jsonl")
+    assert run_study(here, tiny, ledger) == run_study(there, tiny, ledger)
+    with pytest.raises(ResultError, match="weights was '"):
+        run_study(other, tiny, ledger)
+
+
 def test_summary_gives_n_and_an_interval_for_each_cell(rows):
     cells = summary(rows)
     assert len(cells) == 4 * 2 * 2 * 2 * 2
@@ -151,6 +174,19 @@ def test_verdicts_follow_the_sign_of_what_is_found():
     assert set(iid) == {"contradicted"}
     largest = {v.quantity: v.verdict for v in found if "largest" in v.claim and v.case == "sum"}
     assert list(largest.values()) == ["contradicted", "supported"]  # against 0.2 and 0.8
+
+
+def test_ce_and_kl_are_one_method_in_every_mean():
+    """Under a fixed teacher they have one gradient: counting both would weigh it twice."""
+
+    def one_point_for_kl(which, case, measure, alpha):
+        return 0.8 + (0.1 if measure in ("ce", "kl") and alpha == 0.5 else 0.0)
+
+    found = {v.quantity: v.estimate.mean for v in verdicts(made_up(one_point_for_kl))}
+    gain = found["gain at alpha = 0.5 over alpha = 1, mean of the measures"]
+    assert gain == pytest.approx(0.1 / 4)
+    without_ce = [r for r in made_up(one_point_for_kl) if r["measure"] != "ce"]
+    assert verdicts(without_ce) == verdicts(made_up(one_point_for_kl))
 
 
 def test_one_seed_decides_nothing():
@@ -218,6 +254,7 @@ def test_the_command_writes_results_figure_and_profiles_the_simulator_reads(tmp_
     printed = json.loads(outcome.stdout)
     assert printed == json.loads((tmp_path / "results.json").read_text())
     assert printed["manifest"]["data"]["name"] == "digits"
+    assert "small-cnn from random weights" in printed["manifest"]["notes"][0]
     assert len(printed["rows"]) == 8
     assert (tmp_path / "accuracy.png").stat().st_size > 10_000
     profile = read_profile(tmp_path / "profile-skew-average-js.csv")
@@ -229,6 +266,28 @@ def test_the_command_writes_results_figure_and_profiles_the_simulator_reads(tmp_
     assert again.exit_code == 0
     assert "n = 2 seeds" in again.stdout
     assert json.loads((tmp_path / "results.json").read_text()) == printed
+
+
+def test_the_command_takes_a_folder_of_images_and_a_file_of_weights(tmp_path):
+    rng = np.random.default_rng(0)
+    for label in ("a/abbey", "b/bar"):
+        (tmp_path / "scenes" / label).mkdir(parents=True)
+        for k in range(60):
+            pixels = rng.integers(0, 255, (12, 12, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "scenes" / label / f"{k}.png")
+    state = build_network("small-cnn", (3, 8, 8), 10, seed=0).state_dict()
+    torch.save(state, tmp_path / "weights.pt")
+    outcome = invoke(
+        "--data", tmp_path / "scenes", "--image-size", 8, "--augment", "--rounds", 1, "--seeds", 1,
+        "--measures", "kl", "--alpha", "1", "--split", "iid", "--out", tmp_path / "out", "--json",
+        "--weights", tmp_path / "weights.pt",
+    )  # fmt: skip
+    assert outcome.exit_code == 0, outcome.output
+    described = json.loads(outcome.stdout)["manifest"]
+    assert described["data"]["name"] == "scenes-8px"
+    assert (described["config"]["private_samples"], described["config"]["test_samples"]) == (81, 12)
+    assert "small-cnn from the weights of a file" in described["notes"][0]
+    assert "flipped and shifted" in described["notes"][0]
 
 
 def test_the_command_reports_a_client_that_departs(tmp_path):
@@ -244,6 +303,8 @@ def test_the_command_tells_bad_input_in_words(tmp_path):
         (("--depart", "7@1"), "a client of 0 to 2"),
         (("--measures", "l2"), "measures must be among"),
         (("--data", "mnist"), "data set must be one of"),
+        (("--data", tmp_path / "none"), "none is no folder of images"),
+        (("--weights", tmp_path / "none.pt"), "none.pt cannot be read"),
     ):
         outcome = invoke(*arguments, "--out", tmp_path)
         assert outcome.exit_code == 1  # the outer command line turns the error into one line
@@ -271,7 +332,7 @@ def killing(monkeypatch, unit_number):
         made.append(plan)
         if len(made) != unit_number:
             return result
-        gone = Departure(2, 1, "its process ended with status -9")
+        gone = Departure(2, 1, "its process ended with SIGKILL")
         kept = {"accuracies": result.accuracies[:-1], "costs": result.costs[:-1]}
         return replace(result, departures=(gone,), **kept)
 
@@ -286,7 +347,7 @@ def test_a_killed_client_fails_the_command_and_its_run_is_made_again(tmp_path, m
     assert outcome.exit_code == 1
     text = " ".join(outcome.output.split())
     assert "mean over 2 to 3 clients" in text
-    assert "its process ended with status -9" in text
+    assert "its process ended with SIGKILL" in text
     assert "the same command makes them again" in text
     again = invoke(*QUICK, "--out", tmp_path / "hurt", "--json")
     assert again.exit_code == 0

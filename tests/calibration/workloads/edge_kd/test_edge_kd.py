@@ -25,8 +25,9 @@ from calibration.workloads.edge_kd.cloud import build_source
 from calibration.workloads.edge_kd.config import EdgeConfig, spec_of
 from calibration.workloads.edge_kd.student import EdgeStudent
 from calibration.workloads.edge_kd.study import EdgeRun, run_once, run_study, save_profile
-from calibration.workloads.training.loops import derive_seed, predict
+from calibration.workloads.training.loops import predict
 from calibration.workloads.training.networks import build_network
+from calibration.workloads.training.seeds import derive_seed
 from kdsim.errors import TransportError, UnknownPolicyError, WorkloadError
 from kdsim.scenario.parts.profile import read_profile
 
@@ -37,18 +38,26 @@ CONFIG = EdgeConfig(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    torch.set_num_threads(1)
     path = tmp_path_factory.mktemp("edge")
     edge_kd_cloud.prepare_teacher(CONFIG, path)
     return path
 
 
-def shared_with(rows: np.ndarray) -> Shared:
+def shared_with(rows: np.ndarray, *, slots: int = 1) -> Shared:
+    """A store as if the first batch had come in one chunk, and the second lay in the next slot."""
     store = np.ascontiguousarray(rows, dtype=np.float32)
     return Shared(
-        lock=None, control=None, grant_end=[1] * 8, done=None, store=store, slots=1,
-        columns=store.shape[1], chunk_rows=len(store),
+        lock=None, control=None, grant_end=[1] * 8, done=None, store=store, slots=slots,
+        columns=store.shape[1], chunk_rows=len(store) // slots,
     )  # fmt: skip
+
+
+def loss_of(cycle, shared, folder, method="response", **changes):
+    """The loss of one step at a cycle."""
+    student = EdgeStudent(spec_of(replace(CONFIG, **changes), method, 0, folder), shared)
+    student.forward(cycle, 0, 1)
+    student.backward(cycle, 0, 1)
+    return student.report()["loss"]
 
 
 # --- data -----------------------------------------------------------------------------------------
@@ -218,6 +227,19 @@ def test_the_loss_is_alpha_ce_plus_the_rest_of_the_tempered_divergence(folder, a
     by_labels = functional.cross_entropy(private_logits, labels)
     expected = alpha * by_labels + (1 - alpha) * T**2 * divergence
     assert student.report()["loss"] == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_the_knowledge_of_a_batch_is_read_from_its_own_slot(folder):
+    first, second = np.random.default_rng(0).normal(size=(2, 16, 10))
+    both = shared_with(np.concatenate([first, second]), slots=2)
+    assert loss_of(1, both, folder) == loss_of(1, shared_with(second), folder)
+    assert loss_of(1, both, folder) != loss_of(1, shared_with(first), folder)
+
+
+def test_without_a_teacher_the_labels_alone_count_whatever_alpha_says(folder):
+    nothing = shared_with(np.zeros((16, 10)))
+    alone = [loss_of(0, nothing, folder, "none", alpha=alpha) for alpha in (0.2, 1.0)]
+    assert alone[0] == alone[1]
 
 
 @pytest.mark.parametrize("method", edge_kd.METHODS)

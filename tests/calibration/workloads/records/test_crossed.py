@@ -5,12 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration.workloads.records.crossed import (
-    compare_crossed,
-    crossed_interval,
-    crossed_row,
-    summarise_crossed,
-)
+from calibration.workloads.records.crossed import crossed_interval
+from calibration.workloads.records.tables import compare_crossed, crossed_row, summarise_crossed
 from kdsim.errors import WorkloadError
 from kdsim.results.intervals import mean_interval
 

@@ -9,11 +9,10 @@ from calibration.workloads.records.results import (
     ResultError,
     RunLedger,
     claim_folder,
-    compare_pairs,
     manifest,
-    summarise,
     write_json,
 )
+from calibration.workloads.records.tables import compare_pairs, summarise
 from kdsim.errors import WorkloadError
 from kdsim.results.intervals import paired_difference
 

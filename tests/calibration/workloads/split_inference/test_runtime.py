@@ -53,11 +53,6 @@ def _gone(pid: int, timeout_s: float = 10.0) -> bool:
         os.close(handle)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def pool() -> Iterator[WorkerPool]:
     with WorkerPool(one_core_each(3), timeout_s=60) as workers:
@@ -131,7 +126,7 @@ def test_a_killed_worker_is_named_and_the_others_are_ended() -> None:
     pool, job = _faulty(2, 30.0)
     pids = pool.pids
     os.kill(pids[1], signal.SIGKILL)
-    with pytest.raises(WorkerError, match=rf"worker 1 \(process {pids[1]}\) was killed by SIGKILL"):
+    with pytest.raises(WorkerError, match=rf"worker 1 \(process {pids[1]}\) ended with SIGKILL"):
         job.run(_images())
     assert all(_gone(pid) for pid in pids)
     with pytest.raises(WorkerError, match="the workers have ended: worker 1"):
@@ -214,7 +209,10 @@ def test_an_inference_keeps_the_master_to_one_thread_and_gives_the_callers_setti
 
     monkeypatch.setattr(Job, "run", recording)
     torch.set_num_threads(2)
-    with SplitModel(_net(), SHAPE, parts=2, pool=pool, timeout_s=60) as split:
-        split(_images())
+    try:
+        with SplitModel(_net(), SHAPE, parts=2, pool=pool, timeout_s=60) as split:
+            split(_images())
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
     assert seen == [1]
-    assert torch.get_num_threads() == 2

@@ -1,31 +1,20 @@
+import itertools
+
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 from workload_data import stripes
 
 from calibration.workloads.training.loops import (
     TrainingConfig,
     accuracy,
-    batches,
-    derive_seed,
     fit,
-    own_random_state,
     predict,
     state_digest,
     train_epoch,
 )
 from calibration.workloads.training.networks import build_network
 from kdsim.errors import WorkloadError
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def trained(checkpoint=None, *, epochs=3, seed=0, on_epoch=None, **options):
@@ -37,33 +26,6 @@ def trained(checkpoint=None, *, epochs=3, seed=0, on_epoch=None, **options):
         network, images, labels, config, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch
     )
     return network, history
-
-
-# --- randomness ----------------------------------------------------------------------------------
-
-
-@given(count=st.integers(1, 200), batch_size=st.integers(1, 40))
-def test_batches_hold_each_index_once_and_none_alone(count, batch_size):
-    parts = batches(count, batch_size, generator=torch.Generator())
-    assert sorted(torch.cat(parts).tolist()) == list(range(count))
-    assert all(len(part) <= batch_size + 1 for part in parts)
-    if count > 1 and batch_size > 1:
-        assert min(len(part) for part in parts) > 1
-
-
-def test_seeds_of_different_purposes_differ():
-    seeds = {derive_seed(s, p, e) for s in range(5) for p in ("order", "dropout") for e in range(5)}
-    assert len(seeds) == 50
-    assert all(0 <= s < 2**63 for s in seeds)
-
-
-def test_own_random_state_leaves_the_global_one_alone():
-    state = torch.random.get_rng_state()
-    with own_random_state(0, "dropout"):
-        first = torch.rand(3)
-    assert torch.equal(state, torch.random.get_rng_state())
-    with own_random_state(0, "dropout"):
-        assert torch.equal(first, torch.rand(3))
 
 
 def test_equal_seeds_give_equal_weights_whatever_ran_before():
@@ -135,6 +97,40 @@ def test_predict_puts_every_mode_back():
     assert not logits.requires_grad
     assert [m.training for m in network.modules()] == modes
     assert torch.equal(buffers, network.features[1].running_mean)
+
+
+def test_predict_learns_nothing_and_drops_nothing():
+    network = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5)).train()
+    before, inputs = state_digest(network), torch.randn(7, 2)
+    logits = predict(network, inputs, batch_size=3)
+    assert state_digest(network) == before
+    torch.testing.assert_close(logits, network.eval()(inputs))
+
+
+def test_an_epoch_s_loss_is_the_mean_over_its_images():
+    # Batches of three images and of one: a mean over batches would be 2.
+    measure = train_epoch(
+        nn.Linear(2, 2),
+        torch.ones(4, 2),
+        torch.zeros(4, dtype=torch.int64),
+        lambda logits, rows, batch: 0.0 * logits.sum() + len(rows),
+        [],
+        [torch.arange(3), torch.tensor([3])],
+    )
+    assert measure.loss == (3 * 3 + 1) / 4
+
+
+def test_each_epoch_steps_with_its_own_learning_rate():
+    config = TrainingConfig(epochs=3, learning_rate=0.5, momentum=0.0, decay="cosine", batch_size=8)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(2, 2))
+    bias = [network[1].bias.detach().clone()]
+    fit(
+        network, torch.ones(4, 1, 1, 2), torch.zeros(4, dtype=torch.int64), config, seed=0,
+        objective=lambda logits, rows, batch: logits.sum(dim=1).mean(),  # one per step and bias
+        on_epoch=lambda epoch, measure: bias.append(network[1].bias.detach().clone()),
+    )  # fmt: skip
+    steps = [float((before - after)[0]) for before, after in itertools.pairwise(bias)]
+    assert steps == pytest.approx([0.5, 0.375, 0.125])  # 0.5 * (1 + cos(pi * epoch / 3)) / 2
 
 
 def test_a_loss_that_explodes_is_reported_with_its_step():

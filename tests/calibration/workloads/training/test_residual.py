@@ -32,5 +32,5 @@ def test_weights_follow_from_the_seed_and_leave_the_global_state_alone():
 
 
 def test_an_unknown_network_is_told_in_words():
-    with pytest.raises(WorkloadError, match=r"resnet-18; got 'vgg'"):
+    with pytest.raises(WorkloadError, match=r"resnet-18-large; got 'vgg'"):
         build_client_network("vgg", (1, 8, 8), 4, seed=0)

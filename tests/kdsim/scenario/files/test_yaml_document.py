@@ -16,6 +16,9 @@ from kdsim.scenario.files.yaml_document import MAX_FILE_BYTES, parse_yaml, read_
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.validate import scenario_from_data
 
+#: Files of the corpus that go through a second command and a process of their own as well.
+FEW = ["tab-indent", "billion-laughs", "deep-nesting", "utf-16"]
+
 TEXTS = [
     BASE,
     *(c.data.decode() for c in CORPUS.values() if c.data.isascii() and len(c.data) < 2000),
@@ -52,15 +55,15 @@ def test_a_broken_file_is_refused_with_its_line(name, tmp_path, monkeypatch):
     path = write(tmp_path, name)
     _, line, words = CORPUS[name]
     place = f"{path.name}:{line}:" if line else f"{path.name}:"
-    for command in ("check", "compare"):
+    # Both read the file by the same function; a few files show that compare reports the same.
+    for command in ("check", "compare") if name in FEW else ("check",):
         assert_refused(call(command, path.name), place, words)
 
 
-@pytest.mark.parametrize("name", ["tab-indent", "billion-laughs", "deep-nesting", "utf-16"])
-@pytest.mark.parametrize("command", ["check", "compare"])
-def test_a_fresh_process_refuses_it_as_well(name, command, tmp_path):
+@pytest.mark.parametrize("name", FEW)
+def test_a_fresh_process_refuses_it_as_well(name, tmp_path):
     write(tmp_path, name)
-    answer = spawn(command, f"{name}.yaml", cwd=tmp_path)
+    answer = spawn("compare", f"{name}.yaml", cwd=tmp_path)
     assert_refused(answer, f"{name}.yaml", CORPUS[name].words)
 
 

@@ -11,35 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from front_door import call
+from swept import DEVICE, small
 
 from kdsim.api import sweep
-from kdsim.errors import StoreError
+from kdsim.errors import KdsimError, StoreError
 from kdsim.scenario.study import Scenario
-from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps.ledger import sqlite_file
 from kdsim.sweeps.ledger import store as store_module
 from kdsim.sweeps.ledger.store import Store
 from kdsim.sweeps.runs import differences
 from kdsim.sweeps.task import Outcome
-
-DEVICE = {
-    "cores": 4,
-    "compute": {"a1": 1.0, "a2": 0.25},
-    "communication": {"b1": 0.3, "b2": 0.1, "b3": 2.0},
-}
-
-
-def small(**changes: object) -> Scenario:
-    data = {
-        "name": "small",
-        "device": DEVICE,
-        "workload": {"cycles": 4, "comm": 1.0, "forward": 1.0, "backward": 0.5},
-        "policies": ["random", "greedy", "optimal"],
-        "replications": 6,
-        "sweep": {"device.cores": [2, 3, 4]},
-        **changes,
-    }
-    return scenario_from_data(data)
 
 
 def outcome(run_id: str, start: int, stop: int, *, error: str = "") -> Outcome:
@@ -366,3 +347,27 @@ def test_a_read_only_database_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite_file, "connect", lambda name, mode: connect(name, "r"))
     with pytest.raises(StoreError, match="read-only"):
         sweep(small(replications=7), path)
+
+
+@pytest.mark.parametrize("policies", [["nowhere:Mine"], ["gredy"]])
+def test_a_sweep_that_is_refused_at_entry_leaves_no_file_behind(tmp_path, policies):
+    path = tmp_path / "s.sqlite"
+    with pytest.raises(KdsimError):
+        sweep("measured", path, policies=policies)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_sweep_leaves_what_was_there(tmp_path):
+    path = tmp_path / "s.sqlite"
+    sweep("measured", path, policies=["greedy"])
+    with Store.open(path) as store:
+        before = store.frame()
+    with pytest.raises(KdsimError):
+        sweep("paper-1to1", path, policies=["greedy"])
+    with Store.open(path) as store:
+        assert store.frame().equals(before)
+    empty = tmp_path / "made-before.sqlite"
+    empty.touch()
+    with pytest.raises(KdsimError):
+        sweep("measured", empty, policies=["nowhere:Mine"])
+    assert empty.exists()

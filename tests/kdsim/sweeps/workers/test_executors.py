@@ -8,17 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from swept import assert_only_three_cores_failed, small
 
 from kdsim.api import sweep
 from kdsim.errors import SweepError
-from kdsim.scenario.study import Scenario
-from kdsim.scenario.validate import scenario_from_data
 from kdsim.sweeps import driver as sweeps
 from kdsim.sweeps.driver import run_pending
 from kdsim.sweeps.ledger.store import Store
@@ -31,75 +28,7 @@ from kdsim.sweeps.workers.executors import (
 from kdsim.sweeps.workers.worker_processes import Processes
 
 ROOT = Path(__file__).resolve().parents[4]
-POLICIES = """
-import os
-import signal
-import threading
-
-from kdsim import Decision, Policy
-
-class Half(Policy):
-    name = "half"
-    def decide(self, state):
-        return Decision(state.total_cores // 2)
-
-class Exits(Half):
-    name = "exits"
-    def decide(self, state):
-        if state.total_cores == 3:
-            os._exit(7)
-        return super().decide(state)
-
-class Killed(Half):
-    name = "killed"
-    def decide(self, state):
-        if state.total_cores == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().decide(state)
-
-class Hangs(Half):
-    name = "hangs"
-    def decide(self, state):
-        if state.total_cores == 3:
-            threading.Event().wait()
-        return super().decide(state)
-"""
-
-
-def small(**changes: object) -> Scenario:
-    data = {
-        "name": "small",
-        "device": {
-            "cores": 4,
-            "compute": {"a1": 1.0, "a2": 0.25},
-            "communication": {"b1": 0.3, "b2": 0.1, "b3": 2.0},
-        },
-        "workload": {"cycles": 4, "comm": 1.0, "forward": 1.0, "backward": 0.5},
-        "policies": ["random", "greedy", "optimal"],
-        "replications": 6,
-        "extensions": {"noise": 0.2},
-        "sweep": {"device.cores": [2, 3, 4]},
-        **changes,
-    }
-    return scenario_from_data(data)
-
-
-@pytest.fixture
-def own_policies(tmp_path, monkeypatch):
-    name = f"own_{abs(hash(str(tmp_path)))}"
-    (tmp_path / f"{name}.py").write_text(POLICIES)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
-    yield name
-    sys.modules.pop(name, None)
-
-
-def assert_only_three_cores_failed(table, policy: str, error: str) -> None:
-    failed = table[table["status"] == "failed"]
-    assert failed[["device.cores", "policy"]].to_numpy().tolist() == [[3, policy]]
-    assert error in failed["error"].iloc[0]
-
-
+NOISY = {"extensions": {"noise": 0.2}}
 # --- the pool -------------------------------------------------------------------------------------
 
 
@@ -133,7 +62,7 @@ def test_an_ordinary_error_is_handed_on():
 def test_workers_that_cannot_start_end_the_sweep(monkeypatch):
     monkeypatch.setattr("kdsim.sweeps.workers.worker_processes._begin_worker", os._exit)
     with Store.open(":memory:", "w") as store:
-        store.enter(small())
+        store.enter(small(**NOISY))
         team = Processes(1)
         try:
             with pytest.raises(SweepError, match="no worker process can be started"):
@@ -184,12 +113,12 @@ def is_alive(pid: int) -> bool:
 def test_one_process_two_processes_and_threads_give_identical_tables(tmp_path):
     tables = []
     for name, where in (("one", {}), ("two", {"workers": 2})):
-        sweep(small(), tmp_path / name, **where)
+        sweep(small(**NOISY), tmp_path / name, **where)
         with Store.open(tmp_path / name) as store:
             store.export(tmp_path / f"{name}.csv", expand=True)
         tables.append((tmp_path / f"{name}.csv").read_bytes())
     with ThreadPoolExecutor(3) as executor:
-        sweep(small(), tmp_path / "three", executor)
+        sweep(small(**NOISY), tmp_path / "three", executor)
     with Store.open(tmp_path / "three") as store:
         store.export(tmp_path / "three.csv", expand=True)
     assert tables[0] == tables[1] == (tmp_path / "three.csv").read_bytes()
@@ -200,16 +129,16 @@ def test_one_process_two_processes_and_threads_give_identical_tables(tmp_path):
 )
 def test_a_poison_policy_is_found_and_harms_no_other(own_policies, policy, error):
     name = f"{own_policies}:{policy}"
-    table = sweep(small(), workers=2, policies=["random", name, "optimal"])
+    table = sweep(small(**NOISY), workers=2, policies=["random", name, "optimal"])
     assert_only_three_cores_failed(table, name, error)
-    sound = sweep(small(), policies=["random", f"{own_policies}:Half", "optimal"])
+    sound = sweep(small(**NOISY), policies=["random", f"{own_policies}:Half", "optimal"])
     ours, theirs = table[table["status"] == "done"], sound[table["status"] == "done"]
     assert ours["mean"].tolist() == theirs["mean"].tolist()
 
 
 def test_a_policy_that_hangs_is_given_up(own_policies):
     name = f"{own_policies}:Hangs"
-    table = sweep(small(), workers=2, policies=["random", name], task_timeout_s=2.0)
+    table = sweep(small(**NOISY), workers=2, policies=["random", name], task_timeout_s=2.0)
     assert_only_three_cores_failed(table, name, "took longer than 2 s")
 
 
@@ -221,7 +150,7 @@ def test_workers_killed_in_mid_sweep_cost_nothing(monkeypatch, own_policies, rep
     """Kill a worker from outside whenever one is seen, a few times, with a poison among it all."""
     monkeypatch.setattr("kdsim.sweeps.chunker.MAX_PIECES", 1)
     poison = f"{own_policies}:Exits"
-    study = small(replications=30, policies=["random", "greedy", poison, "optimal"])
+    study = small(**NOISY, replications=30, policies=["random", "greedy", poison, "optimal"])
     kills: list[int] = []
     with Store.open(":memory:", "w") as store:
         store.enter(study)
@@ -273,7 +202,7 @@ def test_a_suspect_runs_alone_where_workers_are_shared():
             self.flights.append((Future(), task))
             return self.flights[-1][0]
 
-    study = small(sweep={"seed": [1, 2, 3, 4, 5]}, policies=["random"])
+    study = small(**NOISY, sweep={"seed": [1, 2, 3, 4, 5]}, policies=["random"])
     with Store.open(":memory:", "w") as store:
         store.enter(study)
         run_pending(store, Shared())
@@ -283,82 +212,9 @@ def test_a_suspect_runs_alone_where_workers_are_shared():
 
 def test_only_one_place_to_run_is_accepted():
     with pytest.raises(SweepError, match="one of executor"):
-        sweep(small(), workers=2, cluster="tcp://127.0.0.1:1")
+        sweep(small(**NOISY), workers=2, cluster="tcp://127.0.0.1:1")
     with pytest.raises(SweepError, match="at least 1"):
         Processes(0)
-
-
-# --- a cluster ------------------------------------------------------------------------------------
-
-
-@contextmanager
-def dask_cluster(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess.Popen]]]:
-    """Start the real commands; yield the scheduler file and the workers."""
-    pytest.importorskip("distributed")
-    file = folder / "scheduler.json"
-    dask = [sys.executable, "-m", "dask"]
-    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
-    quiet = {"env": env, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
-    where = ["--scheduler-file", str(file)]
-    local = ["--host", "127.0.0.1", "--no-dashboard"]
-    processes = [subprocess.Popen([*dask, "scheduler", "--port", "0", *local, *where], **quiet)]
-    processes += [
-        subprocess.Popen([*dask, "worker", "--nthreads", "1", *local, *where], **quiet)
-        for _ in range(workers)
-    ]
-    try:
-        end = time.monotonic() + 60
-        while not file.exists() or not file.read_text():
-            assert time.monotonic() < end, "no scheduler"
-            threading.Event().wait(0.05)
-        yield str(file), processes[1:]
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(timeout=15)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_a_cluster_gives_the_same_table_and_survives_poison_and_loss(own_policies, tmp_path):
-    from kdsim.sweeps.workers.dask_cluster import Cluster
-
-    names = ["random", f"{own_policies}:Half", f"{own_policies}:Exits", "optimal"]
-    with dask_cluster(tmp_path, 2) as (address, workers):
-        table = sweep(small(), cluster=address, policies=names)
-        assert_only_three_cores_failed(table, names[2], "every worker that ran it died")
-        local = sweep(small(), workers=2, policies=names)
-        assert table.drop(columns="error").equals(local.drop(columns="error"))
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.wait(timeout=30)
-        with Store.open(":memory:", "w") as store:
-            store.enter(small())
-            team = Cluster(address, patience_s=2.0)
-            try:
-                with pytest.raises(SweepError, match="has had no worker for"):
-                    run_pending(store, team)
-            finally:
-                team.close()
-
-
-def test_a_cluster_that_is_not_there_is_reported(monkeypatch):
-    pytest.importorskip("distributed")
-    monkeypatch.setattr("kdsim.sweeps.workers.dask_cluster._CONNECT_SECONDS", 0.5)
-    with pytest.raises(SweepError, match="no dask scheduler answers"):
-        sweep(small(), cluster="tcp://127.0.0.1:9")
-
-
-def test_without_dask_a_cluster_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(SweepError, match=r"kdsim\[cluster\]"):
-        sweep(small(), cluster="tcp://127.0.0.1:9")
 
 
 # --- time -----------------------------------------------------------------------------------------
@@ -381,7 +237,7 @@ def test_a_sweep_that_was_stopped_blames_no_run(monkeypatch, own_policies):
         jumps[0] += 3600.0
 
     monkeypatch.setattr("kdsim.sweeps.chunker.MAX_PIECES", 1)
-    table = sweep(small(), workers=1, task_timeout_s=60.0, progress=stop)
+    table = sweep(small(**NOISY), workers=1, task_timeout_s=60.0, progress=stop)
     assert table["status"].tolist() == ["done"] * 9
 
 
@@ -398,14 +254,14 @@ def test_a_worker_with_other_source_of_the_same_version_ends_the_sweep(monkeypat
 
     monkeypatch.setattr(sweeps, "execute", elsewhere)
     with pytest.raises(SweepError, match="other source of kdsim"):
-        sweep(small())
+        sweep(small(**NOISY))
 
 
 def test_a_worker_with_other_code_of_a_policy_fails_its_runs(own_policies, tmp_path):
     """Another process, which finds another module under the same name."""
     name = f"{own_policies}:Half"
     with Store.open(":memory:", "w") as store:
-        store.enter(small(policies=[name, "greedy"]))
+        store.enter(small(**NOISY, policies=[name, "greedy"]))
         source = tmp_path / f"{own_policies}.py"
         source.write_text(source.read_text().replace("total_cores // 2", "total_cores // 3"))
         team = Processes(1)

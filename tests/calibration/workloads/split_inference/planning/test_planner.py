@@ -36,7 +36,6 @@ SLOW = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 def test_any_network_split_in_any_way_gives_what_the_whole_network_gives(
     spec: Spec, shares: list[float], mode: str, last: bool, batch: int
 ) -> None:
-    torch.set_num_threads(1)
     layout = torch.channels_last if last else torch.contiguous_format
     net, x = RandomNet(spec).to(memory_format=layout), image(spec, batch)
     graph = trace(net, (spec.channels, spec.height, spec.width))
@@ -85,7 +84,6 @@ def test_a_window_needs_exactly_the_rows_that_its_outputs_touch(
 @pytest.mark.parametrize("last", [True, False], ids=["channels last", "contiguous"])
 @pytest.mark.parametrize("blocks", [1, 2, 3, 4], ids=["edge-1", "edge-2", "edge-3", "cloud"])
 def test_the_papers_networks_are_bitwise_in_layerwise_mode(last: bool, blocks: int) -> None:
-    torch.set_num_threads(1)
     layout = torch.channels_last if last else torch.contiguous_format
     net = vgg(*[(3, 32), (2, 48), (5, 80), (5, 128)][:blocks]).to(memory_format=layout)
     x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))

@@ -95,7 +95,7 @@ def test_a_silent_peer_ends_the_wait_at_the_timeout_and_a_gone_one_at_once(pair:
     with pytest.raises(WorkerError, match=r"worker 0 sent or took no rows within 0\.05 s"):
         pair[1].recv(0, _message(0, 4), torch.empty(4))
     pair[0].close()
-    with pytest.raises(WorkerError, match="worker 0 is gone: it closed its connection"):
+    with pytest.raises(WorkerError, match="worker 0 is lost: it closed its connection"):
         pair[1].recv(0, _message(0, 4), torch.empty(4))
 
 
