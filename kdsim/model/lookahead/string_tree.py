@@ -11,9 +11,8 @@ corridor and the string itself (``optimum``), the decisions (``rules``).
 
 from __future__ import annotations
 
-from kdsim.model.numbers import Floats, Ints, WrittenFloats, WrittenInts
-
 from kdsim.model.jit import inlined
+from kdsim.model.numbers import Floats, Ints, WrittenFloats, WrittenInts
 
 
 def link_corners(
