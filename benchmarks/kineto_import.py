@@ -159,6 +159,15 @@ def live(own: Fit, imported: Trace, budget_s: float) -> dict[str, Any]:
             "worst_kineto": max(abs(c["error_kineto"]) for c in cells)}  # fmt: skip
 
 
+def _known(values: Any) -> Any:
+    """Write null for what is not known, as JSON can."""
+    if isinstance(values, dict):
+        return {key: _known(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_known(value) for value in values]
+    return None if isinstance(values, float) and np.isnan(values) else values
+
+
 def main() -> None:
     """Record, import, collect, run, and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -183,7 +192,7 @@ def main() -> None:
         "live": found,
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(summary, indent=1) + "\n")
+    options.output.write_text(json.dumps(_known(summary), indent=1, allow_nan=False) + "\n")
     print(json.dumps(found, indent=1))
 
 

@@ -237,7 +237,7 @@ def draw(predicted: pd.DataFrame, table: pd.DataFrame):
         ax.set_title(f"link of {line['link_mb_s'].iloc[0]:g} MB/s", loc="left")
         ax.set_xlabel("time since the run began (s)")
     axes[0].set_ylabel("test accuracy at the end of each epoch")
-    axes[-1].legend(frameon=False, fontsize="small")
+    axes[0].legend(frameon=False, fontsize="small", loc="lower right")
     return figure
 
 

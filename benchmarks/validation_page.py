@@ -9,12 +9,23 @@ between the two marks is made here as well.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from calibration.machine.sampling import Precision
+from calibration.trace import read_trace
+from calibration.trace.trials import trial_times
+from calibration.validation.measure import Measured
+from kdsim.scenario.parts.profile import read_profile
+
 RESULTS = Path(__file__).resolve().parent / "results" / "validation"
+KINETO = Path(__file__).resolve().parent / "results" / "calibration" / "kineto_import.json"
 EVIDENCE = Path(__file__).resolve().parents[1] / "docs" / "evidence" / "validation.md"
 MARKS = "<!-- made by benchmarks/validation_page.py -->", "<!-- end of what is made -->"
 
@@ -31,8 +42,92 @@ def read_records(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
         for name in ("table", "drill-table", "learning/epochs"):
             path = device / f"{name}.csv"
             record[name] = pd.read_csv(path) if path.exists() else None
+        record["spread"] = spread(device, record["manifest"])
+        record["cycle_ms"] = {
+            path.stem.removeprefix("profile-"): 1e3
+            * float((read.forward_s + read.backward_s).mean())
+            for path in sorted(device.glob("learning/profile-*.csv"))
+            for read in [read_profile(path)]
+        }
         found[device.name] = record
     return found
+
+
+def spread(device: Path, manifest: dict[str, Any]) -> dict[str, float]:
+    """Return how steady the machine was: ms of a batch in the trace and in the live runs."""
+    times = trial_times(read_trace(device / "trace.csv").rows)
+    alone = times[(times["condition"] == "alone") & (times["task"] == "compute")]
+    by_cores = 1e3 * alone.set_index("comm_cores")["seconds_per_work"]
+    guard = Precision(**manifest["settings"]["precision"]).guard
+    runs = [
+        one
+        for one in map(Measured.from_json, read_lines(device / "runs.jsonl"))
+        if not one.taken.disturbs(guard) and one.condition == "1:1"
+    ]
+    batches, cycles = (
+        manifest["settings"]["conditions"][0][name] for name in ("batches", "cycles")
+    )
+    # Under comp-priority the student has every core to itself while it computes.
+    live = [
+        1e3 * sum(t.end - t.start for t in one.run.tasks if t.kind != "comm") / (batches * cycles)
+        for one in runs
+        if one.run.policy == "comp-priority"
+    ]
+    comms = np.array(
+        [
+            [t.end - t.start for t in one.run.tasks if t.kind == "comm"]
+            for one in runs
+            if one.run.policy == "comm-priority"
+        ]
+    )
+    found = {"live_low": min(live), "live_median": float(np.median(live)), "live_high": max(live),
+             "first_comm": float(np.median(comms[:, 0])),
+             "last_comm": float(np.median(comms[:, -1]))}  # fmt: skip
+    for name, comm_cores in (("all", 0), ("fewer", 1)):
+        trials = by_cores.loc[[comm_cores]]
+        found |= {f"{name}_low": float(trials.min()), f"{name}_median": float(trials.median()),
+                  f"{name}_high": float(trials.max())}  # fmt: skip
+    return found
+
+
+def read_lines(path: Path) -> list[Any]:
+    """Read a file of one JSON value per line."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def cause(record: dict[str, Any]) -> str:
+    """Say why targets are missed, as far as the records show it."""
+    seen, summary = record["spread"], record["summary"]
+    if summary["median_absolute_error"] <= 0.05 and summary["p95_absolute_error"] <= 0.10:
+        return "Both targets are met."
+    shorter = float((record["table"]["error"] < 0).mean())
+    return (
+        f"The targets are missed, and {percent(shorter, 0)} of the cells were slower than "
+        "predicted. The records show two causes; how much each contributes was not separated. One "
+        "is the machine's own speed with both cores at work. With one core a batch took "
+        f"{seen['fewer_low']:.1f} to {seen['fewer_high']:.1f} ms over the trace's trials, with "
+        f"both {seen['all_low']:.1f} to {seen['all_high']:.1f} (median {seen['all_median']:.1f}); "
+        "in the live runs, wherever computation had both cores to itself (`comp-priority`, 1:1), "
+        f"{seen['live_low']:.1f} to {seen['live_high']:.1f} (median {seen['live_median']:.1f}), "
+        "though in every one of these runs others took less than the guard allows. CPU accounting "
+        "inside a virtual machine sees neither who shares its physical cores and caches nor what "
+        "the host does; the intervals, which reach far beyond 3 %, do. A second cause was in the "
+        f"harness: the first Comm of a run took {1e3 * seen['first_comm']:.0f} ms, the last "
+        f"{1e3 * seen['last_comm']:.0f} (`comm-priority`, 1:1), because each process entered the "
+        "pages of the store into its page table as it went; since these runs it does so before. "
+        f"Nothing was tuned on these runs, and the table was not measured again. {since()}"
+    )
+
+
+def since() -> str:
+    """Say how the harness did after these runs, in the run of `kineto_import.py`."""
+    cells = json.loads(KINETO.read_text())["live"]["cells"]
+    errors = [abs(cell["error_harness"]) for cell in cells]
+    return (
+        f"In a later run on the same day, with a trace of its own (`{KINETO.name}`: {len(cells)} "
+        f"cells without a link), the error is {percent(float(np.median(errors)))} in the median "
+        f"and {percent(max(errors))} at worst."
+    )
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -122,7 +217,8 @@ def drill(record: dict[str, Any]) -> str:
         f"runs were seen to be disturbed and set aside. Verdict: **{word}** "
         f"({summary['verdict']['reason']}). Over the undisturbed runs the absolute error is "
         f"{percent(median)} in the median and {percent(worst)} at worst; the same cells in quiet: "
-        f"{percent(median_quiet)} and {percent(worst_quiet)}."
+        f"{percent(median_quiet)} and {percent(worst_quiet)}. "
+        "(The drill was made after the harness was mended, the table before.)"
     )
 
 
@@ -142,7 +238,8 @@ def learning(record: dict[str, Any]) -> str:
         f"{percent(summary['median_absolute_error'])}, 95th percentile "
         f"{percent(summary['p95_absolute_error'])}, worst "
         f"{percent(summary['worst_absolute_error'])}. The accuracies differ from those recorded "
-        f"in {summary['accuracies_that_differ']} of {summary['epochs']} epochs.",
+        f"beyond rounding in {summary['accuracies_that_differ']} of {summary['epochs']} "
+        f"epochs.{profiles(record)}",
         "",
         "| link | policy | median error | worst error |",
         "|---|---|---:|---:|",
@@ -154,11 +251,48 @@ def learning(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def kineto() -> str:
+    """Set predictions from imported profiler files beside those from the harness's trace."""
+    record = json.loads(KINETO.read_text())
+    steps = ", ".join(
+        f"{row['quotient']:.3f} of the plain time on {row['cores']} core(s)"
+        for row in record["steps"]
+    )
+    lines = [
+        "The student's step, recorded by the PyTorch profiler on one and on two cores and imported "
+        f"(`kdsim calibrate import`; imported steps took {steps}), against our own harness, in one "
+        "run of `python benchmarks/kineto_import.py`. Communication is the harness's in both.",
+        "",
+        "| condition | policy | measured (s) | error, harness | error, profiler | runs (aside) |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {cell['condition']} | {cell['policy']} | {cell['measured']:.3f} | "
+        f"{signed(cell['error_harness'])} | {signed(cell['error_kineto'])} | "
+        f"{cell['runs']} ({cell['disturbed']}) |"
+        for cell in record["live"]["cells"]
+    ]
+    return "\n".join(lines)
+
+
+def profiles(record: dict[str, Any]) -> str:
+    """Say why epochs are missed, where the target is: what computing a cycle took by profile."""
+    if record["learning/summary"]["within_10_percent"] >= 0.9:
+        return ""
+    cycles = ", ".join(f"{name} {ms:.1f} ms" for name, ms in record["cycle_ms"].items())
+    return (
+        " The target is missed over the fast link alone, where computing sets the pace: the same "
+        f"cycle of the same student took {cycles} in the recorded profiles, one run each, and a "
+        "prediction carries the speed of the machine in the minute of its profile. Over the slow "
+        "link, where the link sets the pace, no epoch is missed."
+    )
+
+
 def summary_block(records: dict[str, dict[str, Any]]) -> str:
     """Return what the evidence page says."""
     parts = [MARKS[0]]
     for record in records.values():
-        parts += [headline(record), by_condition(record), f"Drill. {drill(record)}",
+        parts += [headline(record), cause(record), by_condition(record), f"Drill. {drill(record)}",
                   f"Accuracy over time. {learning(record)}"]  # fmt: skip
     return "\n\n".join([*parts, MARKS[1]])
 
@@ -167,10 +301,10 @@ def page(records: dict[str, dict[str, Any]]) -> str:
     """Return the README of the results."""
     parts = [HEAD]
     for record in records.values():
-        parts += [f"## {record['name']}", headline(record), by_condition(record),
+        parts += [f"## {record['name']}", headline(record), cause(record), by_condition(record),
                   "### Every cell", CELLS, cells(record["table"]), "### Beside a busy process",
                   drill(record), "### Accuracy over time", learning(record)]  # fmt: skip
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, "## Profiled steps instead of our harness", kineto()]) + "\n"
 
 
 HEAD = """# Predictions against the live loop, where they could fail
