@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+from aflkd_courses import backwards_table, steps_section, temperatures_table, went_backwards
 from aflkd_sections import (
     DATA,
     Record,
     Row,
     accuracy_rows,
-    backwards_table,
     cells_of,
     claims_table,
     data_name,
@@ -25,8 +25,6 @@ from aflkd_sections import (
     spread_table,
     sslf_section,
     switches_table,
-    temperatures_table,
-    went_backwards,
     worth_of_switches,
 )
 
@@ -54,6 +52,7 @@ def page(records: Mapping[str, Any], planned: Mapping[str, StudyConfig]) -> str:
         switches_table(studies),
         spread_table(studies),
         backwards_table(studies),
+        steps_section(records.get("steps")),
         temperatures_table(studies),
         sslf_section(cells, studies),
         _robustness(records.get("robustness")),
@@ -87,6 +86,7 @@ def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig])
     }
     beyond = [f"{data} all beyond {n:,} images" for data, n in most.items()]
     single = [name for name, r in studies.items() if len(r["cloud"]["accuracy"]) == 1]
+    unmade = [f"`{name}`" for name in planned if name not in studies and "sslf" not in name]
     sentences = [
         "**Left out.** The paper has three networks, three data sets and up to "
         f"{len(whole.sizes)} numbers of images, to {max(whole.sizes):,}. Here CIFAR-100 is "
@@ -96,6 +96,7 @@ def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig])
         f"Ablations were run on {listed(on)} and on {listed(ablated)} alone, with all "
         f"{most_methods} methods on {listed(complete) if complete else 'none of them'} alone."
         if ablated else "No ablation was run yet.",
+        f"Planned and not run: {listed(unmade)}." if unmade else "",
         f"In {listed(f'`{name}`' for name in single)} one teacher serves all seeds, so that their "
         "intervals leave the teacher's variance out." if single else "",
     ]  # fmt: skip
@@ -265,6 +266,7 @@ def _files(records: Mapping[str, Any]) -> list[str]:
         "differences |",
         "| `STUDY/tables.md` | accuracies beside the paper's, every difference, every verdict |",
         "| `STUDY/*.png` | accuracy, differences (forest), course of T |",
+        *(["| `steps.json` | `benchmarks/aflkd_steps.py` |"] if "steps" in records else []),
         "| `robustness.*`, `speed.*` | `benchmarks/aflkd_robustness.py`, "
         "`benchmarks/aflkd_speed.py` |",
         *(

@@ -93,18 +93,11 @@ def part_of(config: StudyConfig, runs: Sequence[Mapping[str, Any]]) -> StudyConf
 
 
 def read_records(folder: Path) -> dict[str, Any]:
-    """Read every committed record: studies by name, and the single files by theirs.
-
-    Studies of version 0.1 had one teacher, which their runs do not name.
-    """
+    """Read every committed record: studies by name, and the single files by theirs."""
     records: dict[str, Any] = {"studies": {}}
     for path in sorted(folder.glob("*/results.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        result["runs"] = [{"teacher": 0, **run} for run in result["runs"]]
-        clouds = result["cloud"]["accuracy"]
-        result["cloud"]["accuracy"] = clouds if isinstance(clouds, list) else [clouds]
-        records["studies"][path.parent.name] = result
-    for name in ("robustness", "speed", "processors"):
+        records["studies"][path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("robustness", "speed", "processors", "steps"):
         path = folder / f"{name}.json"
         if path.exists():
             records[name] = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Tables of the page over all AFLKD records: claims, switches, spread, temperatures, SSLF."""
+"""Tables of the page over all AFLKD records: claims, switches, spread, SSLF."""
 
 from __future__ import annotations
 
@@ -126,8 +126,7 @@ def switches_table(studies: Mapping[str, Record]) -> list[str]:
                 ),
                 "",
             ]
-            if "switches" in record:
-                lines += [f"![paired differences, {name}]({name}/forest.png)", ""]
+            lines += [f"![paired differences, {name}]({name}/forest.png)", ""]
     if not lines:
         return []
     return [
@@ -168,80 +167,6 @@ def spread_table(studies: Mapping[str, Record]) -> list[str]:
         "",
         "| study | cells | seeds | teachers | rest |",
         "|---|---|---|---|---|",
-        *lines,
-        "",
-    ]
-
-
-def went_backwards(record: Record, method: str) -> tuple[int, int]:
-    """Return in how many runs the training loss ended near its beginning again, of how many.
-
-    That is, in some lesson the last epoch's loss is above half of the run's first and 25 % above
-    the least of the lesson: the step is too long for what is trained.
-    """
-    epochs = record["manifest"]["config"]["student"]["training"]["epochs"]
-    losses = [run["course"]["loss"] for run in record["runs"] if run["method"] == method]
-
-    def backwards(loss: Sequence[float]) -> bool:
-        lessons = [loss[k : k + epochs] for k in range(0, len(loss), epochs)]
-        return any(x[-1] > max(0.5 * loss[0], 1.25 * min(x)) for x in lessons)
-
-    return sum(map(backwards, losses)), len(losses)
-
-
-def backwards_table(studies: Mapping[str, Record]) -> list[str]:
-    """List the methods whose training did not settle in some run."""
-    lines = []
-    for name, record in studies.items():
-        for method in record["manifest"]["config"]["methods"]:
-            count, runs = went_backwards(record, method)
-            if count:
-                lines.append(f"| `{name}` | {method} | {count} of {runs} |")
-    if not lines:
-        return []
-    return [
-        "## Runs that went backwards",
-        "",
-        "Runs whose training loss, in some training, ended above half of the first epoch's and 25 "
-        "% above "
-        "its least: the learning rate is too high for what is trained there. A difference from "
-        "such a "
-        "method says how it fares at this learning rate, and no more.",
-        "",
-        "| study | method | runs |",
-        "|---|---|---|",
-        *lines,
-        "",
-    ]
-
-
-def temperatures_table(studies: Mapping[str, Record]) -> list[str]:
-    """Count where T ends and in how many runs n changed."""
-    lines = []
-    for name, record in studies.items():
-        for method in record["manifest"]["config"]["methods"]:
-            runs = [run for run in record["runs"] if run["method"] == method]
-            course = [run["course"]["temperature"] for run in runs]
-            if not course or course[0][-1] is None or all(len(set(c)) == 1 for c in course):
-                continue
-            last = sorted(c[-1] for c in course)
-            low, high = sum(t < 2 for t in last), sum(t > 9 for t in last)
-            way = median(abs(c[-1] - c[0]) for c in course)
-            changed = sum(len(set(run["course"]["frozen_layers"])) > 1 for run in runs)
-            lines.append(
-                f"| `{name}` | {method} | {len(last)} | {low} | {len(last) - low - high} | "
-                f"{high} | {last[0]:.2f} | {median(last):.2f} | {last[-1]:.2f} | {way:.2f} | "
-                f"{changed} |"
-            )
-    return [
-        "## Where T ends",
-        "",
-        "Runs by the T at their end; below 2 nearly all layers are frozen, above 9 none or one "
-        "in ten.",
-        "",
-        "| study | method | runs | below 2 | between | above 9 | least | median | most | "
-        "median way from epoch 1 | runs in which n changed |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
         *lines,
         "",
     ]

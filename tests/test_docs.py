@@ -48,3 +48,15 @@ def test_a_documented_command_has_a_legal_form(page, line):
         parser.parse_args(list(words))
     except click.UsageError as error:
         pytest.fail(f"{page}: {line}: {error.format_message()}")
+
+
+def test_a_test_that_a_page_names_exists():
+    named = {
+        (page.name, name)
+        for page in PAGES
+        for name in re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 15
+    source = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("test_*.py"))
+    defined = set(re.findall(r"^\s*(?:async )?def (test_\w+)", source, re.M))
+    assert {(page, name) for page, name in named if name not in defined} == set()

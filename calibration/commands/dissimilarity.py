@@ -218,8 +218,9 @@ def _dataset(data: str, data_dir: Path | None, image_size: int) -> Dataset:
     from calibration.workloads.data.datasets import DATASETS, load
     from calibration.workloads.data.image_folder import load_image_folder
 
-    if data not in DATASETS and Path(data).is_dir():
-        return load_image_folder(Path(data), image_size)
+    folder = Path(data)
+    if data not in DATASETS and (folder.is_dir() or len(folder.parts) > 1):
+        return load_image_folder(folder, image_size)
     return load(data, data_dir)
 
 

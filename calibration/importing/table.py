@@ -240,12 +240,11 @@ def _record(
     texts: dict[str, str], mapping: TableMapping, comma: bool, place: str, faults: list[str]
 ) -> dict[str, Any] | None:
     fields = {name: str(value) for name, value in mapping.set.items()} | texts
-    before = len(faults)
-    for column in _WORDS:
-        if column in fields:
-            fields[column] = _word(column, fields[column], mapping, place, faults)
-    if len(faults) > before:
-        return None
+    for column in [name for name in _WORDS if name in fields]:
+        word = _word(column, fields[column], mapping, place, faults)
+        if word is None:
+            return None
+        fields[column] = word
     if comma:
         for name in texts:
             if name in _NUMBERS:
@@ -266,18 +265,27 @@ def _record(
     return record
 
 
-def _word(column: str, text: str, mapping: TableMapping, place: str, faults: list[str]) -> str:
+def _word(
+    column: str, text: str, mapping: TableMapping, place: str, faults: list[str]
+) -> str | None:
     word = mapping.values.get(column, {}).get(text, text)
     if column == "unit":
         return word
     try:
         return str(COLUMNS[column].convert(word))
     except ValueError as error:
-        faults.append(
-            f"{place}: {column}: {error} (got {text[:40]!r}); say what it means (--value "
-            f"{column}:{text[:40]}=...) or leave such rows out (--skip {column}:{text[:40]})"
-        )
-        return word
+        _ask_once(
+            f"{column}: {error} (got {text[:40]!r}); say what it means (--value "
+            f"{column}:{text[:40]}=...) or leave such rows out (--skip {column}:{text[:40]})",
+            place, faults,
+        )  # fmt: skip
+        return None
+
+
+def _ask_once(question: str, place: str, faults: list[str]) -> None:
+    """Ask on the first row that raises a question: its answer is that of all the others."""
+    if not any(fault.endswith(question) for fault in faults):
+        faults.append(f"{place}: {question}")
 
 
 def _scale(
@@ -287,9 +295,11 @@ def _scale(
     task = record["task"]
     if unit not in WORK[task]:
         got = "" if unit is None else f" (got {unit[:40]!r})"
-        question = f"in which unit is that of {task}? (--unit {task}={TASKS[task]}; one of "
-        if unit is not None or not any(question in fault for fault in faults):
-            faults.append(f"{place}: work: {question}{', '.join(WORK[task])}){got}")
+        _ask_once(
+            f"work: in which unit is that of {task}? (--unit {task}={TASKS[task]}; one of "
+            f"{', '.join(WORK[task])}){got}",
+            place, faults,
+        )  # fmt: skip
         return
     record["work"] *= WORK[task][unit]
     for name in TIMES:

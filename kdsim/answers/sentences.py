@@ -111,6 +111,8 @@ FORMS = {
     "policy-draws": "{policy} is faster than {next} in {faster:.1%} of {draws} draws of the curves "
     "(without noise; ties, {ties:.1%} of the draws, count half), and within {equal:.0%} of the "
     "best candidate in {within:.1%}.",
+    "policy-draws-no-ties": "{policy} is faster than {next} in {faster:.1%} of {draws} draws of "
+    "the curves (without noise), and within {equal:.0%} of the best candidate in {within:.1%}.",
     "policy-draws-equal": "{policy} and {next} take the same time in each of {draws} draws of the "
     "curves (without noise); {policy} is within {equal:.0%} of the best candidate in "
     "{within:.1%} of them.",
@@ -160,7 +162,8 @@ def _over_draws(advice: Advice) -> Iterator[Sentence]:
         numbers = {key: found[key] for key in ("cores", "same", "low", "high")}
         yield Sentence("cores", f"cores-draws{alike}", {**drawn, **numbers})
     if advice.curves["policy"]:
-        form = "policy-draws-equal" if advice.curves["policy"]["ties"] == 1.0 else "policy-draws"
+        ties = advice.curves["policy"]["ties"]
+        form = "policy-draws" + ("-equal" if ties == 1.0 else "" if ties else "-no-ties")
         yield Sentence("policy", form, {**drawn, **advice.curves["policy"], "equal": EQUAL})
     low, high = (advice.curves[end] / advice.makespan - 1.0 for end in ("low_s", "high_s"))
     numbers = {**drawn, "low": low, "high": high, "sides": " and ".join(advice.curves["sides"])}

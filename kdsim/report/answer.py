@@ -62,9 +62,10 @@ def answer(made: Comparison) -> Section:
     """Return the first section: the conclusion in words, and the gap of each policy."""
     bound = bound_words(made)
     rows = []
-    for name in dict.fromkeys(sample.policy for sample in made.samples):
+    for name in made.policies:  # one that failed everywhere has a row without numbers
         gaps = [row["gap_mean"] for row in made.rows if row["policy"] == name]
-        rows.append({"policy": name, "least": min(gaps), "most": max(gaps), "n": len(gaps)})
+        ends = {"least": min(gaps), "most": max(gaps)} if gaps else {}
+        rows.append({"policy": name, **ends, "n": len(gaps)})
     points = points_of(made)
     over = "" if points == 1 else f", over {points:,} points of the sweep"
     caption = f"Time lost against the proven {bound}{over}; 0 is as fast as any schedule can be."
@@ -76,19 +77,21 @@ def answer(made: Comparison) -> Section:
         Column("most", "largest mean gap (%)", 2, percent=True),
         *([Column("n", f"points finished of {points:,}")] if made.missing else []),
     ]
-    sentences = [*_conclusion(rows, bound), *_cores(made), *stakes_lines(made.stakes)]
+    finished = [row for row in rows if row["n"]]
+    where = "at every finished point" if made.missing else "everywhere"
+    sentences = [*_conclusion(finished, bound, where), *_cores(made), *stakes_lines(made.stakes)]
     words = "".join(f'<p class="answer">{escape(sentence)}</p>\n' for sentence in sentences)
     return Section("answer", "Answer", words + table(columns, rows, caption, name="gaps"))
 
 
-def _conclusion(rows: Sequence[Mapping[str, Any]], bound: str) -> list[str]:
+def _conclusion(rows: Sequence[Mapping[str, Any]], bound: str, where: str) -> list[str]:
     on_bound = [row["policy"] for row in rows if row["most"] <= NO_GAP]
     closest = min(rows, key=lambda row: row["most"])
     slowest = max(rows, key=lambda row: row["most"])
     parts = []
     if on_bound:
         are = "is" if len(on_bound) == 1 else "are"
-        parts.append(f"{_listed(on_bound)} {are} on the proven {bound} everywhere.")
+        parts.append(f"{_listed(on_bound)} {are} on the proven {bound} {where}.")
     elif len(rows) > 1:
         parts.append(
             f"Closest to the proven {bound} is {closest['policy']}, with a mean gap of at most "

@@ -168,10 +168,17 @@ def plot_forest(
             markersize=5,
             markerfacecolor=colour if decided else "white",
             linewidth=1,
-            label=f"{row['size']:,} images" if place == 0 else None,
         )
+    for number, size in enumerate(sizes):  # a row's own mark would also say what it decided
+        colour, marker = _SIZES[number % len(_SIZES)]
+        ax.plot([], [], color=colour, marker=marker, markerfacecolor="white", markersize=5,
+                linewidth=1, label=f"{size:,} images")  # fmt: skip
     ax.axvline(0.0, color="0.4", linewidth=0.8)
-    ax.set(xlabel=f"points above {reference}", title=net, ylim=(len(methods) - 0.4, -0.6))
+    ax.set(
+        xlabel=f"points above {reference} (filled: the interval excludes 0)",
+        title=net,
+        ylim=(len(methods) - 0.4, -0.6),
+    )
     ax.set_yticks(range(len(methods)), methods)
     return ax
 

@@ -61,6 +61,38 @@ def build_result(
         ``differences`` (paired) with their ``verdict``, ``switches`` (what each is worth over all
         cells), and ``runs`` as they are. Accuracies and differences are shares, 0 to 1.
     """
+    paper_cloud = paper_cloud_accuracy(config.data)
+    return {
+        "manifest": manifest(
+            asdict(config), seeds=range(config.seeds), dataset=dataset, notes=_notes(config)
+        ),
+        "cloud": {
+            "accuracy": list(clouds),
+            "paper": None if paper_cloud is None else round(paper_cloud / 100, 6),
+        },
+        "networks": _networks(config, dataset),
+        **findings(config.data, config.methods, runs),
+        "runs": [dict(run) for run in runs],
+    }
+
+
+def findings(data: str, methods: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> Result:
+    """Compute what a study's runs say: everything in its result that holds an accuracy.
+
+    Parameters
+    ----------
+    data : str
+        Name of the data set, for the paper's figures.
+    methods : sequence of str
+        Those to compare, in their order.
+    runs : sequence of mapping
+        As ``aflkd_study.run_study`` returns them.
+
+    Returns
+    -------
+    dict
+        ``accuracy``, ``differences`` and ``switches``, as in :func:`build_result`.
+    """
     rows = [
         {
             "net": run["net"],
@@ -75,27 +107,15 @@ def build_result(
     ]
     summary = summarise_crossed(rows, "accuracy", ["net", "size", "method"])
     for row in summary:
-        paper = paper_accuracy(config.data, row["net"], row["method"], row["size"])
+        paper = paper_accuracy(data, row["net"], row["method"], row["size"])
         row["paper"] = None if paper is None else round(paper / 100, 6)
     differences = compare_crossed(
-        rows, "accuracy", ["net", "size"], treatment="method", pairs=compared(config.methods)
+        rows, "accuracy", ["net", "size"], treatment="method", pairs=compared(methods)
     )
-    for row in differences:
-        row["verdict"] = verdict(row)
-    paper_cloud = paper_cloud_accuracy(config.data)
     return {
-        "manifest": manifest(
-            asdict(config), seeds=range(config.seeds), dataset=dataset, notes=_notes(config)
-        ),
-        "cloud": {
-            "accuracy": list(clouds),
-            "paper": None if paper_cloud is None else round(paper_cloud / 100, 6),
-        },
-        "networks": _networks(config, dataset),
         "accuracy": summary,
-        "differences": differences,
+        "differences": [{**row, "verdict": verdict(row)} for row in differences],
         "switches": [{**row, "verdict": verdict(row)} for row in switch_rows(rows)],
-        "runs": [dict(run) for run in runs],
     }
 
 

@@ -81,7 +81,8 @@ def policy_map(
                    f" points of {made.x_field} and {made.y_field}")  # fmt: skip
         for name, gaps in made.gaps.items():
             over = float((gaps > 0.05).mean())
-            click.echo(f"  {name:15s} largest {gaps.max():7.1%}   above 5 % at {over:.0%} of them")
+            largest = f"largest {100 * gaps.max():5.1f} %"
+            click.echo(f"  {name:15s} {largest}   above 5 % at {100 * over:.0f} % of them")
     if output:
         save_figure(made.plot(), output)
 

@@ -68,9 +68,10 @@ def _status_lines(store: str, name: str | None, state: StudyState) -> list[str]:
     if name is None:
         return [f"{store}: is empty; no sweep was begun in it"]
     lines = [f"{store}: {name}, {state}"]
-    lines.append(f"replications: {state.replications_done:,} of {state.replications:,}")
+    aside = ", failed runs left out" if state.failed else ""
+    lines.append(f"replications: {state.replications_done:,} of {state.replications:,}{aside}")
     if state.rate is not None:
-        speed = f"rate: {state.rate:,.3g} replications per second"
+        speed = f"rate: {float(f'{state.rate:.3g}'):,g} replications per second"
         if state.pending and state.seconds_left is not None:
             speed += f", {duration(state.seconds_left)} left at that rate"
         lines.append(speed)

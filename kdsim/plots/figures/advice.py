@@ -107,7 +107,9 @@ def _noise(ax: Axes, made: Advice) -> None:
     ax.set_ylim(bottom=-0.03 * max(ax.get_ylim()[1], 0.01))  # marks at 0 stand whole
     ax.set_xlabel("coefficient of variation of the work (%)", color=INK)
     ax.set_ylabel(f"mean gap to the {made.bound_kind} (%)", color=INK)
-    ax.legend(fontsize="small", frameon=False)
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, top + 0.45 * (top - bottom))  # room for the legend above the marks
+    ax.legend(fontsize="small", frameon=False, ncols=2, loc="upper center")
     title(ax, f"Which policy: {made.against['policy']}")
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: Gaps in percent at which the shade changes; lines stand at 1, 5 and 10 %.
 LEVELS = (0.0, 0.1, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 _LINES = (1.0, 5.0, 10.0)
+#: Values of an axis that each have their tick.
+_TICKS = 12
 
 
 def policy_map(made: PolicyMap, ax: Axes | Sequence[Axes] | None = None) -> list[Axes]:
@@ -81,6 +83,8 @@ def _draw(ax: Axes, made: PolicyMap, percent: Any, norm: BoundaryNorm) -> Any:
     for name, values, axis in ((made.x_field, made.x, "x"), (made.y_field, made.y, "y")):
         if is_log(values.tolist(), made.scenario.sweep.get(name)):
             getattr(ax, f"set_{axis}scale")("log")
+        elif len(values) <= _TICKS:
+            getattr(ax, f"set_{axis}ticks")(values)
         getattr(ax, f"set_{axis}label")(_label(name), color=INK)
     look: dict[str, Any] = {"color": "#b8450b", "lw": 1.0, "ls": (0, (3, 2))}
     words: dict[str, Any] = {"color": "#b8450b", "fontsize": "small"}

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import struct
 import sys
 import threading
+from pathlib import Path
 from typing import ClassVar
 
 if sys.platform == "linux":
@@ -20,6 +22,8 @@ if sys.platform == "linux":
 
 #: SQLite locks bytes 2**30 .. 2**30 + 511 of its file (https://sqlite.org/lockingv3.html).
 _LOCK_BYTE = 2**30 + 4096
+#: What is mounted, and where: the fifth word of each line (proc_pid_mountinfo(5)).
+_MOUNTS = Path("/proc/self/mountinfo")
 #: l_type, l_whence, l_start, l_len, l_pid of ``struct flock``.
 _FLOCK = "hhqqi0q"
 
@@ -55,6 +59,20 @@ class FileInUse:
     def names(self) -> int:
         """How many names (hard links) the file has."""
         return os.fstat(self._descriptor).st_nlink
+
+    @property
+    def is_mounted(self) -> bool:
+        """Whether the file alone, and not its folder, is mounted under this name."""
+        try:
+            lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        except OSError:
+            return False
+        # Space, tab, newline and backslash are written as three octal digits.
+        places = {
+            re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), line.split(" ")[4])
+            for line in lines
+        }
+        return os.path.realpath(self._path) in places
 
     def lock(self) -> bool:
         """Become the only writer; return whether that worked."""

@@ -181,6 +181,11 @@ def _become_writer(use: FileInUse, path: str) -> None:
             f"{path}: is a hard link, one of {use.names} names of the file; SQLite's log goes by "
             "name, and two names of one store destroy it: make a copy and use that"
         )
+    if use.is_mounted:
+        raise StoreError(
+            f"{path}: is mounted as a single file; SQLite's log goes by name, and beside this one "
+            "it is lost or belongs to another name: mount the folder that holds the store"
+        )
     if not use.lock():
         raise StoreError(
             f"{path}: another sweep is writing to this store; wait for it or use another"

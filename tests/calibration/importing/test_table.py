@@ -201,3 +201,14 @@ def test_known_rates_are_recovered_from_an_own_table(tmp_path, seed):
     )
     assert np.median(errors) < 0.03
     assert errors.max() < 0.10
+
+
+def test_a_word_that_many_rows_share_is_asked_for_once():
+    row = "{};0;4;2;{};80,5\n"
+    text = SMALL + "".join(row.format(word, i) for i in range(9) for word in ("warm", "kalt"))
+    with pytest.raises(TraceError) as caught:
+        rows(text)
+    asked = str(caught.value).splitlines()
+    assert len(asked) == 2
+    assert "--skip task:warm" in asked[0]
+    assert "--skip task:kalt" in asked[1]

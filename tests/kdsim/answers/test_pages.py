@@ -1,6 +1,7 @@
 """The committed pages of advice say what their numbers say."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +9,8 @@ import pytest
 
 from kdsim.answers.sentences import sentences
 
-PAGES = Path(__file__).resolve().parents[3] / "benchmarks" / "results" / "answers"
+ROOT = Path(__file__).resolve().parents[3]
+PAGES, DOCS = ROOT / "benchmarks" / "results" / "answers", ROOT / "docs"
 NAMES = ("measured", "paper-1to1", "raspberry-pi-5", "jetson-agx-orin")
 
 
@@ -32,3 +34,13 @@ def test_a_page_has_every_sentence_and_its_figure(name):
         assert f"- {one['text']}\n" in page
     assert f"({name}.png)" in page
     assert (PAGES / f"{name}.png").stat().st_size > 10_000
+
+
+def test_the_transcript_in_the_docs_is_the_committed_page_of_its_device():
+    """Heading by heading and sentence by sentence, as `kdsim advise` wraps them."""
+    text = (DOCS / "howto" / "questions.md").read_text()
+    (transcript,) = re.findall(r"```\n\$ kdsim advise .*?\n(.*?)```", text, re.S)
+    made = (PAGES / "jetson-agx-orin.md").read_text()
+    expected = [line.removeprefix("## ") for line in made.splitlines()[4:-1] if line]
+    lines = re.sub(r"\n {4}", " ", transcript).splitlines()[2:]
+    assert [re.sub(r"^  - ", "- ", line) for line in lines] == expected

@@ -178,6 +178,11 @@ def test_an_incomplete_study_says_so_before_anything_else(grid):
     assert "6 of 14 runs done, 6 pending, 2 failed" in banner
     assert "mine:Crash: 2 runs failed and no run of it finished: ValueError: no" in banner
     assert "points finished of 4" in page
+    gaps = page[page.index('<table id="gaps"') : page.index('id="figures"')]
+    assert re.findall(r'<th scope="row".*?>([^<]*)</th>', gaps) == [*POLICIES, "mine:Crash"]
+    crashed = gaps[gaps.index("mine:Crash</th>") :]
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", crashed) == ["–", "–", "0"]
+    assert "on the proven optimum at every finished point" in html.unescape(page)
     assert "Incomplete: 6 of 14 runs done" in page[page.index('id="figures"') :]
 
 

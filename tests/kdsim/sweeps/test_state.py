@@ -127,7 +127,7 @@ def test_status_in_words_and_for_machines(partial):
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.splitlines() == [
         f"{partial}: small, 2 of 9 runs done, 6 pending, 1 failed",
-        "replications: 7 of 23",
+        "replications: 7 of 23, failed runs left out",
         "no sweep is running; the command that began it continues it",
         "failed (`kdsim sweep` with --retry runs them again):",
         "  optimal: 1 run failed, and no run of it is done: ValueError: no",
@@ -242,7 +242,7 @@ def test_no_file_is_left_beside_a_store(tmp_path):
 def old_store(tmp_path, request):
     path = tmp_path / "old.sqlite"
     db = sqlite3.connect(path)
-    db.executescript((request.path.parent / "store_of_kdsim_0_1.sql").read_text())
+    db.executescript((request.path.parent / "ledger" / "store_of_kdsim_0_1.sql").read_text())
     db.close()
     return path
 
@@ -256,7 +256,7 @@ def makespans(path, target) -> list[list[str]]:
 
 def test_a_store_of_kdsim_0_1_is_read_and_left_as_it_is(tmp_path, old_store, request):
     before = old_store.read_bytes()
-    expected = (request.path.parent / "store_of_kdsim_0_1.csv").read_text().splitlines()
+    expected = (request.path.parent / "ledger" / "store_of_kdsim_0_1.csv").read_text().splitlines()
     found = makespans(old_store, tmp_path / "t.csv")
     assert [",".join(row) for row in found] == expected
     assert old_store.read_bytes() == before

@@ -303,6 +303,7 @@ def test_the_command_tells_bad_input_in_words(tmp_path):
         (("--depart", "7@1"), "a client of 0 to 2"),
         (("--measures", "l2"), "measures must be among"),
         (("--data", "mnist"), "data set must be one of"),
+        (("--data", tmp_path / "none"), "none is no folder of images"),
         (("--weights", tmp_path / "none.pt"), "none.pt cannot be read"),
     ):
         outcome = invoke(*arguments, "--out", tmp_path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kdsim.errors import StoreError
+from kdsim.sweeps.ledger import file_lock
 from kdsim.sweeps.ledger.file_lock import FileInUse
 from kdsim.sweeps.ledger.store import Store
 
@@ -74,6 +75,21 @@ def test_a_store_with_two_names_is_not_written(tmp_path):
         with pytest.raises(StoreError, match="two names of one store destroy it"):
             Store.open(tmp_path / name, "w")
         Store.open(tmp_path / name).close()
+
+
+def test_a_store_mounted_as_a_single_file_is_read_and_not_written(tmp_path, monkeypatch):
+    path = tmp_path / "my store.sqlite"
+    Store.open(path, "w").close()
+    mounts = tmp_path / "mountinfo"
+    place = str(path.resolve()).replace(" ", r"\040")
+    mounts.write_text(
+        f"24 1 0:22 / /proc rw shared:5 - proc proc rw\n29 1 8:1 /s {place} rw - ext4 /dev/a rw\n"
+    )
+    monkeypatch.setattr(file_lock, "_MOUNTS", mounts)
+    with pytest.raises(StoreError, match="mount the folder that holds the store"):
+        Store.open(path, "w")
+    Store.open(path).close()
+    Store.open(tmp_path / "other.sqlite", "w").close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="descriptors are counted in /proc")
