@@ -14,6 +14,7 @@ fits them best. Finished runs are kept in ``WORK/steps.jsonl``; teacher 0 of
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ from calibration.workloads.aflkd.study import draw_split, prepare
 from calibration.workloads.data.datasets import Dataset, load
 from calibration.workloads.losses import distillation_loss
 from calibration.workloads.records.results import RunLedger, manifest, write_json
-from calibration.workloads.training.loops import derive_seed
 from calibration.workloads.training.networks import ConvNet, build_network, layer_count
+from calibration.workloads.training.seeds import derive_seed
 
 #: No study has so many seeds.
 SEED = 1000
@@ -134,11 +135,16 @@ def curvature_at_start(teacher: ConvNet, lesson: Lesson, temperature: float | No
     if temperature is not None:
         answers = lesson.teacher_logits[:250]
         loss = loss + distillation_loss(logits, answers, "kl", temperature=temperature)
+    return largest_curvature(loss, weights)
+
+
+def largest_curvature(loss: Tensor, weights: Sequence[Tensor], *, iterations: int = 12) -> float:
+    """Return the largest eigenvalue, by size, of a loss's Hessian, by power iteration."""
     slopes = torch.autograd.grad(loss, weights, create_graph=True)
     generator = torch.Generator().manual_seed(0)
     vector = [torch.randn(w.shape, generator=generator) for w in weights]
     value = 0.0
-    for _ in range(12):  # of power iteration
+    for _ in range(iterations):
         length = torch.sqrt(torch.stack([(v * v).sum() for v in vector]).sum())
         vector = [v / length for v in vector]
         product = torch.stack([(s * v).sum() for s, v in zip(slopes, vector, strict=True)]).sum()

@@ -2,6 +2,7 @@
 
     python benchmarks/validation.py            # measure the device, predict, run: again until done
     python benchmarks/validation.py --drill    # the same with a busy process, started at random
+    python benchmarks/validation.py --judge    # tables and figures from the recorded runs alone
 
 Each call ends within `--minutes` and resumes where the one before stopped. What is measured lands
 in `benchmarks/results/validation/DEVICE/`: the trace, the predictions (written before anything is
@@ -29,29 +30,29 @@ TRACE_4G = "scenarios/links/4g-car.json"
 #: From far below to far above what the cores can receive; the paper's own setting among them.
 CONDITIONS = (
     "1:1",
-    "2:1 prefetch=1",
-    "1:2 prefetch=2",
     "1:1 link=0.05x",
-    "1:1 link=0.3x",
-    "1:1 link=0.3x starved=shared",
-    "2:1 link=0.8x",
+    "1:1 link=0.2x",
+    "2:1 link=0.2x",
+    "1:1 link=0.5x",
     "1:1 link=3x",
-    f"1:1 link=0.3x link_trace={TRACE_4G} trace_speed=30",
-    "1:1 release=1x",
+    "1:1 link=0.3x starved=shared",
+    "1:1 link=0.3x prefetch=2",
     "1:1 link=0.3x prefetch=1 release=0.8x",
+    f"1:1 link=0.3x link_trace={TRACE_4G} trace_speed=30",
 )
-DRILL_CONDITIONS = CONDITIONS[:1] + CONDITIONS[4:5]
+DRILL_CONDITIONS = CONDITIONS[:1] + CONDITIONS[2:3]
 DRILL_POLICIES = ("comm-priority", "greedy", "optimal")
 #: Left of a call's time for fitting, predicting and writing.
-_SPARE_S = 75.0
+_SPARE_S = 45.0
+#: Exit status of a call after which there is more to do.
+_GOES_ON = 3
 
 
 def policies(cores: int) -> tuple[str, ...]:
-    """Six policies that differ; the paper's state-based rule where the simulator has it."""
-    from kdsim.policies.names import POLICY_NAMES
-
-    planned = "state-based" if "state-based" in POLICY_NAMES else "greedy-full"
-    return ("comm-priority", "random", f"static:{max(cores // 4, 1)}", "greedy", planned, "optimal")
+    """Six policies; on two cores, where `random` is a constant split, the other priority."""
+    split = f"static:{max(cores // 4, 1)}"
+    other = "comp-priority" if cores == 2 else "random"
+    return ("comm-priority", other, split, "greedy", "state-based", "optimal")
 
 
 class Drill:
@@ -83,22 +84,20 @@ class Drill:
             self.busy_s += time.monotonic() - started
 
 
-def measured_trace(folder: Path, virtual: int | None):
-    """Measure the device, or resume measuring it, and return its trace."""
+def measured_trace(folder: Path, cores: int | None, virtual: int | None) -> None:
+    """Measure the device (or its first `cores` cores), or resume measuring it."""
     from calibration.bench.collect import collect
     from calibration.bench.measure import quick_settings
-    from calibration.trace import read_trace
 
     path, done = folder / "trace.csv", folder / "trace.done"
     if not done.exists():
         collect(
             path,
-            quick_settings(virtual_cores=virtual),
+            quick_settings(cores=cores, virtual_cores=virtual, rounds=8, extra_rounds=0),
             resume=path.exists(),
             progress=show_progress,
         )
         done.touch()
-    return read_trace(path)
 
 
 def show_progress(done: int, total: int, what: str) -> None:
@@ -124,100 +123,156 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="folder [default: by the device's name]")
     parser.add_argument("--minutes", type=float, default=8.5, help="of this call at most")
+    parser.add_argument("--cores", type=int, help="of this device [default: all]")
     parser.add_argument("--virtual-cores", type=int, help="fractional shares stand in for cores")
+    parser.add_argument("--trace-only", action="store_true", help="measure the device, run nothing")
     parser.add_argument("--drill", action="store_true", help="with busy processes at random")
+    parser.add_argument("--judge", action="store_true", help="judge the recorded runs, make none")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--conditions", nargs="+", help="instead of the study's own")
     arguments = parser.parse_args()
     ends = time.monotonic() + 60 * arguments.minutes
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-
-    from calibration.fit import fit_trace
-    from calibration.fit.curve_file import write_curves
-    from calibration.machine.cores import take_cores
-    from calibration.machine.host import device_name
-    from calibration.machine.sampling import Precision
-    from calibration.validation.conditions import parse_condition
-    from calibration.validation.validate import ValidationSettings, validate
-
-    cores = len(take_cores(None))
-    name = device_name(cores) + (
-        f"-{arguments.virtual_cores}virtual" if arguments.virtual_cores else ""
-    )
-    folder = arguments.out or Path("benchmarks/results/validation") / name
+    folder = arguments.out or default_folder(arguments.cores, arguments.virtual_cores)
     folder.mkdir(parents=True, exist_ok=True)
+    if arguments.judge:
+        kinds = [kind for kind in ("", "drill-") if (folder / f"{kind}runs.jsonl").exists()]
+        return max((judge_recorded(folder, kind) for kind in kinds), default=1)
     # A collection is stopped as by Ctrl-C, keeps what is there, and is resumed by the next call.
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.alarm(max(int(60 * arguments.minutes - _SPARE_S), 1))
     try:
-        trace = measured_trace(folder, arguments.virtual_cores)
+        measured_trace(folder, arguments.cores, arguments.virtual_cores)
     except KeyboardInterrupt:
         print("the device is measured in part; call again to go on")
-        return 3
+        return _GOES_ON
     finally:
         signal.alarm(0)
-    fitted = fit_trace(trace)
-    write_curves(fitted, folder / "curves.yaml")
-
-    texts = DRILL_CONDITIONS if arguments.drill else CONDITIONS
+    if arguments.trace_only:
+        fitted_curves(folder)
+        return 0
     budget_s = ends - time.monotonic() - _SPARE_S
     if budget_s <= 0:
         print("the device is measured; call again for the runs")
-        return 3
-    settings = ValidationSettings(
-        policies=DRILL_POLICIES if arguments.drill else policies(fitted.trace.total_cores),
-        conditions=tuple(parse_condition(text) for text in texts),
-        precision=Precision(budget_s=budget_s),
-        seed=arguments.seed,
-    )
+        return _GOES_ON
+    return run_some(folder, arguments, budget_s)
+
+
+def default_folder(cores: int | None = None, virtual: int | None = None) -> Path:
+    """Return the folder of results of this device, or of its first `cores` cores."""
+    from calibration.machine.cores import take_cores
+    from calibration.machine.host import device_name
+
+    name = device_name(len(take_cores(cores))) + (f"-{virtual}virtual" if virtual else "")
+    return Path("benchmarks/results/validation") / name
+
+
+def run_some(folder: Path, arguments: argparse.Namespace, budget_s: float) -> int:
+    """Make runs until all is known or the budget ends, judge them, and return the exit status."""
+    from calibration.validation.validate import validate
+
     kind = "drill-" if arguments.drill else ""
+    fitted = fitted_curves(folder)
+    settings = settings_of(fitted, arguments, budget_s)
     runs_path = folder / f"{kind}runs.jsonl"
-    write_predictions(fitted, settings, folder / f"{kind}predictions.csv")
 
     def keep(one) -> None:
         with runs_path.open("a") as file:
             file.write(json.dumps(one.as_json()) + "\n")
 
-    options = {"earlier": read_runs(runs_path), "on_run": keep, "progress": show_progress}
+    def note(predictions) -> None:
+        write_predictions(predictions, folder / f"{kind}predictions.csv")
+
+    options = {"earlier": read_runs(runs_path), "on_run": keep, "on_predicted": note,
+               "progress": show_progress}  # fmt: skip
     if arguments.drill:
-        with Drill(arguments.seed, max(cores // 4, 1)):
+        with Drill(arguments.seed, max(fitted.trace.total_cores // 4, 1)):
             result = validate(fitted, settings, **options)
     else:
         result = validate(fitted, settings, **options)
     return write(fitted, result, folder, kind)
 
 
-def write_predictions(fitted, settings, path: Path) -> None:
-    """Write what is predicted, once and before any run."""
+def fitted_curves(folder: Path):
+    """Fit the folder's trace and write the curves beside it.
+
+    Points that vary from trial to trial count: the runs go through the same spells of the machine.
+    """
+    from calibration.fit import fit_trace
+    from calibration.fit.curve_file import write_curves
+    from calibration.trace import read_trace
+
+    fitted = fit_trace(read_trace(folder / "trace.csv"), include_noisy=True)
+    write_curves(fitted, folder / "curves.yaml")
+    return fitted
+
+
+def settings_of(fitted, arguments: argparse.Namespace, budget_s: float):
+    """Return which cells are run, and how precisely."""
+    from calibration.machine.sampling import Precision
+    from calibration.validation.conditions import parse_condition
+    from calibration.validation.validate import ValidationSettings
+
+    texts = arguments.conditions or (DRILL_CONDITIONS if arguments.drill else CONDITIONS)
+    return ValidationSettings(
+        policies=DRILL_POLICIES if arguments.drill else policies(fitted.trace.total_cores),
+        conditions=tuple(parse_condition(text) for text in texts),
+        precision=Precision(budget_s=budget_s),
+        seed=arguments.seed,
+    )
+
+
+def write_predictions(found, path: Path) -> None:
+    """Write what is predicted, once and before any run; later calls must predict the same."""
     import pandas as pd
 
-    from calibration.bench.start import TeacherProcess
-    from calibration.validation.validate import predict
-
-    if path.exists():
-        return
-    with TeacherProcess() as teacher:
-        found = predict(fitted, settings, teacher.chunk_mb)
     rows = [
         {"condition": c, "policy": p, "predicted": x.run.makespan, "low": x.low, "high": x.high}
         for (c, p), x in found.items()
     ]
-    pd.DataFrame(rows).to_csv(path, index=False, float_format="%.6g")
+    text = pd.DataFrame(rows).to_csv(index=False, float_format="%.6g")
+    if not path.exists():
+        path.write_text(text)
+    elif path.read_text() != text:
+        raise SystemExit(f"{path} holds other predictions: the code or the trace has changed since "
+                         "the runs began; measure into another folder (--out)")  # fmt: skip
+
+
+def judge_recorded(folder: Path, kind: str) -> int:
+    """Make the table, the summary and the figures from the recorded runs; run nothing."""
+    from calibration.machine.sampling import Precision
+    from calibration.validation.conditions import parse_condition
+    from calibration.validation.validate import ValidationSettings, judge, predict
+
+    fitted, runs = fitted_curves(folder), read_runs(folder / f"{kind}runs.jsonl")
+    known = json.loads((folder / f"{kind}manifest.json").read_text())
+    settings = ValidationSettings(
+        policies=tuple(known["settings"]["policies"]),
+        conditions=tuple(parse_condition(text) for text in known["condition_texts"]),
+        precision=Precision(**known["settings"]["precision"]),
+        seed=known["settings"]["seed"],
+    )
+    predictions = predict(fitted, settings, fitted.trace.header["teacher"]["chunk_mb"])
+    write_predictions(predictions, folder / f"{kind}predictions.csv")
+    return write(fitted, judge(settings, predictions, runs), folder, kind)
 
 
 def write(fitted, result, folder: Path, kind: str) -> int:
-    """Write the table, the summary, the manifest and the figures; return the exit status."""
+    """Write the table, the summary, the manifest and the figures.
+
+    Returns the exit status: 0 when predictions hold, 3 when runs are missing, else 1.
+    """
     from calibration.commands.validate import manifest, sentences
     from calibration.validation.plots import timeline_figure, validation_figure
 
     result.table.to_csv(folder / f"{kind}table.csv", index=False, float_format="%.6g")
     summary = {"verdict": asdict(result.verdict), **result.summary, "sentences": sentences(result)}
-    for name, content in (
-        ("summary", summary),
-        ("manifest", manifest(fitted, result.settings)),
-    ):
-        text = json.dumps(content, indent=1, sort_keys=True, default=str)
-        (folder / f"{kind}{name}.json").write_text(text + "\n")
+    write_json(folder / f"{kind}summary.json", summary)
+    manifest_path = folder / f"{kind}manifest.json"
+    if result.runs and not (manifest_path.exists() and "--judge" in sys.argv):
+        texts = [condition.label for condition in result.settings.conditions]
+        write_json(manifest_path, {**manifest(fitted, result.settings), "condition_texts": texts})
     for name, figure in (
         ("validation", validation_figure(result)),
         ("timelines", timeline_figure(result)),
@@ -225,10 +280,18 @@ def write(fitted, result, folder: Path, kind: str) -> int:
         figure.savefig(folder / f"{kind}{name}.png", dpi=120)
     print(result.table.to_string(float_format=lambda x: f"{x:.4g}"))
     print("\n".join(sentences(result)))
-    open_cells = int((~result.table["settled"].astype(bool)).sum())
-    print(f"{open_cells} of {len(result.table)} cells are open; " +
-          ("call again to go on" if open_cells else "done"))  # fmt: skip
+    more = result.table["runs"] < result.settings.precision.most
+    unknown = int((more & ~result.table["settled"].astype(bool)).sum())
+    print(f"{unknown} of {len(result.table)} cells are open; " +
+          ("call again to go on" if unknown else "done"))  # fmt: skip
+    if unknown and not kind:  # the drill is one call
+        return _GOES_ON
     return 0 if result.verdict.word == "holds" else 1
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON values."""
+    path.write_text(json.dumps(content, indent=1, sort_keys=True, default=str) + "\n")
 
 
 if __name__ == "__main__":

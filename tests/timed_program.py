@@ -36,7 +36,7 @@ def cells_of(plan):
 
 
 def timed_program(plan):
-    """Return the minimal makespan by linear programming."""
+    """Return the minimal makespan by linear programming, None where the solver finds none."""
     work = np.cumsum(plan.forward + plan.backward)
     ceiling, fastest = work - plan.backward, plan.comp_rates[0]
     cells = list(cells_of(plan))
@@ -72,8 +72,7 @@ def timed_program(plan):
     cost[reach], cost[end] = -1.0 / fastest, 1.0
     table = coo_matrix((values, (rows, columns)), shape=(len(right), cost.size)).tocsr()
     least = least_cost(cost, table, right, bounds)
-    assert least is not None, "no method of HiGHS decides this program"
-    return least + work[-1] / fastest
+    return None if least is None else least + work[-1] / fastest
 
 
 def timed_plan(seed):

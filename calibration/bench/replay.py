@@ -216,23 +216,26 @@ class _Controller:
             self._done["comm"] += 1  # Nothing to receive, e.g. training without a teacher.
         i, j, k = self._done["comm"], self._done["forward"], self._done["backward"]
         self._release = None
+        starting = []
         if i < n and "comm" not in self._started and not (prefetch and i >= prefetch + k):
             ready = self._zero + self._plan.release * (i + 1)
             # Compared as it is waited for: a difference may round to just before the instant.
             if time.perf_counter() >= ready:
-                self._start("comm", now)
+                starting.append("comm")
+                self._started["comm"] = now
             else:
                 self._release = ready
-        if "comp" not in self._started:
-            if j == k and j < n:
-                self._start("forward", now)
-            elif j > k and i > k:
-                self._start("backward", now)
+        if "comp" not in self._started and ((j == k and j < n) or (j > k and i > k)):
+            starting.append("forward" if j == k else "backward")
+            self._started["comp"] = now
+        # The split first: a worker of the last one would claim chunks of a Comm that it is not to
+        # receive, all of it where a Comm is one chunk.
         self._share()
+        for task in starting:
+            self._start(task)
 
-    def _start(self, task: str, now: float) -> None:
+    def _start(self, task: str) -> None:
         cycle = self._done[task]
-        self._started["comm" if task == "comm" else "comp"] = now
         if task == "comm":
             self._bench.start_comm(float(self._plan.comm[cycle]))
         elif task == "forward":

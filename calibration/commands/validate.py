@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,10 +190,10 @@ def _print(result: Validation) -> None:
     for row in cell_rows(result.table):
         aside = f" (+{row.disturbed})" if row.disturbed else ""
         table.add_row(
-            row.condition, row.policy, f"{row.measured:.3f}",
-            f"{row.measured_low:.3f} .. {row.measured_high:.3f}", f"{row.predicted:.3f}",
-            f"{row.predicted_low:.3f} .. {row.predicted_high:.3f}", f"{row.error:+.1%}",
-            f"{row.error_low:+.1%} .. {row.error_high:+.1%}", f"{row.runs}{aside}",
+            row.condition, row.policy,
+            *_estimate(row.measured, row.measured_low, row.measured_high, ".3f"),
+            *_estimate(row.predicted, row.predicted_low, row.predicted_high, ".3f"),
+            *_estimate(row.error, row.error_low, row.error_high, "+.1%"), f"{row.runs}{aside}",
         )  # fmt: skip
     console.print(table)
     console.print(
@@ -203,13 +204,23 @@ def _print(result: Validation) -> None:
         console.print(sentence, highlight=False)
 
 
+def _estimate(value: float, low: float, high: float, shown: str) -> tuple[str, str]:
+    """Return the cells of a value and of its interval; a dash where there is none."""
+    return (
+        "-" if math.isnan(value) else format(value, shown),
+        "-" if math.isnan(low) else f"{low:{shown}} .. {high:{shown}}",
+    )
+
+
 def sentences(result: Validation) -> list[str]:
     """Describe what a validation found: errors, rankings, disturbance, verdict."""
     s = result.summary
-    found = [
-        f"absolute error: median {s['median_absolute_error']:.1%}, 95th percentile "
-        f"{s['p95_absolute_error']:.1%}, worst {s['worst_absolute_error']:.1%}"
-    ]
+    found = ["absolute error: unknown, no cell has an undisturbed run"]
+    if not math.isnan(s["median_absolute_error"]):
+        found = [
+            f"absolute error: median {s['median_absolute_error']:.1%}, 95th percentile "
+            f"{s['p95_absolute_error']:.1%}, worst {s['worst_absolute_error']:.1%}"
+        ]
     for condition, distinct in s["distinct_predictions"].items():
         tau = s["kendall_tau"][condition]
         ranked = "no ranking to test" if distinct < 2 else f"Kendall tau between them {tau:+.2f}"

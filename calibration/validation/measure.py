@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,17 +60,32 @@ class Measured:
         return self.run.makespan / self.predicted_s
 
     def as_json(self) -> dict[str, Any]:
-        """Return the run as JSON values."""
-        return asdict(self)
+        """Return the run as JSON values, times to the microsecond, a task as a row of its fields.
+
+        Hundreds of runs are kept; the clock tells no more, and field names are most of a task.
+        """
+        run = asdict(replace(self.run, tasks=(), reports=()))
+        run |= {"tasks": [list(asdict(task).values()) for task in self.run.tasks]}
+        values: dict[str, Any] = _rounded({**asdict(self), "run": run})
+        return values
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Measured:
         """Read what `as_json` wrote."""
         run = dict(row["run"])
-        run["tasks"] = tuple(Task(**task) for task in run["tasks"])
+        run["tasks"] = tuple(Task(*task) for task in run["tasks"])
         run["splits"] = tuple((at, cores) for at, cores in run["splits"])
         run["reports"] = tuple(run["reports"])
         return cls(**{**row, "run": LiveRun(**run), "taken": Taken(**row["taken"])})
+
+
+def _rounded(value: Any) -> Any:
+    """Round every float within JSON values to six decimals."""
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(one) for one in value]
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def measure_cells(

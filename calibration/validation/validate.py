@@ -132,6 +132,7 @@ def validate(
     settings: ValidationSettings | None = None,
     *,
     earlier: Sequence[Measured] = (),
+    on_predicted: Callable[[dict[Cell, Prediction]], None] | None = None,
     on_run: Callable[[Measured], None] | None = None,
     progress: Progress | None = None,
 ) -> Validation:
@@ -146,6 +147,8 @@ def validate(
     settings : ValidationSettings, optional
     earlier : sequence of Measured
         Runs of the same settings that were made before.
+    on_predicted : callable, optional
+        Called with every prediction before the first run.
     on_run : callable, optional
         Called with each new run.
     progress : callable, optional
@@ -175,6 +178,8 @@ def validate(
     teaching = TeacherProcess()
     with teaching as teacher:
         predictions = predict(fit, settings, teacher.chunk_mb)
+        if on_predicted is not None:
+            on_predicted(predictions)
         loop = _Loop(fit, settings, bench_settings, teaching)
         try:
             measure_cells(

@@ -249,10 +249,10 @@ def _bounds(real: Plan, plan: Plan) -> FloatArray:
         rows = zip(real.comm, real.forward, real.backward, strict=True)
         return np.array([timed_makespan(plan.with_work(*row), arrivals) for row in rows])
     gates = corridor(real)
-    lengths = np.empty(gates.total.size)
-    kernels.many_lengths(
-        gates.V, gates.upper, gates.lower, gates.start, gates.total, plan.region.facets, lengths
-    )
+    lengths, n = np.empty(gates.total.size), gates.V.shape[1]
+    scratch = (np.empty(n, np.int64), np.empty(n, np.int64), np.empty(2 * n, np.int64))
+    walls = (gates.V, gates.upper, gates.lower, gates.start, gates.total)
+    kernels.many_lengths(*walls, plan.region.facets, *scratch, lengths)
     return lengths
 
 

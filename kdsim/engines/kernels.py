@@ -240,10 +240,8 @@ def many_runs(
 
 
 @compiled
-def many_lengths(V, upper, lower, start, total, facets, out):
-    """Measure the taut string of each replication."""
-    n = V.shape[1]
-    up, lo, bends = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(2 * n, np.int64)
+def many_lengths(V, upper, lower, start, total, facets, up, lo, bends, out):
+    """Measure the taut string of each replication; `up`, `lo` and `bends` are scratch."""
     for run in range(out.size):
         count = taut_string_bends(V[run], upper[run], lower[run], start[run], up, lo, bends)
         v = w = length = 0.0

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from calibration.bench.bench import Bench, BenchSettings
+from calibration.bench.paced import Schedule
 from calibration.bench.replay import LiveRun, replay
 from calibration.bench.start import Teacher, TeacherProcess
 from calibration.link.stream import RemoteTeacher
 from calibration.machine.cores import take_cores
+from calibration.machine.disturbance import Taken, read_cpu, taken_between
 from calibration.workloads.data.datasets import Dataset, load
 from calibration.workloads.edge_kd.cloud import make_study_request, prepare_teacher
 from calibration.workloads.edge_kd.config import EdgeConfig, check_methods, parts_of, spec_of
@@ -26,7 +28,8 @@ from calibration.workloads.records.profile import CycleCost, write_profile
 from calibration.workloads.records.results import RunLedger, claim_folder, manifest, write_json
 from calibration.workloads.records.tables import compare_pairs, summarise
 from calibration.workloads.training.loops import accuracy, predict
-from kdsim.errors import TransportError
+from kdsim.errors import TransportError, WorkloadError
+from kdsim.model.link import Link
 from kdsim.model.plan import Plan
 from kdsim.policies.resolve import make_policy
 
@@ -54,12 +57,15 @@ class EdgeRun:
         Received in each cycle.
     accuracies : mapping of int to float
         Accuracy by cycles done, at ends of epochs.
+    taken : Taken or None
+        What others took of the device's cores while the loop ran.
     """
 
     accuracy: float
     live: LiveRun
     comm_bytes: int
     accuracies: Mapping[int, float] = field(default_factory=dict)
+    taken: Taken | None = None
 
 
 def run_once(
@@ -71,6 +77,7 @@ def run_once(
     policy: str = "comm-priority",
     rates: tuple[np.ndarray, np.ndarray] | None = None,
     teacher: RemoteTeacher | None = None,
+    link: Link | None = None,
 ) -> EdgeRun:
     """Run the real loop once.
 
@@ -88,6 +95,8 @@ def run_once(
         Fitted r(c) and q(c), for policies that plan; proportional to the cores by default.
     teacher : RemoteTeacher, optional
         A teacher elsewhere (`serve_study`); it refuses another configuration than its own.
+    link : Link, optional
+        Over which a teacher of our own sends; it holds knowledge back as the link would.
 
     Returns
     -------
@@ -99,6 +108,8 @@ def run_once(
         If the loop cannot be carried through.
     """
     spec = spec_of(config, method, seed, folder)
+    if teacher is not None and link is not None:
+        raise WorkloadError("a link can be played by a teacher of one's own only, not by a remote")
     if teacher is not None:
         digest = load(config.data, config.data_dir).digest
         study_request = make_study_request(config, method, seed, digest)
@@ -106,13 +117,15 @@ def run_once(
             serving = Teacher(teacher.address, stream.greeting)
         access = {"tls": teacher.tls, "token": teacher.token, "study_request": study_request}
         return _loop(config, spec, serving, policy, rates, access)
-    with TeacherProcess("calibration.workloads.edge_kd.cloud:build_source", spec) as serving:
-        return _loop(config, spec, serving, policy, rates, {})
+    teaching = TeacherProcess("calibration.workloads.edge_kd.cloud:build_source", spec)
+    with teaching as serving:
+        return _loop(config, spec, serving, policy, rates, {}, link, teaching.pace)
 
 
 def _loop(
     config: EdgeConfig, spec: dict[str, Any], teacher: Teacher, policy: str,
     rates: tuple[np.ndarray, np.ndarray] | None, access: dict[str, Any],
+    link: Link | None = None, pace: Callable[[Schedule], object] | None = None,
 ) -> EdgeRun:  # fmt: skip
     cores = take_cores(None)
     total, n = len(cores), config.cycles
@@ -134,14 +147,16 @@ def _loop(
         rates = (np.arange(total + 1.0), np.arange(total, -1.0, -1.0))
     plan = Plan(
         comm=np.full(n, comm), forward=np.full(n, 0.5), backward=np.full(n, 0.5),
-        comm_rates=rates[0], comp_rates=rates[1], prefetch=held if held < n else 0,
+        comm_rates=rates[0], comp_rates=rates[1], prefetch=held if held < n else 0, link=link,
     )  # fmt: skip
     with Bench(settings, teacher) as bench:
-        live = replay(bench, plan, [1] * n, policy, seed=spec["seed"])
+        before = read_cpu(bench.device_pids, cores)
+        live = replay(bench, plan, [1] * n, policy, seed=spec["seed"], pace=pace)
+        taken = taken_between(before, read_cpu(bench.device_pids, cores))
         judged = bench.ask_student("accuracy")
     received = round(comm * 1e6) + _FRAME_OVERHEAD_BYTES if comm else 0
     marks = {int(cycles): float(value) for cycles, value in judged["accuracies"]}
-    return EdgeRun(float(judged["accuracy"]), live, received, marks)
+    return EdgeRun(float(judged["accuracy"]), live, received, marks, taken)
 
 
 def save_profile(run: EdgeRun, config: EdgeConfig, method: str, seed: int, path: Path) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 
+from kdsim.model.jit import inlined
 from kdsim.model.lookahead.string_tree import first_bend
 from kdsim.model.numbers import Floats, Ints
 
@@ -33,6 +34,7 @@ CHECK_EVERY = 3
 BY_STATE = -1
 
 
+@inlined
 def measured(
     gate: int, dv: float, w: float, bounded: bool,
     normals: Floats, gates: Floats, following: Ints, left: Floats,
@@ -59,6 +61,7 @@ def measured(
     return facet, longest + left[corner]
 
 
+@inlined
 def passed(
     gate: int, w: float, total: float, bounded: bool,
     splits: Floats, normals: Floats, gates: Floats, following: Ints, left: Floats,
@@ -76,6 +79,7 @@ def passed(
     return seconds
 
 
+@inlined
 def held(
     c: int, gate: int, dv: float, rest: float, end: float, total: float, bounded: bool,
     splits: Floats, normals: Floats, gates: Floats, following: Ints, left: Floats,

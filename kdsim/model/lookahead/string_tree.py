@@ -11,6 +11,7 @@ corridor and the string itself (``optimum``), the decisions (``rules``).
 
 from __future__ import annotations
 
+from kdsim.model.jit import inlined
 from kdsim.model.numbers import Floats, Ints, WrittenFloats, WrittenInts
 
 
@@ -116,6 +117,7 @@ def times_left(
             left[corner] = longest + rest
 
 
+@inlined
 def first_bend(
     dv: float, w: float, gate: int, bounded: bool, gates: Floats, following: Ints
 ) -> tuple[int, float, float]:

@@ -139,6 +139,33 @@ def test_on_an_ideal_device_the_live_loop_is_the_simulation(monkeypatch, policy,
     assert validate.worst_task_error(run, live) < 1e-9
 
 
+class ClaimingBench(IdealBench):
+    """Workers claim a Comm when it begins: notes the split then, and the one that is to hold."""
+
+    def __init__(self, plan, clock):
+        super().__init__(plan, clock)
+        self.claimed_under, self.meant = [], []
+
+    def start_comm(self, mb):
+        self.claimed_under.append(self.split)
+        super().start_comm(mb)
+
+    def next_event(self, timeout_s=None):
+        if len(self.meant) < len(self.claimed_under):
+            self.meant.append(self.split)
+        return super().next_event(timeout_s)
+
+
+def test_a_comm_begins_under_its_own_split_not_the_last_one(monkeypatch):
+    """Where a Comm is one chunk, the last split's workers would take all of it."""
+    plan, clock = plan_of(4), Clock()
+    bench = ClaimingBench(plan, clock)
+    monkeypatch.setattr("calibration.bench.replay.time", clock)
+    replay(bench, plan, [1] * plan.cycles, "comp-priority")
+    assert len(bench.claimed_under) == plan.cycles
+    assert bench.claimed_under == bench.meant
+
+
 def test_precedence_holds_in_the_live_loop(monkeypatch):
     live = ideal_replay(monkeypatch, plan_of(4), "random", seed=1)
     by = {(t.kind, t.cycle): t for t in live.tasks}

@@ -168,11 +168,12 @@ def test_the_verdict_is_the_last_line_and_the_exit_status(
     result = invoke(monkeypatch, trace, fitted, "--policies", "greedy,optimal", **options)
     assert result.exit_code == status, result.output
     assert f"verdict: {word} (" in " ".join(result.stdout.split())
+    assert "nan" not in result.stdout  # what nobody knows is a dash
 
 
 def test_the_command_tells_a_machine_every_run_and_its_disturbance(monkeypatch, trace, fitted):
     result = invoke(monkeypatch, trace, fitted, "--policies", "greedy", "--json", taken=0.2)
-    found = json.loads(result.stdout)
+    found = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert found["verdict"]["word"] == "too disturbed to say"
     assert len(found["runs"]) == 12
     assert all(run["disturbed"] and run["foreign_s"] == 0.2 for run in found["runs"])

@@ -140,9 +140,9 @@ def test_a_full_disk_is_told(arguments, small, tmp_path):
 
 
 WAITS = """
-import sys
-from pathlib import Path
-from kdsim import Decision, Policy
+import signal
+from kdsim import Policy
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
 class Mine(Policy):
     name = "mine"
     def decide(self, state):

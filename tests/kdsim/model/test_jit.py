@@ -6,6 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+from numba.core.errors import NumbaError
+
+from kdsim.model.jit import compiled
+
 ROOT = Path(__file__).resolve().parents[3]
 OUTER = """
 from kdsim.model.jit import compiled
@@ -42,3 +48,13 @@ def test_a_change_in_a_called_rule_of_another_file_reaches_the_cached_loop(tmp_p
     assert list((tmp_path / "kdsim" / "engines" / "__pycache__").glob("outer_loop*.nbi"))
     rule.write_text("def inner(x):\n    return x + 2.0\n")
     assert outer_of_one(tmp_path) == 3.0
+
+
+def _allocates(n):
+    return np.zeros(n).sum()
+
+
+def test_a_compiled_function_that_allocates_is_refused_when_it_is_compiled():
+    # References to arrays are not counted there, so nothing would free what it makes.
+    with pytest.raises(NumbaError, match="No implementation"):
+        compiled(_allocates)(3)

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from strategies import paper_rates, plans
 from timed_program import timed_program
@@ -38,7 +38,9 @@ NEARLY_STRAIGHT = [
 @settings(max_examples=80, deadline=None)
 def test_the_string_is_the_linear_programs_optimum(plan):
     result = optimum.minimal_makespan(plan)
-    assert result.makespan == pytest.approx(timed_program(plan), rel=1e-9, abs=1e-9)
+    least = timed_program(plan)
+    assume(least is not None)
+    assert result.makespan == pytest.approx(least, rel=1e-9, abs=1e-9)
 
 
 @given(plans())
