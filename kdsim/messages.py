@@ -51,6 +51,13 @@ def whole_number(value: object, field: str, least: int, most: int) -> int:
     return number
 
 
+def seconds_allowed(value: object, field: str) -> float:
+    """Return a time limit given in Python, or raise the `ScenarioError` that refuses it."""
+    if isinstance(value, int | float) and value > 0:  # nan is not
+        return float(value)
+    raise ScenarioError(f"must be a positive number of seconds (got {shorten(value)})", field=field)
+
+
 def html_table(
     caption: str, headings: Sequence[str], rows: Iterable[Sequence[object]], more: str = ""
 ) -> str:

@@ -16,6 +16,7 @@ from typing import Any, TypeGuard, cast
 import numpy as np
 
 from kdsim.engines.realised import realised
+from kdsim.messages import whole_number
 from kdsim.model.bound import optimum
 from kdsim.model.bound.optimum import corridor, is_timed, minimal_makespan
 from kdsim.model.bound.timed_optimum import arrivals_of, timed_makespan
@@ -42,6 +43,8 @@ from kdsim.scenario.study import Scenario
 
 #: Simulated cycles above which loading the compiled engine (about half a second) pays.
 _WORTH_COMPILING = 30_000
+#: Threads that one process may be asked for.
+MAX_THREADS = 4096
 #: A policy as the loop takes it: kind, fixed core count, what it plans by.
 _Translated = tuple[int, int, Heights, Planned, Clocked]
 #: Bytes of realised work in memory at a time, per thread.
@@ -61,6 +64,7 @@ def simulate_many(
 ) -> FloatArray:
     """Simulate many replications of one scenario and policy; see `kdsim.api.simulate_many`."""
     scenario = with_run_counts(scenario, seed, replications)
+    threads = checked_threads(threads)
     count = scenario.replications
     if not varies(scenario, policy):
         return np.full(count, makespans(scenario, policy, 0, 1)[0][0])
@@ -159,6 +163,11 @@ def _in_threads(
         return
     with ThreadPoolExecutor(count) as pool:
         yield from pool.map(play, parts)
+
+
+def checked_threads(threads: Any) -> int | None:
+    """Return how many threads were asked for; None for all cores."""
+    return None if threads is None else whole_number(threads, "threads", 1, MAX_THREADS)
 
 
 def available_cores() -> int:

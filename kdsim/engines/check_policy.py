@@ -17,6 +17,7 @@ import simpy
 from kdsim.engines.core_pool import describe_state
 from kdsim.engines.des import run_processes
 from kdsim.errors import KdsimError
+from kdsim.messages import seconds_allowed
 from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.model.link import Link
 from kdsim.model.plan import Plan
@@ -72,6 +73,7 @@ def check_policy(
     limit_s: float,
 ) -> PolicyReport:
     """Exercise a policy on many small devices; see `kdsim.api.check_policy`."""
+    limit_s = seconds_allowed(limit_s, "limit_s")
     name = policy_name(policy)
     watch = _Watch()
     outcome: Future[PolicyReport] = Future()

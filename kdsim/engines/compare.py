@@ -34,6 +34,7 @@ def compare(
 ) -> Comparison:
     """Compare policies at every point of a scenario's sweep; see `kdsim.api.compare`."""
     scenario = with_run_counts(scenario, seed, replications)
+    threads = batch.checked_threads(threads)
     chosen = distinct_policies(policies or scenario.policies)
     if curve_draws is not None:
         curve_draws = check_draws(scenario, curve_draws)

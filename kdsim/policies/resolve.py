@@ -13,7 +13,7 @@ from kdsim.errors import PolicyError, ScenarioError, UnknownPolicyError
 from kdsim.messages import did_you_mean
 from kdsim.policies.base import Policy, PolicyLike
 from kdsim.policies.builtin import Greedy, Optimal, Random, StateBased, Static
-from kdsim.policies.names import POLICY_NAMES
+from kdsim.policies.names import POLICY_NAMES, STATIC
 
 _BUILT_IN: dict[str, Callable[[], Policy]] = {
     "random": Random,
@@ -66,8 +66,8 @@ def make_policy(policy: PolicyLike, *, noisy: bool = False) -> Policy:
             return StateBased(noisy=noisy)
         if policy in _BUILT_IN:
             return _BUILT_IN[policy]()
-        if policy.startswith("static:") and policy[7:].isdecimal():
-            return Static(policy, int(policy[7:]))
+        if static := STATIC.fullmatch(policy):
+            return Static(policy, int(static[1]))
         if policy.startswith("static:"):
             raise UnknownPolicyError(
                 f"policy {policy!r}: static:c takes a whole number of communication cores, "

@@ -21,6 +21,7 @@ import numpy as np
 
 from kdsim.engines.curve_uncertainty import over_curve_draws
 from kdsim.errors import ScenarioError, SweepError
+from kdsim.messages import seconds_allowed, whole_number
 from kdsim.scenario.drawn import check_draws
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.validate import scenario_from_data
@@ -46,6 +47,8 @@ Progress = Callable[[int, int], None]
 #: A run has failed once it has ended this many workers. Once this many runs of a policy have failed
 #: so, the first worker ended by any further run of it is enough.
 _MAX_DEATHS = 3
+#: Worker processes that one sweep may be asked for.
+MAX_WORKERS = 4096
 _TICK_SECONDS = 0.25
 
 
@@ -68,6 +71,8 @@ def sweep(
     See `kdsim.api.sweep`.
     """
     chosen = _chosen(scenario, policies, replications)
+    limit_s = seconds_allowed(task_timeout_s, "task_timeout_s")
+    workers = whole_number(workers or 0, "workers", 0, MAX_WORKERS)
     if curve_draws is not None:
         curve_draws = check_draws(chosen, curve_draws)
     with opened(store) as ledger:
@@ -76,7 +81,7 @@ def sweep(
             ledger.retry_failed()
         if next(ledger.pending(), None) is not None:
             with _assembled(executor, workers, cluster) as team:
-                run_pending(ledger, team, task_timeout_s=task_timeout_s, progress=progress)
+                run_pending(ledger, team, task_timeout_s=limit_s, progress=progress)
         if curve_draws is None:
             return ledger.frame()
         curves = over_curve_draws(chosen, chosen.policies, curve_draws)

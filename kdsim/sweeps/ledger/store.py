@@ -10,6 +10,7 @@ there are is decided in ``runs``; tables are made in ``export``.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -86,7 +87,9 @@ class Store:
             If there is no such file (``"r"``), it is not a store, was written by a newer kdsim,
             another sweep is writing to it, or the disk does not allow it.
         """
-        path = str(path)
+        path = os.fsdecode(path)
+        if "\0" in path:
+            raise StoreError(f"{path!r}: no file can have this name")
         if mode not in ("r", "w"):
             raise StoreError(f"{path}: mode must be 'r' or 'w' (got {mode!r})")
         file = open_file(path, mode)

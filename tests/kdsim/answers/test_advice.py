@@ -221,3 +221,11 @@ def test_the_four_questions_are_answered_by_a_sweep_made_by_hand(made):
 
 def minimal(scenario):
     return kdsim.minimal_makespan(scenario).makespan
+
+
+def test_noise_of_the_scenario_is_not_in_the_answers_that_are_about_something_else(made):
+    noisy = advise(
+        with_fields(made.scenario, {"extensions.noise": 0.3}), noise=(0.0,), replications=20
+    )
+    for study in ("cores", "link", "sensitivity"):
+        assert list(getattr(noisy, study)) == list(getattr(made, study))

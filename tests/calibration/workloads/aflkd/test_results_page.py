@@ -55,11 +55,11 @@ def test_no_number_on_the_page_stays_when_the_records_change(made):
         for row in rows:
             row["ratio"]["mean"] += 3
             row["flop_ratio"] += 3
-    if "steps" in shifted:
-        curvature = shifted["steps"]["curvature"]
-        shifted["steps"]["curvature"] = {key: 3 * value for key, value in curvature.items()}
-        for trial in shifted["steps"]["trials"]:
-            trial["loss"] = [2 * loss for loss in trial["loss"]]
+    curvature = shifted["steps"]["curvature"]
+    shifted["steps"]["curvature"] = {key: 3 * value for key, value in curvature.items()}
+    for trial in shifted["steps"]["trials"]:
+        trial["train_accuracy"] = [share / 2 for share in trial["train_accuracy"]]
+        if trial["silent_units"] is not None:
             trial["silent_units"] /= 3
     before, after = (page.page(r, studies).splitlines() for r in (records, shifted))
     # A result is a decimal: counts of images, seeds and cells are none.
