@@ -21,8 +21,11 @@ ROOT = Path(__file__).parents[3]
 BENCHMARKS = ROOT / "benchmarks"
 RESULTS = BENCHMARKS / "results" / "validation"
 DEVICES = sorted(path.parent for path in RESULTS.glob("*/summary.json"))
+LATER = [device / "later" for device in DEVICES if (device / "later").exists()]
 KINDS = ("", "drill-")
-RECORDS = [(d, kind) for d in DEVICES for kind in KINDS if (d / f"{kind}runs.jsonl").exists()]
+RECORDS = [
+    (d, kind) for d in DEVICES + LATER for kind in KINDS if (d / f"{kind}runs.jsonl").exists()
+]
 
 
 @pytest.fixture(scope="module")
