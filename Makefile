@@ -50,10 +50,12 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-# Line and branch coverage of all tests; tracing makes them about three times slower.
+# Line and branch coverage of all tests; tracing makes them about three times slower. The floor for
+# kdsim is what part of its fast tests alone reach (2026-11-21); it is raised, never lowered.
 coverage: $(VENV)/.dev
 	$(MAKE) test RUNNER="coverage run -m" WORKERS=0
 	$(BIN)/coverage report
+	$(BIN)/coverage report --include="kdsim/*" --fail-under=84 >/dev/null
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
