@@ -6,7 +6,13 @@ up to 0.3 of a cycle. Every policy meets the same draws. `optimal` and `state-ba
 the best other built-in policy, and, harder, against the best of all constant splits as well, which
 only hindsight can choose.
 
-    python benchmarks/robustness.py      # about fifteen minutes on one core; prints and writes JSON
+In the regimes "in time" every device has a link (0.3 to 3 times as fast as the cycles without it
+need, its waiting cores idle or shared), and half of them logits that are released over time.
+
+    python benchmarks/robustness.py [--regimes both] [--seed 12]
+
+About fifteen minutes on one core for the first three regimes; prints, and writes one JSON file per
+seed and regime.
 """
 
 from __future__ import annotations
@@ -26,14 +32,14 @@ RESULTS = Path(__file__).parent / "results" / "robustness"
 DEVICES, REPLICATIONS, SEED = 500, 20, 11
 PLANNING = ("state-based", "optimal")
 OTHERS = ("random", "comm-priority", "comp-priority", "greedy", "greedy-full")
-REGIMES = ("cost", "noise", "both")
+REGIMES = ("cost", "noise", "both", "cost in time", "both in time")
 #: What a planning policy may lose to the best other one: in 95 % of the devices, and in all.
 TARGETS = {"within_1_percent": 0.95, "within_3_percent": 1.0}
 
 
-def draw_case(number, regime):
+def draw_case(number, regime, seed):
     """Draw a device, a workload, and what the regime adds to them."""
-    generator = np.random.default_rng([SEED, number])
+    generator = np.random.default_rng([seed, number])
     scenario, facts = draw_scenario(generator, number)
     work = {name: getattr(scenario.workload, name) for name in ("comm", "forward", "backward")}
     uneven = generator.random() < 0.5
@@ -48,12 +54,20 @@ def draw_case(number, regime):
     data["extensions"].update(prefetch=prefetch)
     cycle = kdsim.minimal_makespan(kdsim.Scenario(**data)).makespan / CYCLES
     extensions = {
-        "noise": float(noise) if regime != "cost" else 0.0,
+        "noise": float(noise) if not regime.startswith("cost") else 0.0,
         "reallocation_cost": float(share * cycle) if regime != "noise" else 0.0,
     }
+    if regime.endswith("in time"):
+        total = float(np.sum(scenario.workload.comm if not uneven else work["comm"]))
+        need = total * (1 if uneven else CYCLES) / (cycle * CYCLES)
+        rate = need * float(np.exp(generator.uniform(np.log(0.3), np.log(3.0))))
+        starved = str(generator.choice(["idle", "shared"]))
+        data["link"] = {"rate": rate, "starved": starved}
+        extensions["release"] = float(generator.choice([0, 1]) * generator.uniform(0, 1) * cycle)
     data["extensions"].update(extensions)
     data.update(replications=REPLICATIONS, seed=number)
     facts = {**facts, **extensions, "prefetch": prefetch, "uneven": bool(uneven)}
+    facts |= data.get("link") or {}
     return kdsim.Scenario(**data), facts
 
 
@@ -63,11 +77,11 @@ def mean_makespan(scenario, policy):
     return float(batch.makespans(scenario, policy, 0, runs)[0].mean())
 
 
-def study(regime, devices):
+def study(regime, devices, seed):
     """Return per device what each policy takes, and the facts."""
     rows = []
     for number in range(devices):
-        scenario, facts = draw_case(number, regime)
+        scenario, facts = draw_case(number, regime, seed)
         times = {name: mean_makespan(scenario, name) for name in (*OTHERS, *PLANNING)}
         cores = scenario.device.cores
         static = min(mean_makespan(scenario, f"static:{c}") for c in range(1, cores))
@@ -109,23 +123,27 @@ def main():
     """Draw, play, judge, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=DEVICES, help="per regime; writes at 500")
-    devices = parser.parse_args().devices
+    parser.add_argument("--seed", type=int, default=SEED, help="of the devices")
+    parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES))
+    asked = parser.parse_args()
     batch._WORTH_COMPILING = 0
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "command": "python benchmarks/robustness.py",
-        "kdsim": kdsim.__version__,
-        "devices": devices,
-        "replications": REPLICATIONS,
-        "targets": TARGETS,
-    }
-    for regime in REGIMES:
-        result[regime] = judged(study(regime, devices))
+    for regime in asked.regimes:
+        result = {
+            "date": datetime.date.today().isoformat(),
+            "command": f"python benchmarks/robustness.py --regimes '{regime}' --seed {asked.seed}",
+            "kdsim": kdsim.__version__,
+            "devices": asked.devices,
+            "seed": asked.seed,
+            "replications": REPLICATIONS,
+            "targets": TARGETS,
+            **judged(study(regime, asked.devices, asked.seed)),
+        }
         for name in PLANNING:
-            print(regime, name, json.dumps(result[regime][name], indent=1), flush=True)
-    if devices == DEVICES:
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        (RESULTS / "robustness.json").write_text(json.dumps(result, indent=1) + "\n")
+            print(regime, name, json.dumps(result[name], indent=1), flush=True)
+        if asked.devices == DEVICES:
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            name = f"{regime.replace(' ', '-')}-seed-{asked.seed}.json"
+            (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
 from typing import Any, TypeGuard, cast
 
 import numpy as np
@@ -45,10 +45,16 @@ from kdsim.scenario.study import Scenario
 _WORTH_COMPILING = 30_000
 #: Threads that one process may be asked for.
 MAX_THREADS = 4096
+#: Makespans and bounds of a part of a job.
+_Played = tuple[FloatArray, FloatArray]
 #: A policy as the loop takes it: kind, fixed core count, what it plans by.
 _Translated = tuple[int, int, Heights, Planned, Clocked]
 #: Bytes of realised work in memory at a time, per thread.
 _CHUNK_BYTES = 4 * 2**20
+#: Simulated cycles of a part of a job, about a second at most: a compiled loop cannot be stopped.
+_CYCLES_PER_PART = 5_000_000
+#: Simulated cycles below which a job is over before anyone could stop it.
+_TOO_SHORT_TO_STOP = 500_000
 
 
 # --- many runs -----------------------------------------------------------------------------------
@@ -112,13 +118,19 @@ def makespans(
         return _by_simpy(scenario, policy, start, stop)
     load(scenario, policy)
     arguments = _policy_arguments(plan, policy, noisy=noise > 0)
-    rows = max(1, _CHUNK_BYTES // (24 * plan.cycles)) if noise > 0 else 65_536
+    rows = max(1, min(65_536, _CYCLES_PER_PART // (plan.cycles * effort)))
+    if noise > 0:
+        rows = max(1, min(rows, _CHUNK_BYTES // (24 * plan.cycles)))
     parts = [(a, min(a + rows, stop)) for a in range(start, stop, rows)]
 
     def play(part: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
         return _by_kernel(plan, noise, scenario.seed, arguments, *part)
 
-    results = list(_in_threads(play, parts, threads))
+    workers = min(len(parts), threads or available_cores())
+    if workers == 1 and (stop - start) * plan.cycles * effort < _TOO_SHORT_TO_STOP:
+        results = [play(part) for part in parts]
+    else:
+        results = _in_threads(play, parts, workers)
     times = np.concatenate([times for times, _ in results])
     if noise > 0:
         return times, np.concatenate([bounds for _, bounds in results])
@@ -155,14 +167,40 @@ def load(scenario: Scenario, policy: str) -> None:
 
 
 def _in_threads(
-    play: Callable[[tuple[int, int]], Any], parts: list[tuple[int, int]], threads: int | None
-) -> Iterator[Any]:
-    count = min(len(parts), threads or available_cores())
-    if count <= 1:
-        yield from map(play, parts)
-        return
-    with ThreadPoolExecutor(count) as pool:
-        yield from pool.map(play, parts)
+    play: Callable[[tuple[int, int]], _Played], parts: list[tuple[int, int]], threads: int
+) -> list[_Played]:
+    """Play the parts of a job beside the caller's thread, so that Ctrl-C reaches it at once.
+
+    A compiled loop does not look for signals. After Ctrl-C no further part begins; those being
+    played end on their own, and do not keep the process alive.
+    """
+    results: dict[int, _Played] = {}
+    failures: list[BaseException] = []
+    left, taking = iter(enumerate(parts)), threading.Lock()
+
+    def work() -> None:
+        while not failures:
+            with taking:
+                number, part = next(left, (-1, (0, 0)))
+            if number < 0:
+                return
+            try:
+                results[number] = play(part)
+            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+                failures.append(error)
+
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    except BaseException as error:
+        failures.append(error)
+        raise
+    if failures:
+        raise failures[0]
+    return [results[number] for number in range(len(parts))]
 
 
 def checked_threads(threads: Any) -> int | None:

@@ -1,8 +1,12 @@
 """The compiled engine gives the SimPy engine's answers."""
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -99,6 +103,40 @@ def test_threads_and_chunks_do_not_change_a_bit(monkeypatch):
     monkeypatch.setattr(batch, "_CHUNK_BYTES", 24 * 50 * 7)
     two, _ = batch.makespans(scenario, "optimal", 0, 500, threads=2)
     assert np.array_equal(one, two)
+
+
+def test_ctrl_c_reaches_the_caller_while_a_compiled_loop_runs(monkeypatch):
+    began, ended = np.zeros(1), np.zeros(1)
+
+    def play(*_):
+        _spin(4_000_000_000, began, ended)
+        return np.zeros(1), np.zeros(1)
+
+    def interrupt():
+        while not began[0]:
+            os.sched_yield()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    _spin(1, np.zeros(1), np.zeros(1))  # compiled now
+    scenario = kdsim.with_fields(
+        kdsim.load_scenario("paper-1to1"), {"extensions.noise": 0.3, "workload.cycles": 20_000}
+    )
+    batch.load(scenario, "greedy")
+    monkeypatch.setattr(batch, "_by_kernel", play)
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        batch.makespans(scenario, "greedy", 0, 40)
+    assert not ended[0]
+
+
+@numba.njit(nogil=True)
+def _spin(times, began, ended):
+    """Compute for seconds without a look at signals, as compiled loops do."""
+    began[0] = 1
+    x = np.uint64(1)
+    for _ in range(times):
+        x = x * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+    ended[0] = x
 
 
 def test_simulate_many_repeats_what_has_no_randomness():
