@@ -39,7 +39,10 @@ from front_door import call, spawn
         ("run small.yaml -o nowhere/t.png", "no folder nowhere"),
         ("compare small.yaml -o nowhere/t.png", "no folder nowhere"),
         ("curves small.yaml -o nowhere/t.png", "no folder nowhere"),
-        ("compare small.yaml -o fig.txt", "figures are written as .png, .svg, .pdf (got .txt)"),
+        (
+            "compare small.yaml -o fig.txt",
+            "tables are written as .csv, .parquet, .tex, .md (got .txt)",
+        ),
         ("sweep small.yaml -o fig.txt", "figures are written as .png, .svg, .pdf"),
         ("run small.yaml -o fig", "figures are written as .png, .svg, .pdf"),
         ("curves small.yaml", "Missing option"),
