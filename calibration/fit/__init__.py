@@ -141,7 +141,7 @@ class Fit:
     ci : dict
         ``{side: {name: (low, high)}}``, bootstrap over trials.
     model_table : DataFrame
-        One row a side and model: parameters, AICc, held-out error, verdict.
+        One row per side and model: parameters, AICc, held-out error, verdict.
     verdicts : tuple of str
         Sentences on identifiability, linearity, contention: what a user must know.
     points : DataFrame

@@ -237,7 +237,7 @@ def run_adaptation(
     Returns
     -------
     list of dict
-        One row a camera: ``camera``, ``seed``, and accuracies on its test images of the
+        One row per camera: ``camera``, ``seed``, and accuracies on its test images of the
         ``teacher``, of the student before (``general``) and after adapting without labels
         (``distilled``), and of one adapted with labels instead (``supervised``).
 

@@ -302,7 +302,7 @@ def test_a_client_that_stalls_is_ended_and_the_others_go_on_together(material):
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped here")
 def test_a_client_that_pauses_for_less_than_the_limit_is_waited_for(material):
     plan = replace(PLAN, rounds=50)
-    stopping = StoppingClientOne(resume_after=3)  # three signs of life of the others later
+    stopping = StoppingClientOne(resume_after=3)  # after three heartbeats of the others
     apart = run_in_processes(material, plan, progress=stopping, timeout_s=4.0)
     together = run_decentralized(material, plan)
     assert stopping.calls > 3
