@@ -27,7 +27,6 @@ def suffix_of(path: str | Path, *kinds: Kind, failure: type[KdsimError] = PlotEr
 
     Parameters
     ----------
-    path : str or Path
     *kinds : {"figure", "page", "table"}
         What can be written.
     failure : type of KdsimError
@@ -55,7 +54,6 @@ def check_output(path: str | Path, *kinds: Kind, failure: type[KdsimError] = Plo
 
     Parameters
     ----------
-    path : str or Path
     *kinds : {"figure", "page", "table"}
         What can be written; any name is right if none is given.
     failure : type of KdsimError

@@ -18,12 +18,7 @@ _LINEAR_WITHIN = 0.05
 
 
 def measurement_notes(trace: Trace) -> list[str]:
-    """Describe what a user must know about the measurements themselves.
-
-    Returns
-    -------
-    list of str
-    """
+    """Describe what a user must know about the measurements themselves."""
     rows = trace.rows
     found = []
     noisy = rows[rows["status"] == "noisy"]
@@ -84,7 +79,6 @@ def extras(trace: Trace, trials: ArrayLike | None = None) -> dict[str, Any]:
 
     Parameters
     ----------
-    trace : Trace
     trials : array_like of int, optional
         Use these trials only.
 

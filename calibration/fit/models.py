@@ -148,7 +148,6 @@ def own_core_model(
 
     Parameters
     ----------
-    name : str
     spec : curves.Model
         Its formula, parameters and their ranges.
     side : {"compute", "communication"}
@@ -156,10 +155,6 @@ def own_core_model(
         Cores of the device.
     start_at : mapping, optional
         Where fits of its parameters begin, for those that the built-in models do not have.
-
-    Returns
-    -------
-    SideModel
     """
 
     def sides_own(c: FloatArray) -> FloatArray:

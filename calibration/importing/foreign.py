@@ -47,13 +47,8 @@ def read_foreign(path: str | os.PathLike[str], what: str) -> Foreign:
 
     Parameters
     ----------
-    path : path-like
     what : str
         What the file should be, for messages, e.g. ``"a benchncnn log"``.
-
-    Returns
-    -------
-    Foreign
 
     Raises
     ------

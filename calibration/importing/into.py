@@ -244,8 +244,6 @@ def write_import(imported: Imported, output: PathLike, *, add: bool) -> str:
 
     Parameters
     ----------
-    imported : Imported
-    output : path-like
     add : bool
         Add to the trace that is there; trials of points that it has already are numbered on.
 

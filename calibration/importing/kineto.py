@@ -81,10 +81,6 @@ def read_kineto(
         ``forward`` and ``backward`` where the file has them, else ``ProfilerStep#n`` with the
         autograd engine's events as its backward pass.
 
-    Returns
-    -------
-    KinetoRun
-
     Raises
     ------
     TraceError

@@ -74,10 +74,6 @@ def read_llama_bench(path: str | os.PathLike[str]) -> LlamaTable:
     path : path-like
         Markdown (other text around the table is skipped), CSV, JSON or JSON lines.
 
-    Returns
-    -------
-    LlamaTable
-
     Raises
     ------
     TraceError

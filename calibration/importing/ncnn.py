@@ -140,14 +140,6 @@ class NcnnLog:
 def read_ncnn(path: str | os.PathLike[str]) -> NcnnLog:
     """Read a benchncnn log, or a Markdown file with logs under a ``###`` heading per device.
 
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    NcnnLog
-
     Raises
     ------
     TraceError
@@ -180,10 +172,6 @@ def parse_ncnn(text: str, where: str) -> NcnnLog:
         Lines ended by ``\\n``.
     where : str
         How messages name the file.
-
-    Returns
-    -------
-    NcnnLog
     """
     devices, faults = [], []
     sections = list(_sections(text))

@@ -89,7 +89,6 @@ def noisy_points(rows: pd.DataFrame, limit: float) -> set[tuple[str, str, int]]:
     ----------
     rows : DataFrame
         Rows of a trace.
-    limit : float
 
     Returns
     -------

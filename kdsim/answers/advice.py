@@ -107,11 +107,6 @@ def advise(
         Runs of each candidate under noise; all meet the same noise.
     curve_draws : int, optional
         Also answer in so many bootstrap draws of the device's curves.
-    progress : callable, optional
-
-    Returns
-    -------
-    Advice
 
     Raises
     ------

@@ -30,7 +30,6 @@ def curve_answers(
     ----------
     scenario : Scenario
         Without a sweep.
-    candidates : sequence of str
     pair : (str, str)
         The advised policy and the next one.
     rows : sequence of mapping

@@ -112,11 +112,6 @@ def policy_map(
         Runs of each policy that draws at random.
     marks : sequence of Mark
         Places to show.
-    progress : callable, optional
-
-    Returns
-    -------
-    PolicyMap
 
     Raises
     ------

@@ -68,7 +68,6 @@ def setting(scenario: Scenario, varying: Iterable[str] = ()) -> str:
 
     Parameters
     ----------
-    scenario : Scenario
     varying : iterable of str
         Fields along an axis, or named in a panel's title.
     """
@@ -164,7 +163,6 @@ def apart(places: Sequence[float], labels: Sequence[str], room: float) -> list[i
     ----------
     places : sequence of float
         In ascending order, in the units in which the axis is even.
-    labels : sequence of str
     room : float
         Characters that fit along the whole axis.
 

@@ -94,7 +94,6 @@ def sweep_lines(
         One row per policy and value of `x`, as of `Comparison.frame`.
     x : str
         Column of the swept field.
-    ax : Axes, optional
     policies : sequence of str, optional
         Which to draw; all by default.
 

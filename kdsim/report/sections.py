@@ -67,7 +67,6 @@ def write_report(data: ReportData | Comparison, path: str | Path) -> Path:
 
     Parameters
     ----------
-    data : ReportData or Comparison
     path : str or Path
         Ends in ``.html``; its folder must exist.
 

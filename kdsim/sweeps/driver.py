@@ -156,7 +156,6 @@ def run_pending(
     ----------
     store : Store
         Open for writing.
-    team : Team
     task_timeout_s : float
         See `sweep`.
     progress : callable, optional

@@ -64,7 +64,6 @@ def planned_runs(
 
     Parameters
     ----------
-    scenario : Scenario
     sources : mapping
         Hash of the code of each policy, empty for a built-in one.
     """
@@ -105,7 +104,6 @@ def policy_sources(scenario: Scenario, known: Mapping[str, str]) -> dict[str, st
 
     Parameters
     ----------
-    scenario : Scenario
     known : mapping of str to str
         Hashes that a store has. One that is still right stays, by whatever rule it was made.
 
@@ -164,7 +162,6 @@ def plan_study(scenario: Scenario, manifest: Mapping[str, Any], path: str) -> St
 
     Parameters
     ----------
-    scenario : Scenario
     manifest : mapping
         What the store was made of so far; empty for a new one.
     path : str

@@ -164,10 +164,6 @@ def run_campaign(
     on_done : callable, optional
         Called with the label of each finished job and how far the campaign is.
 
-    Returns
-    -------
-    Outcome
-
     Raises
     ------
     WorkloadError

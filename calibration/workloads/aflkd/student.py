@@ -117,10 +117,6 @@ def train_student(
     on_epoch : callable, optional
         Called with each new EpochRecord.
 
-    Returns
-    -------
-    StudentRun
-
     Raises
     ------
     WorkloadError

@@ -167,10 +167,6 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
     download : bool
         Fetch absent files from the official addresses.
 
-    Returns
-    -------
-    Dataset
-
     Raises
     ------
     DataError

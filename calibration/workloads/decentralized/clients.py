@@ -167,10 +167,6 @@ class Client(Generic[_Network]):
             Maps this client's logits on the samples to distil on to the distillation loss; None
             where no teacher answered.
 
-        Returns
-        -------
-        StepCost
-
         Raises
         ------
         WorkloadError

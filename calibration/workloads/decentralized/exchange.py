@@ -71,10 +71,6 @@ def exchange_graph(name: str, clients: int) -> ExchangeGraph:
     clients : int
         Number of clients, at least 1.
 
-    Returns
-    -------
-    ExchangeGraph
-
     Raises
     ------
     WorkloadError

@@ -247,10 +247,6 @@ def run_multihead(
     progress : callable, optional
         Called with the number of rounds done.
 
-    Returns
-    -------
-    MultiHeadResult
-
     Raises
     ------
     DataError

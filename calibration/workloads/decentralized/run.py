@@ -160,10 +160,6 @@ def run_decentralized(
     progress : callable, optional
         Called with the number of rounds done.
 
-    Returns
-    -------
-    Result
-
     Raises
     ------
     DataError

@@ -83,10 +83,8 @@ def run_once(
 
     Parameters
     ----------
-    config : EdgeConfig
     method : str
         One of `METHODS`.
-    seed : int
     folder : path
         Holds the teacher's checkpoint.
     policy : str
@@ -97,10 +95,6 @@ def run_once(
         A teacher elsewhere (`serve_study`); it refuses another configuration than its own.
     link : Link, optional
         Over which a teacher of our own sends; it holds knowledge back as the link would.
-
-    Returns
-    -------
-    EdgeRun
 
     Raises
     ------
@@ -204,14 +198,11 @@ def run_study(
 
     Parameters
     ----------
-    config : EdgeConfig
     folder : path
         Takes the teacher, the ledger of runs, the cost profiles and ``result.json``; made when
         absent.
     methods : sequence of str
         Different ones of `METHODS`.
-    seeds : sequence of int
-    policy : str
     teacher : RemoteTeacher, optional
         A teacher elsewhere; without it one is trained and started here.
     progress : callable, optional

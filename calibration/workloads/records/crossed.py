@@ -67,10 +67,6 @@ def crossed_interval(values: ArrayLike, *, level: float = 0.95) -> Crossed:
     level : float
         Nominal coverage in (0, 1).
 
-    Returns
-    -------
-    Crossed
-
     Raises
     ------
     WorkloadError

@@ -64,10 +64,6 @@ def plan_pipeline(split: Plan, cuts: Sequence[int]) -> Pipeline:
     cuts : sequence of int
         Layers before which a new stage starts, increasing.
 
-    Returns
-    -------
-    Pipeline
-
     Raises
     ------
     PlanError
@@ -95,7 +91,6 @@ def balanced_cuts(
     ----------
     seconds : (layers,) sequence of float
         Time of each layer.
-    stages : int
     handover : (layers,) sequence of float, optional
         What a cut before each layer costs, in seconds, both the stage before it and the one after
         it; nothing by default.

@@ -162,10 +162,6 @@ def train_epoch(
     augmentation : torch.Generator, optional
         Flip and shift each batch with this generator.
 
-    Returns
-    -------
-    EpochMeasure
-
     Raises
     ------
     WorkloadError
@@ -272,7 +268,6 @@ def fit(
         Changed in place.
     images : (n, channels, height, width) float tensor
     labels : (n,) int64 tensor
-    config : TrainingConfig
     seed : int
         Of the order, the dropout and the augmentation.
     objective : callable, optional

@@ -92,7 +92,6 @@ def marginal(
 
     Parameters
     ----------
-    cmp : Comparison
     ax : Axes or sequence of Axes, optional
         As many as there are panels; a figure of its own by default.
     x : str, optional

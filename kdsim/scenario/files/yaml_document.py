@@ -41,10 +41,6 @@ def read_yaml(path: Path, *, where: str | None = None) -> Document:
     where : str, optional
         How messages name it; its path by default.
 
-    Returns
-    -------
-    Document
-
     Raises
     ------
     FaultyFileError

@@ -121,10 +121,6 @@ def read_profile(path: str | Path) -> Profile:
         version 0.1 wrote), ``forward_s``, ``backward_s`` and ``cores``; ``uplink_bytes``,
         ``frozen_layers`` and ``accuracy`` may be absent or empty.
 
-    Returns
-    -------
-    Profile
-
     Raises
     ------
     FaultyFileError

@@ -60,7 +60,6 @@ def rows(
     ----------
     blocks : iterable of Block
         In the order of the design; whole runs unless `expand`.
-    expand : bool
     curves : CurveUncertainty, optional
         Draws of the curves at the same points: adds `CURVE_COLUMNS` to a row per run.
     """

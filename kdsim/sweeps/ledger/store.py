@@ -291,10 +291,6 @@ class Store:
     def enter(self, scenario: Scenario) -> Scenario:
         """Enter a scenario's runs, so that exactly what is missing is pending.
 
-        Parameters
-        ----------
-        scenario : Scenario
-
         Returns
         -------
         Scenario

@@ -128,10 +128,6 @@ def plan(
         Positive weights of the parts; equal by default. They divide the rows of the maps that
         the head reads, and every earlier cut is aligned to these.
 
-    Returns
-    -------
-    Plan
-
     Raises
     ------
     PlanError

@@ -115,13 +115,8 @@ def compile_part(plan: Plan, part: int) -> Program:
 
     Parameters
     ----------
-    plan : Plan
     part : int
         0 to ``plan.parts - 1``.
-
-    Returns
-    -------
-    Program
     """
     graph = plan.graph
     return Program(

@@ -171,11 +171,8 @@ def run_study(
 
     Parameters
     ----------
-    graph : Graph
-    parts : int
     modes : sequence of str
         Of `MODES`, or ``"auto"``.
-    transports : sequence of str
     rounds : int
         Undisturbed rounds to measure: two or more, for an interval.
     extra_rounds : int, optional
@@ -185,13 +182,8 @@ def run_study(
         above which a round is set aside.
     seed : int
         Of the image and of the order within each round.
-    timeout_s : float
     progress : callable, optional
         Called with (undisturbed rounds so far, rounds asked for).
-
-    Returns
-    -------
-    Study
 
     Raises
     ------

@@ -153,7 +153,6 @@ class Job:
         x : (N, C, H, W) Tensor
         repeats : int
             How often the workers run it before they answer (for measuring).
-        timeout_s : float, optional
 
         Returns
         -------

@@ -227,10 +227,6 @@ def connect_mesh(
 ) -> dict[int, socket.socket]:
     """Connect every pair of workers once: the higher rank calls, the lower one answers.
 
-    Returns
-    -------
-    dict of int to socket
-
     Raises
     ------
     WorkerError

@@ -92,7 +92,6 @@ class WorkerProcess:
 
         Parameters
         ----------
-        spec : WorkerSpec
         settings : mapping
             JSON values; see
             :class:`calibration.workloads.split_inference.workers.worker.Worker`. Those of the spec
