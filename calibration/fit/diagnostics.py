@@ -77,11 +77,6 @@ def _linearity(rows: pd.DataFrame) -> list[str]:
 def extras(trace: Trace, trials: ArrayLike | None = None) -> dict[str, Any]:
     """Compute the other quantities of the trace that a scenario uses besides the curves.
 
-    Parameters
-    ----------
-    trials : array_like of int, optional
-        Use these trials only.
-
     Returns
     -------
     dict

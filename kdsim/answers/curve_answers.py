@@ -34,8 +34,6 @@ def curve_answers(
         The advised policy and the next one.
     rows : sequence of mapping
         The answer on cores with the fitted curves, see `core_rows`.
-    count : int
-        Draws.
 
     Returns
     -------

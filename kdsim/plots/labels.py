@@ -126,8 +126,6 @@ def is_log(values: Sequence[Any], spread: Any = None) -> bool:
 
     Parameters
     ----------
-    values : sequence
-        The values met.
     spread : Range, optional
         The design's range of the field, which says on which scale it was sampled.
 

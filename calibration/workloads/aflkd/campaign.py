@@ -156,8 +156,6 @@ def run_campaign(
         Where the data sets are; see ``datasets.load``. Nothing is downloaded.
     device : {"auto", "cpu", "cuda"}
         Where to train; all workers share one accelerator.
-    workers : int
-        Processes.
     budget_s : float, optional
         Start no run that cannot be expected to end within so many seconds from now, and abandon
         at that time what is still running.

@@ -124,8 +124,6 @@ class Dataset:
 
         Parameters
         ----------
-        part : {"train", "test"}
-            Which part.
         indices : (k,) int array_like, optional
             Which images; all by default.
 

@@ -225,10 +225,6 @@ class Client(Generic[_Network]):
 
         Parameters
         ----------
-        images, labels : Tensor
-            Test data with every class present.
-        classes : int
-            Number of classes.
         network : nn.Module, optional
             What to evaluate instead of the client's whole network, e.g. one of its heads.
         """
@@ -259,18 +255,10 @@ def make_client(
 
     Parameters
     ----------
-    index : int
-        The client's number.
-    images, labels : Tensor
-        Its private data.
-    classes : int
-        Width of the logits.
     network : str
         Architecture, see :func:`calibration.workloads.training.residual.build_client_network`.
     learning_rate, momentum : float
         Of SGD.
-    seed : int
-        Seed of the run.
     common_start : bool
         All clients begin with the same weights.
     weights : StartingWeights, optional

@@ -173,8 +173,6 @@ def received_bytes(
 
     Parameters
     ----------
-    teachers : int
-        Teachers that answer.
     batch, classes, sample_values : int
         Samples per batch, logits per sample, numbers per sample.
     distil_on : {"public", "private"}

@@ -151,15 +151,6 @@ def run_decentralized(
 ) -> Result:
     """Train all clients in this process and evaluate each.
 
-    Parameters
-    ----------
-    material : Material
-        The data; one share a client.
-    plan : Plan
-        The run.
-    progress : callable, optional
-        Called with the number of rounds done.
-
     Raises
     ------
     DataError

@@ -87,8 +87,6 @@ def run_once(
         One of `METHODS`.
     folder : path
         Holds the teacher's checkpoint.
-    policy : str
-        Who gets the cores.
     rates : (array, array), optional
         Fitted r(c) and q(c), for policies that plan; proportional to the cores by default.
     teacher : RemoteTeacher, optional
@@ -205,8 +203,6 @@ def run_study(
         Different ones of `METHODS`.
     teacher : RemoteTeacher, optional
         A teacher elsewhere; without it one is trained and started here.
-    progress : callable, optional
-        Called with ``(done, all, what)``.
 
     Returns
     -------

@@ -209,12 +209,8 @@ def predict(network: nn.Module, images: Tensor, batch_size: int = _PREDICT_BATCH
 
     Parameters
     ----------
-    network : nn.Module
-        The network.
     images : (n, ...) float tensor
         Its inputs.
-    batch_size : int
-        Images in one forward pass.
 
     Returns
     -------

@@ -150,8 +150,6 @@ def faults_of(error: ValidationError, document: Document, root: type[BaseModel])
     ----------
     error : ValidationError
         From validating `document`'s data against `root`.
-    document : Document
-        Where the data was read.
     root : type of BaseModel
         Whose field names are offered for unknown ones.
     """

@@ -88,14 +88,8 @@ def frame(
 
     Parameters
     ----------
-    swept : iterable of str
-        The swept fields.
-    blocks : iterable of Block
-        See `rows`.
     expand : bool
         One row per replication instead of one per run.
-    curves : CurveUncertainty, optional
-        See `rows`.
 
     Returns
     -------
@@ -161,12 +155,8 @@ def write_table(
         into place, so that a table is there whole or not at all.
     swept : mapping of str to set of types
         The swept fields, and the types of their values.
-    blocks : iterable of Block
-        See `rows`.
     expand : bool
         One row per replication.
-    curves : CurveUncertainty, optional
-        See `rows`.
 
     Raises
     ------

@@ -135,8 +135,6 @@ def measure_rounds(
 
     Parameters
     ----------
-    run_round : callable
-        Runs every method once.
     read : callable
         Reads the CPU time used so far by everyone and by one's own processes.
     asked : int
