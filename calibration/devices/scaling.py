@@ -33,7 +33,6 @@ class ScalingCurve:
     ----------
     model : str
         The form chosen.
-    parameters : dict
     total : int
         Most cores measured; the curve's reference cores.
     rates, low, high : (counts,) float array

@@ -39,7 +39,6 @@ class Samples:
 
     Attributes
     ----------
-    side : str
     cores : (n,) int array
         Communication cores.
     log_time : (n,) float array

@@ -31,7 +31,6 @@ class SideModel:
 
     Attributes
     ----------
-    name : str
     names : tuple of str
         Its parameters.
     start : callable

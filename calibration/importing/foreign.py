@@ -30,7 +30,6 @@ class Foreign:
 
     Attributes
     ----------
-    path : Path
     text : str
         Decoded, every line end ``\\n``.
     sha256 : str

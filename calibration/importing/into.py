@@ -44,7 +44,6 @@ class Imported:
         Where each stands in its file.
     origin : dict
         Format, file name, SHA-256, options, and notes on what the rows are not.
-    path : Path
     """
 
     records: list[dict[str, Any]]

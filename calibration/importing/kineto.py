@@ -50,10 +50,8 @@ class KinetoRun:
 
     Attributes
     ----------
-    steps : tuple of Step
     by : str
         ``"ranges 'forward' and 'backward'"``, or that the autograd engine's events bound them.
-    sha256 : str
     """
 
     steps: tuple[Step, ...]

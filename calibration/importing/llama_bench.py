@@ -37,10 +37,8 @@ class Result:
 
     Attributes
     ----------
-    model : str
     test : str
         ``pp512`` or ``tg128``.
-    threads : int
     tokens : int
         Tokens of one repetition.
     seconds : tuple of float

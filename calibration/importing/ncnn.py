@@ -129,7 +129,6 @@ class NcnnLog:
         Undamaged devices with at least one run. Two headings of one name are two devices.
     faults : tuple of str
         ``file:line: device: reason``, one or more for each device left out.
-    sha256 : str
     """
 
     devices: tuple[NcnnDevice, ...]

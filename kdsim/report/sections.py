@@ -38,7 +38,6 @@ class ReportData:
 
     Attributes
     ----------
-    scenario : Scenario
     samples : sequence of Sample
         In the order of points, then of policies.
     manifest : mapping

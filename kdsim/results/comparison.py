@@ -107,10 +107,8 @@ class MissingRun:
 
     Attributes
     ----------
-    run_id : str
     point : dict
         Swept fields and values.
-    policy : str
     status : {"failed", "pending"}
     error : str
         Why it failed; empty for a pending run.

@@ -58,13 +58,7 @@ class WorkerDiedError(WorkloadError):
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A study and where it lives.
-
-    Attributes
-    ----------
-    config : StudyConfig
-    folder : path
-    """
+    """A study and where it lives."""
 
     config: StudyConfig
     folder: Path

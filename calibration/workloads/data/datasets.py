@@ -48,8 +48,6 @@ class Dataset:
         Pixels from 0 to `peak`.
     train_labels, test_labels : (n,) int64 array
         Class numbers from 0.
-    classes : int
-        Number of classes.
     peak : int
         The largest pixel value the format allows (255; 16 for digits).
     """

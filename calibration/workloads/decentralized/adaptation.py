@@ -168,8 +168,6 @@ class AdaptationPlan:
 
     Attributes
     ----------
-    cameras : int
-        Number of cameras.
     strength : float
         How far conditions vary, both in training and on the cameras; see :func:`draw_cameras`.
     teacher, student : str
@@ -184,8 +182,6 @@ class AdaptationPlan:
         Dissimilarity of the student's and the teacher's answers.
     temperature : float
         Of both answers.
-    seed : int
-        Seed of everything.
     """
 
     cameras: int = 5

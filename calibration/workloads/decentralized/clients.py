@@ -58,8 +58,6 @@ class ClientAccuracy:
 
     Attributes
     ----------
-    client : int
-        Its number.
     samples : int
         Its private training samples.
     mix : tuple of float
@@ -93,10 +91,6 @@ class Client(Generic[_Network]):
 
     Attributes
     ----------
-    index : int
-        Its number.
-    network : nn.Module
-        Its model.
     optimizer : torch.optim.Optimizer
         Over the network's parameters.
     images : (n, channels, height, width) Tensor

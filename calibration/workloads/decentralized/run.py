@@ -242,8 +242,6 @@ class StaleTeachers:
     ----------
     graph : ExchangeGraph
         Names the possible suppliers.
-    learner : int
-        The client.
     plan : Plan
         `refresh_every`, `pool_size` and `seed` are used.
     network : nn.Module

@@ -32,8 +32,6 @@ class Crossed:
         for a source that occurs once.
     teachers, seeds : int
         How many of each; every pair of them is one run.
-    level : float
-        Nominal coverage.
     method : str
         ``"crossed"``, or that of ``mean_interval`` where there is one teacher; ``"none"`` where
         there is one seed.

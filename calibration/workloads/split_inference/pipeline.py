@@ -42,7 +42,6 @@ class Pipeline:
 
     Attributes
     ----------
-    plan : Plan
     ranges : tuple of (int, int)
         First and last + 1 layer of each stage.
     programs : tuple of Program
@@ -212,7 +211,6 @@ class PipelinedModel:
 
     Parameters
     ----------
-    net : nn.Module
     input_shape : (C, H, W) or (N, C, H, W)
     stages : int
         Workers in each cluster.

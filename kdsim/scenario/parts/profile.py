@@ -44,7 +44,6 @@ class Profile:
 
     Attributes
     ----------
-    path : Path
     header : dict of str to str
         Its comment lines, ``# key: value``.
     downlink_bytes, forward_s, backward_s : (N,) float array

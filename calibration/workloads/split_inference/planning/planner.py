@@ -54,8 +54,6 @@ class Plan:
 
     Attributes
     ----------
-    graph : Graph
-    parts : int
     modes : tuple of str
         The mode of each block of `blocks`.
     exchanged : frozenset of int

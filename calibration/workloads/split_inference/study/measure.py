@@ -57,7 +57,6 @@ class Method:
     ----------
     name : str
         ``whole``, ``openmp``, ``bound`` or ``mode/transport``.
-    plan : Plan
     rounds_s : (rounds,) float array
         Median seconds of the trunk in each round that counts (``Rounds.counted``): of the slowest
         part, from its first step to its last, waiting included.
@@ -87,9 +86,6 @@ class Study:
 
     Attributes
     ----------
-    graph : Graph
-    parts : int
-    methods : dict of str to Method
     predicted_s : dict of str to float
         Latency that the cost model gives for each ``mode/tcp``; fitted before the rounds.
     simulated_s : dict of str to float

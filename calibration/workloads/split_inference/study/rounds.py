@@ -45,7 +45,6 @@ class Verdict:
     word : str
         ``"undisturbed"``, ``"too disturbed to say"`` or, where the system does not account for
         CPU time, ``"disturbance unknown"``.
-    reason : str
     """
 
     word: str
@@ -63,7 +62,6 @@ class Rounds:
 
     Attributes
     ----------
-    made : tuple of Round
     asked : int
         How many undisturbed rounds were asked for.
     guard : float

@@ -267,10 +267,8 @@ class GlooExchange:
 
     Parameters
     ----------
-    rank, world : int
     meeting : str
         The file in which the workers meet, see `calibration.link.gloo_group`.
-    timeout_s : float
     """
 
     def __init__(self, rank: int, world: int, meeting: str, *, timeout_s: float) -> None:

@@ -72,7 +72,6 @@ class WorkerProcess:
 
     Attributes
     ----------
-    process : subprocess.Popen
     log : binary file
         What the worker writes on standard output and error.
     channel : Channel or None
