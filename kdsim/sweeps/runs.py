@@ -19,9 +19,10 @@ import numpy as np
 
 from kdsim._version import __version__
 from kdsim.engines.batch import bound_kind, varies
-from kdsim.errors import KdsimError, StoreError, UnknownPolicyError
+from kdsim.errors import KdsimError, ScenarioError, StoreError, UnknownPolicyError
 from kdsim.messages import shorten
 from kdsim.policies.resolve import make_policy
+from kdsim.scenario.changes import with_fields
 from kdsim.scenario.points import Point, iterate
 from kdsim.scenario.study import Scenario
 from kdsim.sweeps.policy_source import is_source, policy_source
@@ -97,6 +98,15 @@ def _planned(
         bound_kind=bound_kind(scenario),
         error=point.error,
     )
+
+
+def is_legal(scenario: Scenario, point: Mapping[str, Any]) -> bool:
+    """Whether a point's values are legal together."""
+    try:
+        with_fields(scenario, point)
+    except ScenarioError:
+        return False
+    return True
 
 
 def policy_sources(scenario: Scenario, known: Mapping[str, str]) -> dict[str, str]:

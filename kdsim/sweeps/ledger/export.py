@@ -173,6 +173,15 @@ def write_table(
             _write_parquet(scratch, swept, blocks, expand=expand, curves=curves)
 
 
+def types_of(swept: Iterable[str], points: Iterable[Mapping[str, Any]]) -> dict[str, set[type]]:
+    """Return the types of the values of each swept field."""
+    types: dict[str, set[type]] = {name: set() for name in swept}
+    for point in points:
+        for name, value in point.items():
+            types.setdefault(name, set()).add(type(value))
+    return types
+
+
 def write_csv(
     file: TextIO,
     swept: Iterable[str],
