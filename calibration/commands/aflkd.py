@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from calibration.workloads.aflkd.methods import EpochRecord
     from calibration.workloads.aflkd.study import Watcher
     from calibration.workloads.data.datasets import Dataset
+    from calibration.workloads.training.loops import EpochMeasure
 
 _EXAMPLE = """\b
 Examples:
@@ -298,7 +299,7 @@ def _progress(config: StudyConfig, folder: Path, *, verbose: bool) -> Iterator[W
         edge = bar.add_task("edge networks", total=total * epochs_a_run, start=False)
         bar.update(edge, completed=done * epochs_a_run)
 
-        def teacher_epoch(epoch: int, epochs: int, measure: Any) -> None:
+        def teacher_epoch(epoch: int, epochs: int, measure: EpochMeasure) -> None:
             bar.update(cloud, visible=True, advance=1)
             if verbose:
                 bar.console.print(

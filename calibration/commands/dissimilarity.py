@@ -27,6 +27,7 @@ from kdsim.errors import WorkloadError
 if TYPE_CHECKING:
     from calibration.workloads.data.datasets import Dataset
     from calibration.workloads.decentralized.config import Study
+    from calibration.workloads.records.tables import Row
 
 #: Alphas and cases of a first look: digits then takes well under a minute.
 _DEFAULT_ALPHAS, _DEFAULT_CASES = ".5,1", "average"
@@ -250,7 +251,7 @@ def _departure(text: str) -> tuple[int, int]:
     return int(client), int(turn)
 
 
-def _write(study: Study, dataset: Any, rows: Sequence[Any], out: Path) -> dict[str, Any]:
+def _write(study: Study, dataset: Dataset, rows: Sequence[Row], out: Path) -> dict[str, Any]:
     """Write results.json and accuracy.png; return what the former holds."""
     from calibration.workloads.decentralized.figures import plot_study
     from calibration.workloads.decentralized.report import summary, verdicts
@@ -314,7 +315,7 @@ def _print(content: dict[str, Any], out: Path) -> None:
     console.print(f"Written: {out}/results.json, accuracy.png, runs.jsonl, profile-*.csv")
 
 
-def _clients(rows: Iterable[Any]) -> str:
+def _clients(rows: Iterable[Row]) -> str:
     """Say how many clients reached the end of these rows' runs."""
     counts = {len(row["clients"]) for row in rows}
     low, high = min(counts), max(counts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from kdsim.policies.resolve import distinct_policies
 from kdsim.scenario.changes import parse_ratio, with_fields
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.study import Design, Scenario
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Called with (runs done, runs in all).
 Progress = Callable[[int, int], None]
@@ -76,7 +79,7 @@ class PolicyMap:
             "marks": list(self.scenario.marks()),
         }
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes | list[Axes]:
         """Draw the map; see `kdsim.plots.policy_map`."""
         from kdsim import plots
 

@@ -243,7 +243,7 @@ def _parse_change(text: str) -> tuple[str, Any]:
 # --- outputs --------------------------------------------------------------------------------------
 
 
-def save_figure(axes: Any, path: Path) -> None:
+def save_figure(axes: object, path: Path) -> None:
     """Save a figure and say where it went."""
     from kdsim import plots
 

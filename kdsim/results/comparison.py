@@ -19,6 +19,7 @@ from kdsim.results.stakes import PointStakes, stakes_of
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from kdsim.scenario.study import Scenario
 
@@ -262,7 +263,7 @@ class Comparison:
             )
         return rows
 
-    def plot(self, ax: Any = None, **kwargs: Any) -> Any:
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes | list[Axes]:
         """Draw the comparison; see `kdsim.plots.comparison`."""
         from kdsim import plots
 

@@ -13,6 +13,7 @@ from kdsim.results.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from kdsim.scenario.study import Scenario
 
@@ -148,7 +149,7 @@ class LearningCurves:
             found.append({**row, "target": target})
         return found
 
-    def plot(self, ax: Any = None, **kwargs: Any) -> Any:
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes | list[Axes]:
         """Draw the curves; see `kdsim.plots.learning`."""
         from kdsim import plots
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from kdsim.model.curves import FloatArray
+
 #: Stretches that are converted into columns together.
 _BLOCK = 16_384
 #: Stretches, or numbers of an array, that are plain Python objects at a time.
@@ -176,7 +178,7 @@ class Recording:
         self._blocks.append({n: twice[n][kept].astype(t) for n, t in _COLUMNS.items()})
 
 
-def chunked(values: Any) -> Iterator[float]:
+def chunked(values: FloatArray) -> Iterator[float]:
     """Yield the numbers of an array as Python floats, without a list of all of them."""
     return itertools.chain.from_iterable(
         values[begin : begin + _READ].tolist() for begin in range(0, len(values), _READ)

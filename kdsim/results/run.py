@@ -14,6 +14,7 @@ from kdsim.results.recording import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from kdsim.model.plan import Plan
 
@@ -136,7 +137,7 @@ class Run:
             rest = self.plan.c_total - split
             yield begin, until, split, rest, comm + 1, comp + 1, *flags, *said
 
-    def plot(self, ax: Any = None, **kwargs: Any) -> Any:
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """Draw the timeline; see `kdsim.plots.timeline`."""
         from kdsim import plots
 

@@ -160,7 +160,7 @@ def _on_library_device(scenario: Scenario, changes: Mapping[str, Any]) -> Scenar
     return _validated({**data, "device": device}, scenario.files)
 
 
-def with_run_counts(scenario: Scenario, seed: Any, replications: Any) -> Scenario:
+def with_run_counts(scenario: Scenario, seed: int | None, replications: int | None) -> Scenario:
     """Return the scenario with another seed or number of replications, where one is given."""
     changes = {}
     if seed is not None:

@@ -98,7 +98,7 @@ def host() -> dict[str, Any]:
 # --- files ---------------------------------------------------------------------------------------
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write JSON in one atomic step: UTF-8, two spaces, keys as given, short lists on one line.
 
     Raises

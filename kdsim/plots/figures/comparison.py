@@ -43,6 +43,7 @@ from kdsim.plots.style import (
 from kdsim.results.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:
+    from kdsim.model.curves import FloatArray
     from kdsim.results.comparison import Comparison, MissingRun, Sample
     from kdsim.scenario.study import Scenario
 
@@ -65,7 +66,7 @@ def comparison(
     x: str | None = None,
     lines: bool = False,
     notes: Sequence[str] = (),
-) -> Any:
+) -> Axes | list[Axes]:
     """Draw policies side by side for each swept core count, the paper's fig. 5.
 
     A mark is a mean with its 95 % confidence interval; where replications differ, the shape (or
@@ -149,7 +150,7 @@ def _form(panels: Sequence[Panel], *, lines: bool) -> Form:
     return "lines" if crowded and panels[0].field else "groups"
 
 
-def values_of(sample: Sample, value: Value) -> Any:
+def values_of(sample: Sample, value: Value) -> FloatArray:
     """Return what is drawn of a sample, (n,) array: seconds, or percent above the bound."""
     return sample.makespans if value == "makespan" else 100.0 * sample.gaps
 
@@ -204,7 +205,7 @@ def _missing(ax: Axes, x: float, run: MissingRun, names: list[str], level: int =
     )  # fmt: skip
 
 
-def _bound(ax: Axes, center: float, bounds: Any) -> None:
+def _bound(ax: Axes, center: float, bounds: FloatArray) -> None:
     left, right = center - 0.45, center + 0.45
     low, high = np.quantile(bounds, [0.05, 0.95])
     if high > low:  # every replication has work, and so a bound, of its own
@@ -222,7 +223,7 @@ def _mark(
     _mean(ax, x, interval, style, sample.policy)
 
 
-def _spread(ax: Axes, x: float, width: float, values: Any, style: PolicyStyle) -> None:
+def _spread(ax: Axes, x: float, width: float, values: FloatArray, style: PolicyStyle) -> None:
     if values.size < _SHAPE_FROM:
         # Points beside one another in a fixed pattern: no randomness in a figure.
         jitter = (np.arange(values.size) * 0.618034 % 1.0 - 0.5) * 0.6 * width

@@ -160,7 +160,7 @@ def regret_distribution(
     ax: Axes | Sequence[Axes] | None = None,
     *,
     marks: Sequence[str] | None = None,
-) -> Any:
+) -> Axes | list[Axes]:
     """Draw how the gaps of each policy are distributed over the replications.
 
     Parameters

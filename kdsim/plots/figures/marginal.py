@@ -82,7 +82,7 @@ def _saved(before: Sample, after: Sample, step: float) -> Interval:
 
 def marginal(
     cmp: Comparison, ax: Axes | Sequence[Axes] | None = None, *, x: str | None = None
-) -> Any:
+) -> Axes | list[Axes]:
     """Draw the seconds saved per extra core, or per extra unit of another swept field.
 
     Parameters

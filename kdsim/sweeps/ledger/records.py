@@ -144,7 +144,7 @@ def to_blob(values: FloatArray) -> bytes:
     return np.asarray(values, dtype="<f8").tobytes()
 
 
-def from_blob(blob: Any) -> FloatArray:
+def from_blob(blob: bytes) -> FloatArray:
     """Return the array that a store kept.
 
     Raises
@@ -171,7 +171,7 @@ def check_results(makespans: FloatArray, bounds: FloatArray) -> None:
         raise ValueError("a makespan below its proven bound")
 
 
-def parse_point(text: Any) -> dict[str, Any]:
+def parse_point(text: str) -> dict[str, Any]:
     """Return the swept fields and values of a point from its JSON text.
 
     Raises
