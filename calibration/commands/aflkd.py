@@ -22,6 +22,7 @@ from calibration.commands.shared import (
 )
 from kdsim.cli.options import json_option
 from kdsim.errors import WorkloadError
+from kdsim.plain import Record
 
 if TYPE_CHECKING:
     from calibration.workloads.aflkd.config import StudyConfig
@@ -129,7 +130,7 @@ def command(**options: Any) -> None:
         torch.set_num_threads(threads)
 
 
-def _run(options: dict[str, Any]) -> None:
+def _run(options: Record) -> None:
     from calibration.workloads.aflkd.profiles import write_depth_profiles
     from calibration.workloads.aflkd.report import build_result, tables, write_report
     from calibration.workloads.aflkd.study import (
@@ -168,12 +169,12 @@ def _run(options: dict[str, Any]) -> None:
         click.echo(f"cost profiles, of {which}every frozen depth: {folder / 'profiles'}")
 
 
-def _side_by_side(options: dict[str, Any]) -> bool:
+def _side_by_side(options: Record) -> bool:
     """Whether runs go side by side, whose seconds would be those of a crowded machine."""
     return options["workers"] > 1 or options["budget"] is not None
 
 
-def _train(config: StudyConfig, dataset: Dataset, folder: Path, options: dict[str, Any]) -> None:
+def _train(config: StudyConfig, dataset: Dataset, folder: Path, options: Record) -> None:
     """Do what is missing: here with a bar, or side by side in worker processes."""
     from calibration.workloads.aflkd.campaign import Study, run_campaign
     from calibration.workloads.aflkd.study import run_study
@@ -223,7 +224,7 @@ def _methods() -> str:
     return "\n".join(lines) + "\n"
 
 
-def study_config(options: dict[str, Any]) -> StudyConfig:
+def study_config(options: Record) -> StudyConfig:
     """Turn the options of the command line into a study.
 
     Raises
@@ -238,7 +239,7 @@ def study_config(options: dict[str, Any]) -> StudyConfig:
         raise WorkloadError(f"--data must be one of {', '.join(DATASETS)}; got {options['data']!r}")
     preset = PRESETS[options["data"]]
 
-    def given(*same: str, **renamed: str) -> dict[str, Any]:
+    def given(*same: str, **renamed: str) -> Record:
         """Map fields to those options that were given: 0 is a value, an absent flag is not."""
         names = {name: name for name in same} | renamed
         found = {field: options[option] for field, option in names.items()}

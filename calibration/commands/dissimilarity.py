@@ -23,11 +23,11 @@ from calibration.commands.shared import (
 from kdsim.cli.options import json_option
 from kdsim.cli.progress import ProgressBar
 from kdsim.errors import WorkloadError
+from kdsim.plain import Record, Row
 
 if TYPE_CHECKING:
     from calibration.workloads.data.datasets import Dataset
     from calibration.workloads.decentralized.config import Study
-    from calibration.workloads.records.tables import Row
 
 #: Alphas and cases of a first look: digits then takes well under a minute.
 _DEFAULT_ALPHAS, _DEFAULT_CASES = ".5,1", "average"
@@ -220,7 +220,7 @@ def _dataset(data: str, data_dir: Path | None, image_size: int) -> Dataset:
     return load(data, data_dir)
 
 
-def _study(dataset: Dataset, options: dict[str, Any]) -> Study:
+def _study(dataset: Dataset, options: Record) -> Study:
     """Turn the options into a study; list options are comma separated."""
     from calibration.workloads.decentralized.config import Study, preset_for
     from calibration.workloads.losses import MEASURES
@@ -251,7 +251,7 @@ def _departure(text: str) -> tuple[int, int]:
     return int(client), int(turn)
 
 
-def _write(study: Study, dataset: Dataset, rows: Sequence[Row], out: Path) -> dict[str, Any]:
+def _write(study: Study, dataset: Dataset, rows: Sequence[Row], out: Path) -> Record:
     """Write results.json and accuracy.png; return what the former holds."""
     from calibration.workloads.decentralized.figures import plot_study
     from calibration.workloads.decentralized.report import summary, verdicts
@@ -271,7 +271,7 @@ def _write(study: Study, dataset: Dataset, rows: Sequence[Row], out: Path) -> di
     return content
 
 
-def _print(content: dict[str, Any], out: Path) -> None:
+def _print(content: Record, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -17,6 +17,7 @@ from calibration.commands.teachers import (
 )
 from kdsim.cli.options import json_option
 from kdsim.cli.progress import ProgressBar
+from kdsim.plain import Record
 
 if TYPE_CHECKING:
     from calibration.workloads.edge_kd.config import EdgeConfig
@@ -170,7 +171,7 @@ def _serve(
         serve_until_interrupted(server)
 
 
-def _print(result: dict[str, Any], output: Path) -> None:
+def _print(result: Record, output: Path) -> None:
     from rich.table import Table
 
     from kdsim.cli.tables import console as make_console
@@ -201,5 +202,5 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
-def _interval(row: dict[str, Any]) -> str:
+def _interval(row: Record) -> str:
     return f"{_share(row['ci_low'])} .. {_share(row['ci_high'])}"

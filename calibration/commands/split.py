@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from kdsim.cli.options import check_outputs, json_option
 from kdsim.cli.progress import ProgressBar
 from kdsim.errors import WorkloadError
+from kdsim.plain import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -134,7 +135,7 @@ def command(
     from kdsim.plots.saving import save
 
     check_outputs(plot, trace_out, out)
-    config: dict[str, Any] = {
+    config: Record = {
         "net": net,
         "input": [channels, size, size],
         "parts": parts,

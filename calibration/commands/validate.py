@@ -11,6 +11,7 @@ import click
 
 from kdsim.cli.options import json_option
 from kdsim.cli.progress import ProgressBar
+from kdsim.plain import Record
 
 if TYPE_CHECKING:
     from calibration.fit import Fit
@@ -112,7 +113,7 @@ def _settings(
     from calibration.validation.validate import ValidationSettings
 
     texts = conditions or tuple(time_ratios.split(","))
-    given: dict[str, Any] = {}
+    given: Record = {}
     if policies:
         given["policies"] = tuple(name.strip() for name in policies.split(","))
     guard = GUARD if guard is None else guard
@@ -137,7 +138,7 @@ def _write(result: Validation, output: str | None, plot: str | None, timelines: 
             save(getattr(plots, draw)(result), path, dpi=150)
 
 
-def _as_json(fitted: Fit, result: Validation) -> dict[str, Any]:
+def _as_json(fitted: Fit, result: Validation) -> Record:
     from dataclasses import asdict
 
     return {
@@ -160,7 +161,7 @@ def _as_json(fitted: Fit, result: Validation) -> dict[str, Any]:
     }
 
 
-def manifest(fitted: Fit, settings: ValidationSettings) -> dict[str, Any]:
+def manifest(fitted: Fit, settings: ValidationSettings) -> Record:
     """Describe everything that a validation depends on; JSON values only."""
     from dataclasses import asdict
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from calibration.fit.estimate import TABLE, Draws, Samples, bootstrap_rates, fit
 from calibration.fit.models import COMPUTE, side_models
 from calibration.fit.selection import choose, compare
 from kdsim.model.curves import FloatArray
+from kdsim.plain import Record
 
 RESAMPLES = 200
 LEVEL = 0.95
@@ -49,7 +49,7 @@ class ScalingCurve:
     """
 
     model: str
-    parameters: dict[str, Any]
+    parameters: Record
     total: int
     rates: FloatArray
     low: FloatArray

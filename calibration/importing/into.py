@@ -26,6 +26,7 @@ from calibration.trace.meaning import check_meaning
 from calibration.trace.reading import frame
 from calibration.trace.trials import POINT
 from kdsim.errors import TraceError
+from kdsim.plain import Record
 
 INFERENCE = "forward passes of inference: a proxy of training steps, not a measurement of them"
 
@@ -46,9 +47,9 @@ class Imported:
         Format, file name, SHA-256, options, and notes on what the rows are not.
     """
 
-    records: list[dict[str, Any]]
+    records: list[Record]
     lines: list[int]
-    origin: dict[str, Any]
+    origin: Record
     path: Path
 
 
@@ -162,12 +163,12 @@ def from_llama_bench(
     return Imported(records, lines, origin | {"notes": notes}, Path(path))
 
 
-def _origin(form: str, path: Path, sha256: str, options: dict[str, Any]) -> dict[str, Any]:
+def _origin(form: str, path: Path, sha256: str, options: Record) -> Record:
     kept = {key: value for key, value in options.items() if value is not None}
     return {"format": form, "file": path.name, "sha256": sha256, "options": kept}
 
 
-def _compute(device: str, total: int, own: int) -> dict[str, Any]:
+def _compute(device: str, total: int, own: int) -> Record:
     return {
         "device": device, "task": "compute", "total_cores": total, "comm_cores": total - own,
         "work": 1.0, "unit": "batch",
@@ -261,7 +262,7 @@ def write_import(imported: Imported, output: PathLike, *, add: bool) -> str:
     rows = frame(imported.records)
     check_meaning(rows, imported.lines, {}, str(imported.path))
     check_place(output)
-    header: dict[str, Any] = {"origin": [imported.origin]}
+    header: Record = {"origin": [imported.origin]}
     outcome = "written"
     if output.exists():
         if output.samefile(imported.path):
@@ -284,7 +285,7 @@ def write_import(imported: Imported, output: PathLike, *, add: bool) -> str:
     return outcome
 
 
-def _holds(origins: list[dict[str, Any]], new: dict[str, Any], output: Path) -> bool:
+def _holds(origins: list[Record], new: Record, output: Path) -> bool:
     for origin in origins:
         if origin.get("sha256") != new["sha256"]:
             continue

@@ -8,7 +8,7 @@ first among a fit's verdicts. All know the line.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from calibration.trace.columns import TASKS
 from calibration.trace.listing import listing
 from calibration.trace.trials import HALVES, POINT, STEP, measurements
 from kdsim.errors import TraceError
+from kdsim.plain import RecordView
 
 #: Work per second that no device has (faults), or few have (questions): batches, MB.
 _IMPOSSIBLE = {"compute": (1e-7, 1e7), "comm": (1e-6, 1e6)}
@@ -40,7 +41,7 @@ class _Checked:
     """What the checks work on: undisturbed rows, each with its line."""
 
     rows: pd.DataFrame
-    header: Mapping[str, Any]
+    header: RecordView
     where: str
     faults: list[str]
     questions: list[str]
@@ -50,7 +51,7 @@ class _Checked:
 
 
 def check_meaning(
-    rows: pd.DataFrame, lines: list[int], header: Mapping[str, Any], where: str
+    rows: pd.DataFrame, lines: list[int], header: RecordView, where: str
 ) -> tuple[str, ...]:
     """Check what a trace's rows mean together.
 

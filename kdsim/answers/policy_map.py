@@ -13,6 +13,7 @@ from kdsim.engines.compare import compare
 from kdsim.errors import ScenarioError
 from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.model.curves import FloatArray
+from kdsim.plain import Record
 from kdsim.policies.permission import refuse_unnamed
 from kdsim.policies.resolve import distinct_policies
 from kdsim.scenario.changes import parse_ratio, with_fields
@@ -66,7 +67,7 @@ class PolicyMap:
     bound_kind: str
     marks: tuple[Mark, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """Return plain data, as ``kdsim map --json`` prints it."""
         return {
             "scenario": self.scenario.name,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,9 +11,10 @@ from matplotlib.figure import Figure
 
 from kdsim.errors import PlotError
 from kdsim.output_file import suffix_of, write_output
+from kdsim.plain import Record
 
 #: Suffix -> metadata that would differ from one run to the next, switched off.
-_FORMATS: dict[str, dict[str, Any]] = {
+_FORMATS: dict[str, Record] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},

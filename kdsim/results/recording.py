@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 
 from kdsim.model.curves import FloatArray
+from kdsim.plain import Record
 
 #: Stretches that are converted into columns together.
 _BLOCK = 16_384
@@ -59,7 +60,7 @@ class Stretches(Sequence[Interval]):
         work.
     """
 
-    def __init__(self, columns: dict[str, Any]) -> None:
+    def __init__(self, columns: Record) -> None:
         self.columns = columns
 
     def __len__(self) -> int:
@@ -90,7 +91,7 @@ class Stretches(Sequence[Interval]):
     __hash__ = None  # type: ignore[assignment]  # it is compared by its arrays
 
 
-def _intervals(columns: dict[str, Any]) -> Iterator[Interval]:
+def _intervals(columns: Record) -> Iterator[Interval]:
     tasks = columns["comp_task"]
     stage = np.where(tasks < 0, "", np.where(tasks % 2, "backward", "forward")).tolist()
     return map(
@@ -111,7 +112,7 @@ class Recording:
 
     def __init__(self) -> None:
         self._fresh: list[tuple[float, float, int, int, int, float, bool]] = []
-        self._blocks: list[dict[str, Any]] = []
+        self._blocks: list[Record] = []
         self._begin = 0.0
 
     def append(

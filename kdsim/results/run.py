@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kdsim.messages import html_table
+from kdsim.plain import Record
 from kdsim.results.gaps import gap_of
 from kdsim.results.recording import Interval
 
@@ -143,12 +144,12 @@ class Run:
 
         return plots.timeline(self, ax=ax, **kwargs)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """Return plain data, as ``kdsim run --json`` prints it."""
         segments = list(self.segment_data())
         return {**self.summary(), "segments": segments, "counters": self.counters}
 
-    def segment_data(self) -> Iterator[dict[str, Any]]:
+    def segment_data(self) -> Iterator[Record]:
         """Yield the segments as plain data; `starved` only where there is a link to wait for."""
         for segment in self.iter_segments():
             data = asdict(segment)
@@ -156,7 +157,7 @@ class Run:
                 del data["starved"]
             yield data
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Record:
         """Return what `to_dict` returns before the segments."""
         return {
             "scenario": self.scenario,

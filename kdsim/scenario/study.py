@@ -26,6 +26,7 @@ from pydantic_core import PydanticCustomError
 from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean, shorten
 from kdsim.model.plan import Plan
+from kdsim.plain import Record
 from kdsim.policies.names import POLICY_NAMES, is_policy_name
 from kdsim.scenario.parts.device import UNCOUNTED, Device
 from kdsim.scenario.parts.extensions import Extensions
@@ -200,7 +201,7 @@ class Scenario(StrictModel):
         """Return the numbers that engines and policies read."""
         return self._plan
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Record:
         """Return everything that determines a run's result, except policy and replication."""
         return self.model_dump(
             mode="json",

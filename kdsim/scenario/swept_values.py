@@ -8,6 +8,7 @@ from typing import Any
 
 from kdsim.errors import ScenarioError
 from kdsim.messages import shorten
+from kdsim.plain import Record
 from kdsim.scenario.changes import COUNT_FIELDS, TEXT_FIELDS
 from kdsim.scenario.study import MAX_POINTS, Design, Range, Scenario
 from kdsim.scenario.validate import scenario_from_data
@@ -32,7 +33,7 @@ def with_sweep(scenario: Scenario, texts: Sequence[str]) -> Scenario:
     """
     if not texts:
         return scenario
-    swept: dict[str, Any] = {}
+    swept: Record = {}
     for field, values in map(parse_sweep, texts):
         if field in swept:
             raise ScenarioError("--sweep names this field twice; give all values at once",

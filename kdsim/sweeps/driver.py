@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kdsim.engines.curve_uncertainty import over_curve_draws
 from kdsim.errors import ScenarioError, SweepError
 from kdsim.messages import seconds_allowed, whole_number
+from kdsim.plain import Record
 from kdsim.scenario.drawn import check_draws
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.validate import scenario_from_data
@@ -91,7 +92,7 @@ def sweep(
 def _chosen(
     scenario: Scenario, policies: Sequence[str] | None, replications: int | None
 ) -> Scenario:
-    changes: dict[str, Any] = {}
+    changes: Record = {}
     if isinstance(policies, str):
         raise ScenarioError(f"must be a list of policies (got {policies!r})", field="policies")
     if policies:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from calibration.workloads.aflkd.incremental import LessonConfig, check_sizes
 from calibration.workloads.aflkd.methods import METHODS, StudentConfig
 from calibration.workloads.training.loops import TrainingConfig
 from kdsim.errors import WorkloadError
+from kdsim.plain import Record
 
 EDGE_NETWORKS: tuple[str, ...] = ("edge-1", "edge-2", "edge-3")
 
@@ -124,14 +124,14 @@ class StudyConfig:
             return self.sizes
         return tuple(size for size in self.sizes if size <= self.short_size)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Record:
         """Return what every run of the study depends on: not which runs there are."""
         config = asdict(self)
         for key in ("nets", "methods", "seeds", "teachers", "short_seeds", "short_size"):
             del config[key]
         del config["student"]["method"]
         # Tuples become lists, as they are read back.
-        plain: dict[str, Any] = json.loads(json.dumps(config))
+        plain: Record = json.loads(json.dumps(config))
         return plain
 
 

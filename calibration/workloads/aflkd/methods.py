@@ -11,13 +11,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from calibration.workloads.aflkd.temperature import TemperatureConfig, frozen_layers
 from calibration.workloads.records.profile import CycleCost
 from calibration.workloads.training.loops import TrainingConfig
 from calibration.workloads.training.networks import ConvNet
 from kdsim.errors import WorkloadError
+from kdsim.plain import RecordView
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Method:
 
     shares: Literal["nothing", "frozen", "all"]
     freezes: Literal["none", "half", "all", "adaptive"]
-    temperature: Mapping[str, Any] | None = None
+    temperature: RecordView | None = None
 
     @property
     def distils(self) -> bool:
@@ -58,7 +59,7 @@ class Method:
         return {"none": 0, "half": (m + 1) // 2, "all": m}[self.freezes]
 
 
-def _fixed(temperature: float) -> Mapping[str, Any]:
+def _fixed(temperature: float) -> RecordView:
     return MappingProxyType({"policy": "fixed", "initial": temperature})
 
 

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from calibration.workloads.training.seeds import generator_for
 from kdsim.errors import WorkloadError
+from kdsim.plain import Record
 
 POLICIES: tuple[str, ...] = ("reverse", "descend", "fixed", "schedule")
 
@@ -216,7 +217,7 @@ class Temperature:
         self._constant = temperature
         self._given = torch.tensor(temperature, device=self._device)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Record:
         """Return what :meth:`load_state_dict` needs to go on as if never interrupted."""
         return {
             "learned": None if self._learned is None else self._learned.detach().clone(),
@@ -227,7 +228,7 @@ class Temperature:
             else copy.deepcopy(self._optimizer.state_dict()),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Record) -> None:
         """Go on from a state that :meth:`state_dict` returned."""
         self._give(state["constant"])
         if self._learned is not None and self._optimizer is not None:

@@ -21,7 +21,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +34,7 @@ from calibration.workloads.training.loops import TrainingConfig, accuracy, fit, 
 from calibration.workloads.training.networks import build_network
 from calibration.workloads.training.seeds import derive_seed, generator_for
 from kdsim.errors import WorkloadError
+from kdsim.plain import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ class AdaptationPlan:
 
 def run_adaptation(
     dataset: Dataset, plan: AdaptationPlan, *, progress: Callable[[int, int], None] | None = None
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Train teacher and student on general images, adapt a student to each camera, compare.
 
     Parameters

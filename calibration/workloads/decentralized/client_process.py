@@ -49,6 +49,7 @@ from calibration.workloads.decentralized.run import (
 from calibration.workloads.training.checkpoints import snapshot
 from calibration.workloads.training.residual import ClientNetwork
 from kdsim.errors import KdsimError
+from kdsim.plain import Record
 
 #: Exit status of a client that a plan lets fail: abrupt, without closing anything.
 LEFT = 17
@@ -98,7 +99,7 @@ class _Reports:
         self.pipe = pipe
         self._lock = threading.Lock()
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: Record) -> None:
         """Send a message; an empty one is a heartbeat."""
         try:
             with self._lock:

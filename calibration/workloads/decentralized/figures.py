@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from calibration.workloads.losses import MEASURES
-from calibration.workloads.records.tables import Row, summarise
+from calibration.workloads.records.tables import summarise
 from kdsim.errors import WorkloadError
+from kdsim.plain import Row
 from kdsim.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
 
 if TYPE_CHECKING:

@@ -34,6 +34,7 @@ from calibration.workloads.decentralized.cohort import (
 from calibration.workloads.decentralized.exchange import Traffic, exchange_graph
 from calibration.workloads.decentralized.run import Plan, check_material
 from kdsim.errors import TransportError, WorkloadError
+from kdsim.plain import Record
 
 
 def run_in_processes(
@@ -116,7 +117,7 @@ class _Worker:
     silent_s: float = 0.0
     rounds: int = 0
     traffic: Traffic = field(default_factory=Traffic)
-    outcome: dict[str, Any] | None = None
+    outcome: Record | None = None
     departure: Departure | None = None
 
     @property

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from calibration.workloads.losses import MEASURES, SAME_GRADIENT
-from calibration.workloads.records.tables import Row, interval_row, summarise
+from calibration.workloads.records.tables import interval_row, summarise
+from kdsim.plain import Record, Row
 from kdsim.results.intervals import Interval, mean_interval
 
 #: Two accuracies closer than this are taken for equal in practice; 0.01 is one percentage point.
@@ -37,7 +37,7 @@ def methods_of(measures: Iterable[str]) -> list[str]:
     return [m for m in given if SAME_GRADIENT.get(m) not in given]
 
 
-def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def summary(rows: Sequence[Row]) -> list[Record]:
     """Average shared and private accuracy, and the clients' spread, over seeds.
 
     Parameters
@@ -84,7 +84,7 @@ class Verdict:
     estimate: Interval
     verdict: str
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> Record:
         """Return it as a JSON-ready row."""
         return {
             "claim": self.claim,

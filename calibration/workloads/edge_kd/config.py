@@ -20,7 +20,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -32,6 +31,7 @@ from calibration.workloads.losses import MEASURES
 from calibration.workloads.training.networks import NETWORKS, ConvNet
 from kdsim.errors import WorkloadError
 from kdsim.messages import shorten
+from kdsim.plain import Record
 
 #: What travels; "none" is the same training without a teacher.
 METHODS = ("none", "response", "feature", "relation")
@@ -171,7 +171,7 @@ def check_methods(methods: Sequence[str]) -> None:
         )
 
 
-def spec_of(config: EdgeConfig, method: str, seed: int, folder: Path) -> dict[str, Any]:
+def spec_of(config: EdgeConfig, method: str, seed: int, folder: Path) -> Record:
     """Return the settings that the processes of a run receive, as JSON values.
 
     Raises

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from calibration.workloads.training.loops import accuracy, predict
 from kdsim.errors import TransportError, WorkloadError
 from kdsim.model.link import Link
 from kdsim.model.plan import Plan
+from kdsim.plain import Record
 from kdsim.policies.resolve import make_policy
 
 #: Header and shape of a knowledge frame on the wire.
@@ -115,8 +115,8 @@ def run_once(
 
 
 def _loop(
-    config: EdgeConfig, spec: dict[str, Any], teacher: Teacher, policy: str,
-    rates: tuple[np.ndarray, np.ndarray] | None, access: dict[str, Any],
+    config: EdgeConfig, spec: Record, teacher: Teacher, policy: str,
+    rates: tuple[np.ndarray, np.ndarray] | None, access: Record,
     link: Link | None = None, pace: Callable[[Schedule], object] | None = None,
 ) -> EdgeRun:  # fmt: skip
     cores = take_cores(None)
@@ -191,7 +191,7 @@ def run_study(
     policy: str = "comm-priority",
     teacher: RemoteTeacher | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Record:
     """Run every method over the seeds and compare each with no distillation.
 
     Parameters
@@ -264,7 +264,7 @@ def _own_accuracy(config: EdgeConfig, dataset: Dataset, folder: Path) -> float:
     return accuracy(predict(teacher, dataset.images("test")), dataset.labels("test"))
 
 
-def _reported_accuracy(teacher: RemoteTeacher, study_request: dict[str, Any]) -> float:
+def _reported_accuracy(teacher: RemoteTeacher, study_request: Record) -> float:
     """Return the test accuracy that a remote teacher reports, 0 to 1."""
     with teacher.stream(timeout_s=_PATIENCE_S, study_request=study_request) as stream:
         told = stream.greeting.get("accuracy")

@@ -13,10 +13,10 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from calibration.workloads.training.placement import (
 )
 from calibration.workloads.training.seeds import batches, generator_for, own_random_state
 from kdsim.errors import WorkloadError
+from kdsim.plain import RecordView
 
 #: Images in one forward pass without gradients: large enough to keep a core busy, 100 MB at most.
 _PREDICT_BATCH = 250
@@ -253,7 +254,7 @@ def fit(
     seed: int,
     objective: Objective | None = None,
     checkpoint: Path | None = None,
-    identity: Mapping[str, Any] | None = None,
+    identity: RecordView | None = None,
     on_epoch: Callable[[int, EpochMeasure], None] | None = None,
 ) -> list[dict[str, float]]:
     """Train a whole network, from a checkpoint if there is one.

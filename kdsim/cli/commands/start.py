@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import click
 
 from kdsim.cli.options import json_option, print_json
 from kdsim.errors import KdsimError
 from kdsim.output_file import check_output, write_output
+from kdsim.plain import Record
 
 _KINDS = ("scenarios", "policies", "models", "devices")
 
@@ -120,7 +120,7 @@ def _models() -> list[tuple[str, str]]:
 def _devices() -> list[tuple[str, str]]:
     from kdsim.scenario.files.library import library_device, library_names
 
-    def about(entry: dict[str, Any]) -> str:
+    def about(entry: Record) -> str:
         low, high = entry["measured_cores"]["compute"]
         heading = entry["provenance"]["device"]
         return f"{heading}; computation measured on {low} to {high} cores"

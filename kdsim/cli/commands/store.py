@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -17,12 +16,13 @@ from kdsim.cli.options import (
 )
 from kdsim.cli.progress import duration
 from kdsim.errors import KdsimError, SweepError
+from kdsim.plain import Record
 from kdsim.sweeps.ledger.records import StudyState
 
 store_argument = click.argument("store", type=click.Path(path_type=Path))
 
 
-def point_text(point: dict[str, Any]) -> str:
+def point_text(point: Record) -> str:
     """Write a point for a line of text, after "at"; empty for a study without a sweep."""
     place = ", ".join(f"{name} = {value}" for name, value in point.items())
     return f" at {place}" if place else ""
@@ -134,7 +134,7 @@ def export(
         click.echo(f"table written to {output}", err=True)
 
 
-def _counts(state: StudyState) -> dict[str, Any]:
+def _counts(state: StudyState) -> Record:
     return {"done": state.done, "failed": state.failed, "pending": state.pending}
 
 

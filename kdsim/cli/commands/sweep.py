@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -27,6 +27,7 @@ from kdsim.cli.options import (
 )
 from kdsim.errors import SweepError
 from kdsim.output_file import SUFFIXES, check_output
+from kdsim.plain import Record
 from kdsim.scenario.changes import with_run_counts
 from kdsim.scenario.drawn import check_draws
 from kdsim.scenario.study import Scenario
@@ -155,7 +156,7 @@ def sweep(
         _raise_failures(ledger)
 
 
-def _as_json(ledger: Store, path: str | None) -> dict[str, Any]:
+def _as_json(ledger: Store, path: str | None) -> Record:
     state, scenario = ledger.state(), ledger.scenario()
     return {
         "scenario": scenario.name,

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from kdsim.errors import PlotError
+from kdsim.plain import Record
 from kdsim.plots.curve_band import CurveBands
 from kdsim.plots.labels import (
     axis_positions,
@@ -134,7 +135,7 @@ def _name(axes: Sequence[Axes], panels: Sequence[Panel], scenario: Scenario, *, 
     for panel, at in zip(panels, axes, strict=True):
         title(at, panel.title)
     if own:
-        look: dict[str, Any] = {"color": INK, "fontweight": "bold", "parse_math": False}
+        look: Record = {"color": INK, "fontweight": "bold", "parse_math": False}
         axes[0].figure.suptitle(f"{scenario.name}: {fixed}", **look)
 
 
@@ -289,7 +290,7 @@ def _lines(
         for v in values
         for s in panel.groups[v]
     }
-    mark: dict[str, Any] = {"color": INK, "linestyle": "none", "marker": "_", "markersize": 9}
+    mark: Record = {"color": INK, "linestyle": "none", "marker": "_", "markersize": 9}
     look = mark if panel.scattered else BOUND_LINE
     ax.plot(*zip(*bounds, strict=True), **look)
     log = is_log(values, scenario.sweep.get(panel.field))
@@ -313,7 +314,7 @@ def _handles(
         if form == "groups":
             handles.append(_spread_handle(max(s.makespans.size for s in varied)))
     marks: Mapping[str, str] = {run.status: MISSING_MARKS[run.status] for run in cmp.missing}
-    look: dict[str, Any] = {"color": WARNING, "linestyle": "none", "markersize": 7}
+    look: Record = {"color": WARNING, "linestyle": "none", "markersize": 7}
     handles += [Line2D([], [], marker=mark, label=what, **look) for what, mark in marks.items()]
     return handles
 

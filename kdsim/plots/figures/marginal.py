@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from matplotlib.axes import Axes
 
 from kdsim.errors import PlotError
+from kdsim.plain import Record
 from kdsim.plots.labels import axis_positions, field_label, setting
 from kdsim.plots.lines import draw_line, interval_handle, policy_handle
 from kdsim.plots.panels import Panel, default_axis, fitting, panels_of, varying_fields
@@ -164,5 +165,5 @@ def _panel(ax: Axes, panel: Panel, names: Sequence[str]) -> None:
     if not found:
         ax.set(xlim=(places[values[0]], places[values[-1]]), yticks=[])
         words = "no two neighbouring values are finished"
-        look: dict[str, Any] = {"color": WARNING, "ha": "center", "va": "bottom"}
+        look: Record = {"color": WARNING, "ha": "center", "va": "bottom"}
         ax.text(0.5, 0.55, words, transform=ax.transAxes, **look)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 
+from kdsim.plain import Record
 from kdsim.plots.labels import field_label, is_log, setting
 from kdsim.plots.style import INK, MUTED, PAPER, add_marks, new_panels, title
 
@@ -87,8 +88,8 @@ def _draw(ax: Axes, made: PolicyMap, percent: FloatArray, norm: BoundaryNorm) ->
         elif len(values) <= _TICKS:
             getattr(ax, f"set_{axis}ticks")(values)
         getattr(ax, f"set_{axis}label")(_label(name), color=INK)
-    look: dict[str, Any] = {"color": "#b8450b", "lw": 1.0, "ls": (0, (3, 2))}
-    words: dict[str, Any] = {"color": "#b8450b", "fontsize": "small"}
+    look: Record = {"color": "#b8450b", "lw": 1.0, "ls": (0, (3, 2))}
+    words: Record = {"color": "#b8450b", "fontsize": "small"}
     for mark in made.marks:
         if mark.x is not None and mark.y is not None:
             ax.plot(mark.x, mark.y, marker="D", ms=5, color="#b8450b", mec=PAPER)

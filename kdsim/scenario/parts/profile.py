@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from kdsim.messages import shorten
 from kdsim.model.curves import FloatArray
+from kdsim.plain import Record
 from kdsim.scenario.files.faults import Fault, FaultyFileError
 from kdsim.scenario.files.yaml_document import read_text
 from kdsim.scenario.parts.device import Device
@@ -75,7 +76,7 @@ class Profile:
     uplink_bytes: FloatArray | None = None
     frozen_layers: NDArray[np.int64] | None = None
 
-    def work(self, device: Device, rate: float | None = None) -> dict[str, Any]:
+    def work(self, device: Device, rate: float | None = None) -> Record:
         """Return the amounts of a workload: ``cycles``, ``comm``, ``forward``, ``backward``.
 
         Parameters

@@ -41,7 +41,7 @@ def plot_layers(study: Study, name: str, ax: Axes | None = None) -> Axes:
         label="of which exchanging rows",
     )
     kinds = {"batch_norm": "norm", "max_pool": "pool", "avg_pool": "pool"}
-    labels = [
+    labels: list[str] = [
         kinds.get(layer.kind, layer.options.get("function", layer.kind))
         for layer in study.graph.layers
     ]

@@ -9,10 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import calibration
 from calibration.workloads.split_inference.workers.wire import (
@@ -22,6 +21,7 @@ from calibration.workloads.split_inference.workers.wire import (
     deadline_in,
 )
 from kdsim.messages import how_it_ended
+from kdsim.plain import RecordView
 
 #: glibc returns large blocks to the kernel at once and pays page faults for every feature map.
 #: The fewer pages of half a map then fake a speed-up beyond the number of workers, so every
@@ -86,7 +86,7 @@ class WorkerProcess:
     halo_port: int = 0
 
     @classmethod
-    def start(cls, spec: WorkerSpec, settings: Mapping[str, Any]) -> WorkerProcess:
+    def start(cls, spec: WorkerSpec, settings: RecordView) -> WorkerProcess:
         """Start a worker and hand it its settings.
 
         Parameters
