@@ -20,9 +20,9 @@ from calibration.commands.shared import (
     study_folder_option,
     words,
 )
+from kdsim._types import Record
 from kdsim.cli.options import json_option
 from kdsim.errors import WorkloadError
-from kdsim.plain import Record
 
 if TYPE_CHECKING:
     from calibration.workloads.aflkd.config import StudyConfig

@@ -20,10 +20,10 @@ from calibration.commands.shared import (
     study_folder_option,
     words,
 )
+from kdsim._types import Record, Row
 from kdsim.cli.options import json_option
 from kdsim.cli.progress import ProgressBar
 from kdsim.errors import WorkloadError
-from kdsim.plain import Record, Row
 
 if TYPE_CHECKING:
     from calibration.workloads.data.datasets import Dataset

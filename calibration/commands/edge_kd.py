@@ -15,9 +15,9 @@ from calibration.commands.teachers import (
     remote_teacher,
     serve_until_interrupted,
 )
+from kdsim._types import Record
 from kdsim.cli.options import json_option
 from kdsim.cli.progress import ProgressBar
-from kdsim.plain import Record
 
 if TYPE_CHECKING:
     from calibration.workloads.edge_kd.config import EdgeConfig

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdsim._types import Record
 from kdsim.cli.options import json_option
-from kdsim.plain import Record
 
 if TYPE_CHECKING:
     from calibration.importing.into import Imported

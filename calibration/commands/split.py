@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kdsim._types import Record
 from kdsim.cli.options import check_outputs, json_option
 from kdsim.cli.progress import ProgressBar
 from kdsim.errors import WorkloadError
-from kdsim.plain import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdsim._types import Record
 from kdsim.cli.options import json_option
 from kdsim.cli.progress import ProgressBar
-from kdsim.plain import Record
 
 if TYPE_CHECKING:
     from calibration.fit import Fit

@@ -26,8 +26,8 @@ from calibration.devices.receiving import YARDSTICK, Receiver, measured_receiver
 from calibration.devices.scaling import LEVEL, RESAMPLES, ScalingCurve, fit_device
 from calibration.fit.estimate import TABLE
 from calibration.importing.ncnn import read_ncnn
+from kdsim._types import Record, RecordView
 from kdsim.output_file import write_output
-from kdsim.plain import Record, RecordView
 from kdsim.scenario.files.yaml_document import read_yaml
 from kdsim.scenario.load import CURVES_VERSION
 from kdsim.scenario.parts.curve_draws import drawn_text

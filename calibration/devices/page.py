@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from kdsim._types import RecordView
 from kdsim.errors import PlotError
 from kdsim.output_file import write_output
-from kdsim.plain import RecordView
 
 BEGIN, END = "<!-- table of devices: begin -->", "<!-- table of devices: end -->"
 

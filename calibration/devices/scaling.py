@@ -18,8 +18,8 @@ from calibration.devices.measurements import MeasuredDevice
 from calibration.fit.estimate import TABLE, Draws, Samples, bootstrap_rates, fit_model
 from calibration.fit.models import COMPUTE, side_models
 from calibration.fit.selection import choose, compare
+from kdsim._types import Record
 from kdsim.model.curves import FloatArray
-from kdsim.plain import Record
 
 RESAMPLES = 200
 LEVEL = 0.95

@@ -32,9 +32,9 @@ from calibration.fit.models import COMMUNICATION, COMPUTE, FloatArray, side_mode
 from calibration.fit.selection import choose, compare
 from calibration.trace import Trace, read_trace
 from calibration.trace.trials import OUTLIER_SD
+from kdsim._types import Record
 from kdsim.errors import FitError
 from kdsim.model import curves
-from kdsim.plain import Record
 
 
 class ExtrapolationWarning(UserWarning):

@@ -14,9 +14,9 @@ from typing import Any
 
 from calibration.fit import Curve, Fit
 from calibration.machine.host import package_versions
+from kdsim._types import Record
 from kdsim.errors import FitError
 from kdsim.output_file import write_output
-from kdsim.plain import Record
 from kdsim.scenario.files.faults import FaultyFileError
 from kdsim.scenario.files.yaml_document import parse_yaml
 from kdsim.scenario.load import CURVES_VERSION, curves_of

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from calibration.fit.models import COMMUNICATION, COMPUTE
 from calibration.trace import Trace, measurements, trial_times
 from calibration.trace.trials import HALVES
-from kdsim.plain import Record
+from kdsim._types import Record
 from kdsim.results.intervals import mean_interval
 
 #: Work of twice the size that takes over 5 % more or less than twice the time is not linear.

@@ -20,9 +20,9 @@ from scipy.special import ndtr
 from calibration.fit.models import COMMUNICATION, COMPUTE, FloatArray, SideModel
 from calibration.trace import Trace, trial_times
 from calibration.trace.trials import OUTLIER_SD
+from kdsim._types import Record
 from kdsim.errors import FitError
 from kdsim.model import curves
-from kdsim.plain import Record
 from kdsim.results.intervals import student_t_quantile
 
 TABLE = "table"

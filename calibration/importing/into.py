@@ -25,8 +25,8 @@ from calibration.trace.columns import MAX_CORES
 from calibration.trace.meaning import check_meaning
 from calibration.trace.reading import frame
 from calibration.trace.trials import POINT
+from kdsim._types import Record
 from kdsim.errors import TraceError
-from kdsim.plain import Record
 
 INFERENCE = "forward passes of inference: a proxy of training steps, not a measurement of them"
 

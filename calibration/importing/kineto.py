@@ -18,8 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from calibration.importing.foreign import read_foreign
+from kdsim._types import Record, RecordView
 from kdsim.errors import TraceError
-from kdsim.plain import Record, RecordView
 
 _STEP = re.compile(r"ProfilerStep#(\d+)")
 _ENGINE = "autograd::engine::evaluate_function"

@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from calibration.importing.foreign import read_foreign
+from kdsim._types import RecordView
 from kdsim.errors import TraceError
-from kdsim.plain import RecordView
 
 _TEST = re.compile(r"(pp|tg) ?(\d{1,9})")
 _SPEED = re.compile(r"(\d+\.\d+) ± (\d+\.\d+)")

@@ -15,9 +15,9 @@ from pydantic import Field, ValidationError
 
 from calibration.importing.units import TIME, WORK
 from calibration.trace.columns import COLUMNS
+from kdsim._types import Record, RecordView
 from kdsim.errors import TraceError
 from kdsim.messages import did_you_mean
-from kdsim.plain import Record, RecordView
 from kdsim.scenario.files.faults import FaultyFileError, faults_of
 from kdsim.scenario.files.yaml_document import read_yaml
 from kdsim.scenario.parts.fields import StrictModel

@@ -18,9 +18,9 @@ from calibration.importing.mapping import OWN_CORES, TIMES, TableMapping
 from calibration.importing.units import TIME, WORK
 from calibration.trace.columns import COLUMNS, TASKS, check_record, convert_record
 from calibration.trace.listing import listing
+from kdsim._types import Record
 from kdsim.errors import TraceError
 from kdsim.messages import did_you_mean
-from kdsim.plain import Record
 
 _DELIMITERS = (",", ";", "\t", "|")
 _DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}

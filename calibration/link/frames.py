@@ -18,8 +18,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from kdsim._types import Record
 from kdsim.errors import TransportError
-from kdsim.plain import Record
 
 #: magic, type, knowledge kind, reserved, batch, chunk, payload length, CRC-32 of the payload
 _HEADER = struct.Struct("<4sBBHIIII")

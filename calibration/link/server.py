@@ -32,8 +32,8 @@ from calibration.link.frames import (
     tune,
 )
 from calibration.link.tls import Tls, is_proof
+from kdsim._types import Record
 from kdsim.errors import KdsimError, TransportError
-from kdsim.plain import Record
 
 _MAX_CLIENTS = 64
 _CHALLENGE_BYTES = 32

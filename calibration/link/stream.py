@@ -29,8 +29,8 @@ from calibration.link.frames import (
     tune,
 )
 from calibration.link.tls import Tls, proof_of
+from kdsim._types import Record, RecordView
 from kdsim.errors import AddressError, TransportError
-from kdsim.plain import Record, RecordView
 
 _FIRST_PAUSE_S = 0.05
 

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from typing import Any
 
+from kdsim._types import Record, RecordView
 from kdsim.messages import how_it_ended
-from kdsim.plain import Record, RecordView
 
 #: prctl(2): the signal that a process is sent when its parent ends.
 _PR_SET_PDEATHSIG = 1

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from kdsim.plain import Record
+from kdsim._types import Record
 
 
 def _read(path: str) -> str:

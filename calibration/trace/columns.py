@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kdsim._types import Record, RecordView
 from kdsim.messages import did_you_mean
-from kdsim.plain import Record, RecordView
 
 FORMAT_VERSION = 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from calibration.trace.columns import FORMAT_VERSION
-from kdsim.plain import Record
+from kdsim._types import Record
 
 #: What others rely on in the header, where it is there; any further key is free.
 _VALUES: dict[str, tuple[type, str]] = {

@@ -18,8 +18,8 @@ import pandas as pd
 from calibration.trace.columns import TASKS
 from calibration.trace.listing import listing
 from calibration.trace.trials import HALVES, POINT, STEP, measurements
+from kdsim._types import RecordView
 from kdsim.errors import TraceError
-from kdsim.plain import RecordView
 
 #: Work per second that no device has (faults), or few have (questions): batches, MB.
 _IMPOSSIBLE = {"compute": (1e-7, 1e7), "comm": (1e-6, 1e6)}

@@ -14,8 +14,8 @@ from calibration.trace.columns import COLUMNS, check_names, check_record, conver
 from calibration.trace.header import split_header
 from calibration.trace.listing import listing
 from calibration.trace.meaning import check_meaning
+from kdsim._types import Record
 from kdsim.errors import TraceError
-from kdsim.plain import Record
 
 #: A day of measuring writes a few MB; anything far beyond is not a trace.
 _MAX_BYTES = 200 * 2**20

@@ -11,9 +11,9 @@ import pandas as pd
 
 from calibration.trace.columns import COLUMNS, FORMAT_VERSION, check_names
 from calibration.trace.listing import listing
+from kdsim._types import RecordView
 from kdsim.errors import PlotError, TraceError
 from kdsim.output_file import write_output
-from kdsim.plain import RecordView
 
 
 def write_trace(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kdsim._types import Record, RecordView
 from kdsim.answers.cores import core_rows
 from kdsim.answers.curve_answers import curve_answers
 from kdsim.answers.thresholds import EQUAL, NUDGE
@@ -20,7 +21,6 @@ from kdsim.engines.compare import compare
 from kdsim.errors import ScenarioError
 from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.model.bound.stakes import Stakes, stakes
-from kdsim.plain import Record, RecordView
 from kdsim.results.intervals import paired_difference
 from kdsim.scenario.changes import sweepable_fields, with_fields
 from kdsim.scenario.drawn import check_draws

@@ -6,10 +6,10 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
+from kdsim._types import Record, RecordView
 from kdsim.answers.thresholds import WORTH
 from kdsim.errors import ScenarioError
 from kdsim.model.bound.optimum import minimal_makespan
-from kdsim.plain import Record, RecordView
 from kdsim.scenario.changes import with_fields
 from kdsim.scenario.study import Scenario
 

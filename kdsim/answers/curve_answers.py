@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from kdsim._types import Record, RecordView
 from kdsim.answers.cores import core_rows, cores_worth
 from kdsim.answers.thresholds import EQUAL
 from kdsim.engines.curve_uncertainty import over_curve_draws
 from kdsim.model.bound.optimum import minimal_makespan
-from kdsim.plain import Record, RecordView
 from kdsim.results.curve_uncertainty import LEVEL
 from kdsim.scenario.changes import with_fields
 from kdsim.scenario.drawn import drawn_scenario

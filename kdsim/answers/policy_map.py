@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdsim._types import Record
 from kdsim.engines.compare import compare
 from kdsim.errors import ScenarioError
 from kdsim.model.bound.optimum import minimal_makespan
 from kdsim.model.curves import FloatArray
-from kdsim.plain import Record
 from kdsim.policies.permission import refuse_unnamed
 from kdsim.policies.resolve import distinct_policies
 from kdsim.scenario.changes import parse_ratio, with_fields

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from kdsim._types import Record, RecordView
 from kdsim.answers.advice import Advice
 from kdsim.answers.cores import first_not_worth, saved_shares
 from kdsim.answers.thresholds import EQUAL, NUDGE, WORTH
-from kdsim.plain import Record, RecordView
 from kdsim.results.gaps import NO_GAP
 
 

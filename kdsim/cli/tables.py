@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from kdsim._types import RecordView
 from kdsim.model.bound.optimum import BOUND_NOTE, Optimum
-from kdsim.plain import RecordView
 from kdsim.results.comparison import SUMMARY_COLUMNS, Comparison
 from kdsim.results.learning import LearningCurves, Traffic
 from kdsim.results.run import WAITED, Run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
-from kdsim.plain import Record
+from kdsim._types import Record
 from kdsim.plots.style import MUTED, PolicyStyle
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from kdsim._types import Record, RecordView
 from kdsim.errors import PlotError
-from kdsim.plain import Record, RecordView
 from kdsim.plots.labels import apart, axis_positions, field_label, is_log, value_label
 from kdsim.plots.style import (
     INK,

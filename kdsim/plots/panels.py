@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdsim._types import RecordView
 from kdsim.errors import PlotError
-from kdsim.plain import RecordView
 from kdsim.plots.labels import axis_positions, field_label, point_label
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from kdsim._types import Record
 from kdsim.errors import PlotError
 from kdsim.output_file import suffix_of, write_output
-from kdsim.plain import Record
 
 #: Suffix -> metadata that would differ from one run to the next, switched off.
 _FORMATS: dict[str, Record] = {

@@ -18,8 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
+from kdsim._types import Record
 from kdsim.errors import PlotError
-from kdsim.plain import Record
 
 #: Text and proven bounds, secondary text, grid, paper. A report swaps these four in dark mode.
 INK, MUTED, GRID, PAPER = "#1d1d1b", "#62615c", "#e4e3de", "#fefefe"

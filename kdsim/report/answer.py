@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from kdsim.plain import RecordView
+from kdsim._types import RecordView
 from kdsim.plots.figures.marginal import savings
 from kdsim.plots.labels import percent, value_label
 from kdsim.plots.panels import panels_of

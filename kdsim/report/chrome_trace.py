@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
+from kdsim._types import Record
 from kdsim._version import __version__
 from kdsim.output_file import whole_file
-from kdsim.plain import Record
 
 if TYPE_CHECKING:
     from kdsim.results.recording import Interval

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kdsim import plots
+from kdsim._types import Record, RecordView
 from kdsim.engines.des import simulate
 from kdsim.errors import KdsimError, PlotError
-from kdsim.plain import Record, RecordView
 from kdsim.plots.labels import axis_positions, field_label, point_label
 from kdsim.plots.panels import varying_fields
 from kdsim.policies.names import POLICY_NAMES

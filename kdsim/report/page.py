@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from kdsim.plain import RecordView
+from kdsim._types import RecordView
 from kdsim.plots.style import GRID, INK, MUTED, PAPER, STAGE_COLORS, WARNING
 
 _RATIO = re.compile(r"\s*(\d+(?:\.\d+)?)\s*:\s*(\d+(?:\.\d+)?)\s*", re.ASCII)

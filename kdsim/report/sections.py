@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kdsim._types import RecordView
 from kdsim._version import __version__
 from kdsim.answers.advice import Advice
 from kdsim.errors import PlotError
 from kdsim.output_file import check_output, write_output
-from kdsim.plain import RecordView
 from kdsim.plots.labels import field_label
 from kdsim.report.answer import answer, bound_words, warnings
 from kdsim.report.drawings import figures, timelines

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kdsim._types import Record
 from kdsim.errors import KdsimError, UnknownPolicyError
 from kdsim.messages import did_you_mean
 from kdsim.model.curves import FloatArray
 from kdsim.output_file import write_output
-from kdsim.plain import Record
 from kdsim.results.curve_uncertainty import CurveUncertainty
 from kdsim.results.gaps import gap_of
 from kdsim.results.intervals import mean_interval, paired_difference, replications_needed

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kdsim._types import Record, RecordView
 from kdsim.model.curves import FloatArray
-from kdsim.plain import Record, RecordView
 from kdsim.results.gaps import NO_GAP
 
 LEVEL = 0.95

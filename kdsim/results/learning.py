@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdsim._types import Record
 from kdsim.errors import ScenarioError
 from kdsim.model.curves import FloatArray
-from kdsim.plain import Record
 from kdsim.results.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from kdsim._types import RecordView
 from kdsim._version import __version__
-from kdsim.plain import RecordView
 
 if TYPE_CHECKING:
     from kdsim.results.comparison import Comparison

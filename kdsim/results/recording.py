@@ -12,8 +12,8 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
+from kdsim._types import Record
 from kdsim.model.curves import FloatArray
-from kdsim.plain import Record
 
 #: Stretches that are converted into columns together.
 _BLOCK = 16_384

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kdsim._types import Record
 from kdsim.messages import html_table
-from kdsim.plain import Record
 from kdsim.results.gaps import gap_of
 from kdsim.results.recording import Interval
 

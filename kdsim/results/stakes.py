@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from kdsim._types import RecordView
 from kdsim.model.bound.stakes import Stakes, stakes
-from kdsim.plain import RecordView
 from kdsim.scenario.changes import with_fields
 
 if TYPE_CHECKING:

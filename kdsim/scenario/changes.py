@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kdsim._types import Record, RecordView
 from kdsim.errors import ScenarioError
 from kdsim.messages import shorten, whole_number
-from kdsim.plain import Record, RecordView
 from kdsim.scenario.files.faults import Document, FaultyFileError, faults_of, unknown_field
 from kdsim.scenario.parts.extensions import Extensions
 from kdsim.scenario.parts.fields import StrictModel, plain_number

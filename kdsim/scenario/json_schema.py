@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdsim.plain import Record
+from kdsim._types import Record
 from kdsim.scenario.study import Scenario
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from kdsim._types import Record
 from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean
-from kdsim.plain import Record
 from kdsim.scenario.files.bandwidth import read_bandwidth
 from kdsim.scenario.files.faults import Document, FaultyFileError, faults_of
 from kdsim.scenario.files.library import BUNDLE, CURVE_FIELDS

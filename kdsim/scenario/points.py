@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from kdsim._types import Record
 from kdsim.errors import ScenarioError
-from kdsim.plain import Record
 from kdsim.scenario.changes import COUNT_FIELDS, with_fields
 from kdsim.scenario.files.faults import FaultyFileError
 from kdsim.scenario.study import Range, Scenario

@@ -23,10 +23,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from kdsim._types import Record
 from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean, shorten
 from kdsim.model.plan import Plan
-from kdsim.plain import Record
 from kdsim.policies.names import POLICY_NAMES, is_policy_name
 from kdsim.scenario.parts.device import UNCOUNTED, Device
 from kdsim.scenario.parts.extensions import Extensions

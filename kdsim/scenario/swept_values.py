@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from kdsim._types import Record
 from kdsim.errors import ScenarioError
 from kdsim.messages import shorten
-from kdsim.plain import Record
 from kdsim.scenario.changes import COUNT_FIELDS, TEXT_FIELDS
 from kdsim.scenario.study import MAX_POINTS, Design, Range, Scenario
 from kdsim.scenario.validate import scenario_from_data

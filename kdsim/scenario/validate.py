@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kdsim._types import Record
 from kdsim.errors import ScenarioError
-from kdsim.plain import Record
 from kdsim.policies.names import STATIC
 from kdsim.scenario.changes import COUNT_FIELDS, TEXT_FIELDS, sweepable_fields, with_fields
 from kdsim.scenario.files.faults import Document, FaultyFileError, faults_of, unknown_field

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kdsim._types import Record
 from kdsim.engines.curve_uncertainty import over_curve_draws
 from kdsim.errors import ScenarioError, SweepError
 from kdsim.messages import seconds_allowed, whole_number
-from kdsim.plain import Record
 from kdsim.scenario.drawn import check_draws
 from kdsim.scenario.study import Scenario
 from kdsim.scenario.validate import scenario_from_data

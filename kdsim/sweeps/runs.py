@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from kdsim._types import Record, RecordView
 from kdsim._version import __version__
 from kdsim.engines.batch import bound_kind, varies
 from kdsim.errors import KdsimError, ScenarioError, StoreError, UnknownPolicyError
 from kdsim.messages import shorten
-from kdsim.plain import Record, RecordView
 from kdsim.policies.resolve import make_policy
 from kdsim.scenario.changes import with_fields
 from kdsim.scenario.points import Point, iterate

@@ -41,8 +41,8 @@ from calibration.workloads.aflkd.study import (
 from calibration.workloads.data.datasets import Dataset, load
 from calibration.workloads.records.results import RunLedger
 from calibration.workloads.training.placement import choose_device
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
-from kdsim.plain import Record
 
 #: Without a budget, a campaign in which nothing finishes for so long has come to a standstill.
 _STANDSTILL_S = 3600.0

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from calibration.workloads.aflkd.incremental import LessonConfig, check_sizes
 from calibration.workloads.aflkd.methods import METHODS, StudentConfig
 from calibration.workloads.training.loops import TrainingConfig
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
-from kdsim.plain import Record
 
 EDGE_NETWORKS: tuple[str, ...] = ("edge-1", "edge-2", "edge-3")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibration.workloads.aflkd.switches import REFERENCES
 from calibration.workloads.records.results import ResultError
-from kdsim.plain import RecordView
+from kdsim._types import RecordView
 from kdsim.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from calibration.workloads.aflkd.temperature import TemperatureConfig, frozen_la
 from calibration.workloads.records.profile import CycleCost
 from calibration.workloads.training.loops import TrainingConfig
 from calibration.workloads.training.networks import ConvNet
+from kdsim._types import RecordView
 from kdsim.errors import WorkloadError
-from kdsim.plain import RecordView
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from calibration.workloads.training.networks import (
     layer_count,
     parameter_count,
 )
-from kdsim.plain import Record, RecordView
+from kdsim._types import Record, RecordView
 
 Result = Record
 

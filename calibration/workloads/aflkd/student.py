@@ -64,7 +64,7 @@ from calibration.workloads.training.seeds import (
     generator_for,
     own_random_state,
 )
-from kdsim.plain import Record, RecordView
+from kdsim._types import Record, RecordView
 
 __all__ = [
     "METHODS",

@@ -29,8 +29,8 @@ from calibration.workloads.training.loops import EpochMeasure, accuracy, predict
 from calibration.workloads.training.networks import ConvNet
 from calibration.workloads.training.placement import device_of
 from calibration.workloads.training.teacher import train_teacher
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
-from kdsim.plain import Record
 
 
 @dataclass(frozen=True, slots=True)

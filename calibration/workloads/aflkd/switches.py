@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from calibration.workloads.records.tables import compare_crossed
-from kdsim.plain import Record, Row
+from kdsim._types import Record, Row
 
 #: What every method is compared with: the same teacher and data without adaptive freezing, without
 #: distillation, without a teacher.

@@ -30,8 +30,8 @@ import torch
 from torch import Tensor
 
 from calibration.workloads.training.seeds import generator_for
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
-from kdsim.plain import Record
 
 POLICIES: tuple[str, ...] = ("reverse", "descend", "fixed", "schedule")
 

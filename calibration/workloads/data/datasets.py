@@ -23,8 +23,8 @@ from torch import Tensor
 
 from calibration.workloads.data.fetch import fetch_cifar, fetch_fashion_mnist
 from calibration.workloads.data.files import Images, Labels, read_cifar, read_idx
+from kdsim._types import Record
 from kdsim.errors import DataError
-from kdsim.plain import Record
 
 DATASETS: tuple[str, ...] = ("digits", "fashion-mnist", "cifar10", "cifar10-jpeg", "cifar100")
 

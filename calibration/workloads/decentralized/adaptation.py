@@ -33,8 +33,8 @@ from calibration.workloads.losses import MEASURES, distillation_loss
 from calibration.workloads.training.loops import TrainingConfig, accuracy, fit, predict
 from calibration.workloads.training.networks import build_network
 from calibration.workloads.training.seeds import derive_seed, generator_for
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
-from kdsim.plain import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,8 @@ from calibration.workloads.decentralized.run import (
 )
 from calibration.workloads.training.checkpoints import snapshot
 from calibration.workloads.training.residual import ClientNetwork
+from kdsim._types import Record
 from kdsim.errors import KdsimError
-from kdsim.plain import Record
 
 #: Exit status of a client that a plan lets fail: abrupt, without closing anything.
 LEFT = 17

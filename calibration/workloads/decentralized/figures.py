@@ -12,8 +12,8 @@ import numpy as np
 
 from calibration.workloads.losses import MEASURES
 from calibration.workloads.records.tables import summarise
+from kdsim._types import Row
 from kdsim.errors import WorkloadError
-from kdsim.plain import Row
 from kdsim.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
 
 if TYPE_CHECKING:

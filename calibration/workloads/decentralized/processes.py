@@ -33,8 +33,8 @@ from calibration.workloads.decentralized.cohort import (
 )
 from calibration.workloads.decentralized.exchange import Traffic, exchange_graph
 from calibration.workloads.decentralized.run import Plan, check_material
+from kdsim._types import Record
 from kdsim.errors import TransportError, WorkloadError
-from kdsim.plain import Record
 
 
 def run_in_processes(

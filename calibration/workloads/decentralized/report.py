@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from calibration.workloads.losses import MEASURES, SAME_GRADIENT
 from calibration.workloads.records.tables import interval_row, summarise
-from kdsim.plain import Record, Row
+from kdsim._types import Record, Row
 from kdsim.results.intervals import Interval, mean_interval
 
 #: Two accuracies closer than this are taken for equal in practice; 0.01 is one percentage point.

@@ -34,8 +34,8 @@ from calibration.workloads.decentralized.run import Plan, run_decentralized
 from calibration.workloads.partition import primary_labels, skewed_partition
 from calibration.workloads.records.profile import CycleCost, write_profile
 from calibration.workloads.records.results import ResultError, RunLedger, manifest
+from kdsim._types import Record
 from kdsim.errors import DataError
-from kdsim.plain import Record
 
 
 def material(study: Study, dataset: Dataset, which: str, seed: int) -> Material:

@@ -27,8 +27,8 @@ from calibration.workloads.training.checkpoints import differences
 from calibration.workloads.training.loops import TrainingConfig, accuracy, predict
 from calibration.workloads.training.networks import ConvNet, build_network
 from calibration.workloads.training.teacher import train_teacher
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
-from kdsim.plain import Record
 
 
 def prepare_teacher(config: EdgeConfig, folder: Path) -> ConvNet:

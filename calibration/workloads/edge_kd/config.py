@@ -29,9 +29,9 @@ from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.data.splits import Split, split
 from calibration.workloads.losses import MEASURES
 from calibration.workloads.training.networks import NETWORKS, ConvNet
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
 from kdsim.messages import shorten
-from kdsim.plain import Record
 
 #: What travels; "none" is the same training without a teacher.
 METHODS = ("none", "response", "feature", "relation")

@@ -26,8 +26,8 @@ from calibration.workloads.training.checkpoints import snapshot
 from calibration.workloads.training.loops import accuracy, predict
 from calibration.workloads.training.networks import build_network
 from calibration.workloads.training.seeds import derive_seed, generator_for, own_random_state
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
-from kdsim.plain import Record
 
 #: Epochs at whose ends the student's weights are kept, to be judged when the run is over.
 _MOST_SNAPSHOTS = 50

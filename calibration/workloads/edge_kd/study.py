@@ -27,10 +27,10 @@ from calibration.workloads.records.profile import CycleCost, write_profile
 from calibration.workloads.records.results import RunLedger, claim_folder, manifest, write_json
 from calibration.workloads.records.tables import compare_pairs, summarise
 from calibration.workloads.training.loops import accuracy, predict
+from kdsim._types import Record
 from kdsim.errors import TransportError, WorkloadError
 from kdsim.model.link import Link
 from kdsim.model.plan import Plan
-from kdsim.plain import Record
 from kdsim.policies.resolve import make_policy
 
 #: Header and shape of a knowledge frame on the wire.

@@ -19,9 +19,9 @@ import torch
 from calibration.machine.host import hardware, package_versions
 from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.training.checkpoints import differences
+from kdsim._types import Record, RecordView
 from kdsim.errors import WorkloadError
 from kdsim.output_file import write_output
-from kdsim.plain import Record, RecordView
 
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "torch")
 

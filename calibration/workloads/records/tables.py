@@ -12,8 +12,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from calibration.workloads.records.crossed import crossed_interval
+from kdsim._types import Record, Row
 from kdsim.errors import WorkloadError
-from kdsim.plain import Record, Row
 from kdsim.results.intervals import Interval, mean_interval, paired_difference
 
 #: What a run shares with no other of its group: its seed, or its teacher and its seed.

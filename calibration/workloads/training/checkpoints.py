@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdsim._types import Record, RecordView
 from kdsim.errors import WorkloadError
 from kdsim.output_file import write_output
-from kdsim.plain import Record, RecordView
 
 #: A network's weights and buffers by name.
 StateDict = dict[str, Tensor]

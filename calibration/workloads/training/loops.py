@@ -31,8 +31,8 @@ from calibration.workloads.training.placement import (
     on_device,
 )
 from calibration.workloads.training.seeds import batches, generator_for, own_random_state
+from kdsim._types import RecordView
 from kdsim.errors import WorkloadError
-from kdsim.plain import RecordView
 
 #: Images in one forward pass without gradients: large enough to keep a core busy, 100 MB at most.
 _PREDICT_BATCH = 250

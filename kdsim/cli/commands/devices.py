@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from kdsim._types import Record
 from kdsim.cli.options import check_outputs, json_option, output_option, print_json, save_figure
-from kdsim.plain import Record
 from kdsim.scenario.files.library import library_device, library_names
 
 

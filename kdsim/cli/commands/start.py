@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
+from kdsim._types import Record
 from kdsim.cli.options import json_option, print_json
 from kdsim.errors import KdsimError
 from kdsim.output_file import check_output, write_output
-from kdsim.plain import Record
 
 _KINDS = ("scenarios", "policies", "models", "devices")
 

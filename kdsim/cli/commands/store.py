@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from kdsim._types import Record
 from kdsim.cli.options import (
     allow_policies_option,
     check_allowed,
@@ -16,7 +17,6 @@ from kdsim.cli.options import (
 )
 from kdsim.cli.progress import duration
 from kdsim.errors import KdsimError, SweepError
-from kdsim.plain import Record
 from kdsim.sweeps.ledger.records import StudyState
 
 store_argument = click.argument("store", type=click.Path(path_type=Path))

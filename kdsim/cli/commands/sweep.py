@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kdsim._types import Record
 from kdsim.cli.commands.figures import finished, write_page
 from kdsim.cli.commands.store import point_text
 from kdsim.cli.options import (
@@ -27,7 +28,6 @@ from kdsim.cli.options import (
 )
 from kdsim.errors import SweepError
 from kdsim.output_file import SUFFIXES, check_output
-from kdsim.plain import Record
 from kdsim.scenario.changes import with_run_counts
 from kdsim.scenario.drawn import check_draws
 from kdsim.scenario.study import Scenario

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from kdsim.plain import Record
+from kdsim._types import Record
 from kdsim.plots.curve_band import BAND, draws_words
 from kdsim.plots.labels import setting
 from kdsim.plots.style import INK, MUTED, add_marks, new_panels, policy_style, title

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from kdsim._types import Record
 from kdsim.errors import PlotError
-from kdsim.plain import Record
 from kdsim.plots.curve_band import CurveBands
 from kdsim.plots.labels import (
     axis_positions,

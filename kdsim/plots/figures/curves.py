@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from kdsim._types import Record
 from kdsim.errors import PlotError, ScenarioError
-from kdsim.plain import Record
 from kdsim.plots.labels import point_label
 from kdsim.plots.style import INK, MUTED, PAPER, add_legend, new_panels, ordered_style, title
 

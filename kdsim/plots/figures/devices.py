@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from kdsim.plain import RecordView
+from kdsim._types import RecordView
 from kdsim.plots.style import INK, MUTED, add_marks, new_panels, title
 from kdsim.scenario.parts.device import Device
 

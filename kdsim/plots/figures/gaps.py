@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from kdsim._types import Record, RecordView
 from kdsim.errors import PlotError
-from kdsim.plain import Record, RecordView
 from kdsim.plots.labels import axis_positions, field_label, point_label, value_label
 from kdsim.plots.lines import marks_in, rows_of
 from kdsim.plots.panels import MAX_PANELS

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from kdsim._types import Record
 from kdsim.errors import PlotError
-from kdsim.plain import Record
 from kdsim.plots.figures.gaps import gap_heatmap
 from kdsim.plots.labels import field_label, is_log, point_label, setting
 from kdsim.plots.panels import MAX_PANELS, default_axis, varying_fields

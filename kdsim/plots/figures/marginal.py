@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matplotlib.axes import Axes
 
+from kdsim._types import Record
 from kdsim.errors import PlotError
-from kdsim.plain import Record
 from kdsim.plots.labels import axis_positions, field_label, setting
 from kdsim.plots.lines import draw_line, interval_handle, policy_handle
 from kdsim.plots.panels import Panel, default_axis, fitting, panels_of, varying_fields

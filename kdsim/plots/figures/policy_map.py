@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 
-from kdsim.plain import Record
+from kdsim._types import Record
 from kdsim.plots.labels import field_label, is_log, setting
 from kdsim.plots.style import INK, MUTED, PAPER, add_marks, new_panels, title
 

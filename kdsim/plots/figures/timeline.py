@@ -12,8 +12,8 @@ from matplotlib.collections import PolyCollection
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from kdsim._types import Record
 from kdsim.errors import PlotError
-from kdsim.plain import Record
 from kdsim.plots.labels import percent
 from kdsim.plots.style import (
     INK,

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from importlib import resources
 
+from kdsim._types import Record
 from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean, shorten
-from kdsim.plain import Record
 
 BUNDLE = "kdsim_scenarios"
 #: What a curve file gives to a device.

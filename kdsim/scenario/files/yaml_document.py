@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from kdsim.plain import Record
+from kdsim._types import Record
 from kdsim.scenario.files.faults import Document, Fault, FaultyFileError, Location, dotted
 
 #: Far above any hand-written scenario, and read within a few seconds (the YAML reader takes some

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from kdsim.plain import Record
+from kdsim._types import Record
 
 MAX_DRAWS = 1000
 

@@ -15,10 +15,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from kdsim._types import RecordView
 from kdsim.errors import ScenarioError
 from kdsim.model import curves
 from kdsim.model.curves import FloatArray
-from kdsim.plain import RecordView
 from kdsim.scenario.files.library import CURVE_FIELDS, library_device
 from kdsim.scenario.parts.curve_draws import CurveDraws
 from kdsim.scenario.parts.curve_models import (

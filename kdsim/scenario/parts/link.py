@@ -8,9 +8,9 @@ import numpy as np
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from kdsim._types import Record, RecordView
 from kdsim.errors import ScenarioError
 from kdsim.model.link import Link
-from kdsim.plain import Record, RecordView
 from kdsim.scenario.files.bandwidth import MAX_RATE
 from kdsim.scenario.parts.fields import Number, StrictModel
 

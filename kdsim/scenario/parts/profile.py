@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kdsim._types import Record
 from kdsim.messages import shorten
 from kdsim.model.curves import FloatArray
-from kdsim.plain import Record
 from kdsim.scenario.files.faults import Fault, FaultyFileError
 from kdsim.scenario.files.yaml_document import read_text
 from kdsim.scenario.parts.device import Device

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from kdsim._types import Record, RecordView
 from kdsim.errors import StoreError
 from kdsim.output_file import check_output, suffix_of, whole_file, write_output
-from kdsim.plain import Record, RecordView
 from kdsim.results.comparison import SUMMARY_COLUMNS, MissingRun, Sample, joined
 from kdsim.results.curve_uncertainty import CURVE_COLUMNS, CurveUncertainty
 

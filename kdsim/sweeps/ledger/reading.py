@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from kdsim._types import Record
 from kdsim.errors import StoreError
-from kdsim.plain import Record
 from kdsim.results.comparison import MissingRun, Sample
 from kdsim.sweeps.ledger.export import BLOCK_ROWS, Block
 from kdsim.sweeps.ledger.records import (

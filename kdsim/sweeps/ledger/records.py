@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kdsim._types import Record
 from kdsim.model.curves import FloatArray
-from kdsim.plain import Record
 
 #: Rounding alone may put a makespan this far below its bound.
 _BELOW_BOUND = 1e-6

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 import numpy as np
 
+from kdsim._types import Record
 from kdsim.errors import StoreError
 from kdsim.output_file import suffix_of
-from kdsim.plain import Record
 from kdsim.policies.permission import refuse_unnamed
 from kdsim.results.comparison import Comparison, MissingRun, Sample
 from kdsim.scenario.changes import with_fields

@@ -7,8 +7,8 @@ import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 
+from kdsim._types import RecordView
 from kdsim.errors import StoreError
-from kdsim.plain import RecordView
 from kdsim.sweeps.ledger.reading import missing
 from kdsim.sweeps.ledger.records import to_blob
 from kdsim.sweeps.ledger.sqlite_file import (

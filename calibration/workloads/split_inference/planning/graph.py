@@ -25,7 +25,7 @@ from calibration.workloads.split_inference.planning.recognise import (
     is_windowed,
     recognise,
 )
-from kdsim.plain import Record
+from kdsim._types import Record
 
 
 @dataclass(frozen=True, eq=False)

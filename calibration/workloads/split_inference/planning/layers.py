@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdsim.plain import Record, RecordView
+from kdsim._types import Record, RecordView
 
 
 class Rows(NamedTuple):

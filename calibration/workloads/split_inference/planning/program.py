@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from calibration.workloads.split_inference.planning.layers import Layer, Rows, Shape
 from calibration.workloads.split_inference.planning.planner import Message, Plan
-from kdsim.plain import Record, RecordView
+from kdsim._types import Record, RecordView
 
 
 @dataclass(frozen=True, slots=True)

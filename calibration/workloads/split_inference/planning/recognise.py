@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from calibration.workloads.split_inference.planning.kernels import json_scalars
 from calibration.workloads.split_inference.planning.layers import Layer, Window
-from kdsim.plain import Record
+from kdsim._types import Record
 
 SUPPORTED = (
     "Conv2d (zero padding), MaxPool2d, AvgPool2d, BatchNorm2d with running statistics, ReLU and "

@@ -39,7 +39,7 @@ from calibration.workloads.split_inference.workers.worker_process import (
     available_cores,
     one_core_each,
 )
-from kdsim.plain import Record
+from kdsim._types import Record
 from kdsim.results.intervals import Interval, mean_interval
 
 #: Images in a row; the first of them is not counted.

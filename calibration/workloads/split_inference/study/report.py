@@ -13,7 +13,7 @@ from rich.table import Table
 from calibration.workloads.records.results import manifest
 from calibration.workloads.split_inference.study.measure import IMAGES, Study
 from calibration.workloads.split_inference.workers.job import Timing
-from kdsim.plain import Record
+from kdsim._types import Record
 from kdsim.results.intervals import Interval
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 from calibration.workloads.split_inference.cost import CostModel
 from calibration.workloads.split_inference.planning.planner import Plan
 from calibration.workloads.split_inference.planning.program import compile_part
+from kdsim._types import Record
 from kdsim.engines.des import simulate
-from kdsim.plain import Record
 from kdsim.scenario.validate import scenario_from_data
 
 

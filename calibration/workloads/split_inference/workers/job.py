@@ -34,7 +34,7 @@ from calibration.workloads.split_inference.workers.wire import (
     recv_exactly,
     tensor_bytes,
 )
-from kdsim.plain import Record
+from kdsim._types import Record
 
 
 @dataclass(frozen=True, eq=False)

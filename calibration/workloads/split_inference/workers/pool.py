@@ -28,7 +28,7 @@ from calibration.workloads.split_inference.workers.wire import (
     recv_exactly,
 )
 from calibration.workloads.split_inference.workers.worker_process import WorkerProcess, WorkerSpec
-from kdsim.plain import Record
+from kdsim._types import Record
 
 
 class WorkerPool:

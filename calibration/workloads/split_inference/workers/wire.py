@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from calibration.workloads.split_inference.errors import WorkerError
-from kdsim.plain import Record
+from kdsim._types import Record
 
 _HEADER = struct.Struct("<4s8sIQ")  # magic, kind, bytes of JSON, bytes of payload
 _MAGIC = b"KDS1"

@@ -43,7 +43,7 @@ from calibration.workloads.split_inference.workers.wire import (
     tensor_bytes,
     unpack_tensors,
 )
-from kdsim.plain import Record
+from kdsim._types import Record
 
 _IDLE_S = 3600.0  # a wait for the next command; the master's death closes the connection earlier
 

@@ -20,8 +20,8 @@ from calibration.workloads.split_inference.workers.wire import (
     LateError,
     deadline_in,
 )
+from kdsim._types import RecordView
 from kdsim.messages import how_it_ended
-from kdsim.plain import RecordView
 
 #: glibc returns large blocks to the kernel at once and pays page faults for every feature map.
 #: The fewer pages of half a map then fake a speed-up beyond the number of workers, so every
