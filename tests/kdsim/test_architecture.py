@@ -66,6 +66,7 @@ FLOORS = {
         {"commands"},
     ],
     "calibration.workloads": [
+        {"checks"},
         {"losses", "partition", "data"},
         {"training"},
         {"records"},

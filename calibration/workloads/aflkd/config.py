@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 from calibration.workloads.aflkd.incremental import LessonConfig, check_sizes
 from calibration.workloads.aflkd.methods import METHODS, StudentConfig
+from calibration.workloads.checks import check_choice, check_least
 from calibration.workloads.training.loops import TrainingConfig
 from kdsim._types import Record
 from kdsim.errors import WorkloadError
@@ -79,16 +80,8 @@ class StudyConfig:
         check_sizes(self.sizes)
         _check_names("networks", self.nets, EDGE_NETWORKS)
         _check_names("methods", self.methods, tuple(METHODS))
-        if self.seeds < 1:
-            raise WorkloadError(f"seeds must be 1 or more, got {self.seeds}")
-        if self.teacher_images < 1:
-            raise WorkloadError(f"teacher_images must be 1 or more, got {self.teacher_images}")
-        if self.teachers < 1:
-            raise WorkloadError(f"teachers must be 1 or more, got {self.teachers}")
-        if self.teacher_sees not in ("own", "everything"):
-            raise WorkloadError(
-                f"teacher_sees must be 'own' or 'everything', got {self.teacher_sees!r}"
-            )
+        check_least(self, seeds=1, teacher_images=1, teachers=1)
+        check_choice("teacher_sees", self.teacher_sees, ("own", "everything"))
         if not 0 <= self.short_seeds <= self.seeds:
             raise WorkloadError(
                 f"short_seeds must lie in 0 to seeds ({self.seeds}), got {self.short_seeds}"

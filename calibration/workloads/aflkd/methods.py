@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from calibration.workloads.aflkd.temperature import TemperatureConfig, frozen_layers
+from calibration.workloads.checks import check_choice
 from calibration.workloads.records.profile import CycleCost
 from calibration.workloads.training.loops import TrainingConfig
 from calibration.workloads.training.networks import ConvNet
@@ -142,15 +143,13 @@ class StudentConfig:
     curve: bool = False
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise WorkloadError(f"method must be one of {', '.join(METHODS)}; got {self.method!r}")
+        check_choice("method", self.method, METHODS)
         if not 0 <= self.distillation_weight < math.inf:
             raise WorkloadError(
                 "distillation_weight must be finite and not negative, got "
                 f"{self.distillation_weight!r}"
             )
-        if self.refreeze not in ("cloud", "keep"):
-            raise WorkloadError(f"refreeze must be 'cloud' or 'keep', got {self.refreeze!r}")
+        check_choice("refreeze", self.refreeze, ("cloud", "keep"))
 
     @property
     def switches(self) -> Method:

@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from calibration.workloads.checks import check_choice
 from calibration.workloads.training.seeds import generator_for
 from kdsim._types import Record
 from kdsim.errors import WorkloadError
@@ -115,12 +116,8 @@ class TemperatureConfig:
     form: str = "sigmoid"
 
     def __post_init__(self) -> None:
-        if self.policy not in POLICIES:
-            raise WorkloadError(
-                f"temperature policy must be one of {', '.join(POLICIES)}; got {self.policy!r}"
-            )
-        if self.form not in FORMS:
-            raise WorkloadError(f"form must be one of {', '.join(FORMS)}; got {self.form!r}")
+        check_choice("temperature policy", self.policy, POLICIES)
+        check_choice("form", self.form, FORMS)
         if not 0 < self.t_min < self.t_max:
             raise WorkloadError(f"need 0 < t_min < t_max, got {self.t_min:g} and {self.t_max:g}")
         for name in ("initial", "final"):

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from calibration.workloads.checks import check_choice, check_positive
 from calibration.workloads.data.augmentation import augment
 from calibration.workloads.training.checkpoints import load_checkpoint, restore, save_checkpoint
 from calibration.workloads.training.placement import (
@@ -75,12 +76,10 @@ class TrainingConfig:
             raise WorkloadError(
                 f"epochs and batch_size must be positive, got {self.epochs} and {self.batch_size}"
             )
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise WorkloadError(f"learning_rate must be positive, got {self.learning_rate!r}")
+        check_positive(self, "learning_rate")
         if not 0 <= self.momentum < 1:
             raise WorkloadError(f"momentum must lie in [0, 1), got {self.momentum!r}")
-        if self.decay not in ("constant", "cosine"):
-            raise WorkloadError(f"decay must be 'constant' or 'cosine', got {self.decay!r}")
+        check_choice("decay", self.decay, ("constant", "cosine"))
         if self.horizon is not None and self.horizon < self.epochs:
             raise WorkloadError(
                 f"horizon must be at least epochs ({self.epochs}), got {self.horizon}"
