@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kdsim._types import Record
-from kdsim.cli.options import check_outputs, json_option
+from kdsim.cli.options import OUTPUT_FILE, check_outputs, json_option
 from kdsim.cli.progress import ProgressBar
 from kdsim.errors import WorkloadError
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from calibration.workloads.split_inference.study.measure import Study
 
 NETWORKS = ("edge-1", "edge-2", "edge-3", "cloud")
-
-_FILE = click.Path(path_type=Path, dir_okay=False)
 
 EXAMPLE = """\b
 Example:
@@ -94,9 +92,9 @@ Example:
     help="A state dict of the network, written by torch.save.",
 )
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=60.0, show_default=True)
-@click.option("--plot", type=_FILE, help="Write the figure here (.png, .svg or .pdf).")
-@click.option("--trace-out", type=_FILE, help="Write a Chrome trace here.")
-@click.option("-o", "--out", type=_FILE, help="Write the JSON result here.")
+@click.option("--plot", type=OUTPUT_FILE, help="Write the figure here (.png, .svg or .pdf).")
+@click.option("--trace-out", type=OUTPUT_FILE, help="Write a Chrome trace here.")
+@click.option("-o", "--out", type=OUTPUT_FILE, help="Write the JSON result here.")
 @json_option
 def command(
     net: str,

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from kdsim._types import Record
-from kdsim.cli.options import json_option, print_json
+from kdsim.cli.options import OUTPUT_FILE, json_option, print_json
 from kdsim.errors import KdsimError
 from kdsim.output_file import check_output, write_output
 
@@ -19,12 +19,9 @@ _KINDS = ("scenarios", "policies", "models", "devices")
 
 
 @click.command()
-@click.argument(
-    "scenario", required=False, type=click.Path(path_type=Path, dir_okay=False),
-    metavar="[FILE]",
-)  # fmt: skip
+@click.argument("scenario", required=False, type=OUTPUT_FILE, metavar="[FILE]")
 @click.option(
-    "--policy", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.py",
+    "--policy", type=OUTPUT_FILE, metavar="FILE.py",
     help="Also write a policy of your own to start from.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a file that exists.")

@@ -9,6 +9,7 @@ import click
 
 from kdsim._types import Record
 from kdsim.cli.options import (
+    OUTPUT_FILE,
     allow_policies_option,
     check_allowed,
     json_option,
@@ -91,7 +92,7 @@ def _status_lines(store: str, name: str | None, state: StudyState) -> list[str]:
 @click.command()
 @store_argument
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False),
+    "-o", "--output", type=OUTPUT_FILE,
     help="Where to: .csv, .parquet, .tex or .md [CSV on standard output].",
 )  # fmt: skip
 @click.option("--expand", is_flag=True, help="One row per replication.")

@@ -22,6 +22,7 @@ from kdsim.cli.options import (
     outputs_option,
     policies_option,
     print_json,
+    replications_option,
     save_figure,
     scenario_argument,
     sweep_option,
@@ -62,9 +63,7 @@ _MAX_FAILURES = 10
 @click.option("--cluster", metavar="ADDRESS", help="Run on a dask cluster (address or file).")
 @policies_option("Policy to run")
 @allow_policies_option
-@click.option(
-    "-n", "--replications", type=click.IntRange(1), help="Runs of a random policy [the scenario's]."
-)
+@replications_option("Runs of a random policy [the scenario's].")
 @curve_draws_option
 @click.option("--retry", is_flag=True, help="Also run again what failed before.")
 @click.option(
