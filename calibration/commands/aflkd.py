@@ -54,10 +54,9 @@ Examples:
     "aflkd-descend]",
 )
 @click.option(
-    "--update",
-    type=click.Choice(["new", "cumulative"]),
+    "--update", type=click.Choice(["new", "cumulative"]),
     help="Train each update on its new images or on all so far.  [default: new]",
-)
+)  # fmt: skip
 @click.option("--epochs", type=int, help="Epochs of each training of an edge network.")
 @click.option("--teacher-epochs", type=int, help="Epochs of the cloud network.")
 @click.option("--teacher-images", type=int, help="Training images of the cloud network.")
@@ -69,10 +68,9 @@ Examples:
 @click.option("--t-final", type=float, help="Where aflkd-schedule ends.  [default: 10]")
 @click.option("--t-rate", type=float, help="Learning rate of the temperature.  [default: 0.01]")
 @click.option(
-    "--refreeze",
-    type=click.Choice(["cloud", "keep"]),
+    "--refreeze", type=click.Choice(["cloud", "keep"]),
     help="A layer that freezes again takes the cloud's weights or keeps its own.  [default: cloud]",
-)
+)  # fmt: skip
 @click.option("--confidence-weighting", is_flag=True, help="Distil more where the cloud is sure.")
 @click.option("--safeguard", is_flag=True, help="Lower lambda if the cloud contradicts labels.")
 @click.option("--holdout", type=float, help="Share of labelled images the safeguard checks with.")
@@ -81,19 +79,13 @@ Examples:
 @click.option("--curve", is_flag=True, help="Report test accuracy after every epoch.")
 @click.option("--no-cache", is_flag=True, help="Recompute the frozen layers' outputs every epoch.")
 @click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="cpu",
-    show_default=True,
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="cpu", show_default=True,
     help="Device to train on; an accelerator writes no cost profiles.",
-)
+)  # fmt: skip
 @click.option(
-    "--workers",
-    type=int,
-    default=1,
-    show_default=True,
+    "--workers", type=int, default=1, show_default=True,
     help="Parallel processes; with more than one, runs write no cost profiles.",
-)
+)  # fmt: skip
 @click.option(
     "--budget", type=float, help="Do not start a run that would not end within S seconds."
 )

@@ -125,9 +125,7 @@ def from_ncnn(
     if not records:
         raise TraceError(f"{path}: {network}: no run on the CPU with at most {total} threads")
     notes = [f"mean over each run's loops of {network}; {INFERENCE}"]
-    beyond = sorted({r.threads for r in runs} - {r.threads for r in usable})
-    if beyond:
-        notes.append(f"left out: {beyond} threads on {total} cores (threads are not cores)")
+    notes += _left_out(runs, usable, total)
     options = {
         "network": network, "board": found.name or None, "powersave": runs[0].powersave,
         "variant": runs[0].variant or None,
@@ -155,12 +153,18 @@ def from_llama_bench(
     if not records:
         raise TraceError(f"{path}: no result with at most {total} threads")
     notes = [f"a batch is one repetition of {results[0].test} by {results[0].model}; {INFERENCE}"]
-    beyond = sorted({r.threads for r in results} - {r.threads for r in usable})
-    if beyond:
-        notes.append(f"left out: {beyond} threads on {total} cores (threads are not cores)")
+    notes += _left_out(results, usable, total)
     options = {"test": results[0].test, "model": results[0].model}
     origin = _origin("llama-bench", Path(path), table.sha256, options)
     return Imported(records, lines, origin | {"notes": notes}, Path(path))
+
+
+def _left_out(
+    runs: Sequence[Run] | Sequence[Result], usable: Sequence[Run] | Sequence[Result], total: int
+) -> list[str]:
+    beyond = sorted({r.threads for r in runs} - {r.threads for r in usable})
+    text = f"left out: {beyond} threads on {total} cores (threads are not cores)"
+    return [text] if beyond else []
 
 
 def _origin(form: str, path: Path, sha256: str, options: Record) -> Record:

@@ -108,7 +108,7 @@ def _intervals(columns: Record) -> Iterator[Interval]:
 
 
 class Recording:
-    """What the engine notes while a run goes on."""
+    """What the engine records during a run."""
 
     def __init__(self) -> None:
         self._fresh: list[tuple[float, float, int, int, int, float, bool]] = []

@@ -68,7 +68,7 @@ _REVERSE = MappingProxyType({"policy": "reverse"})
 _DESCEND = MappingProxyType({"policy": "descend"})
 #: T itself is the parameter and is clamped to its range: eq. 5 without a sigmoid.
 _CLAMPED = MappingProxyType({"policy": "descend", "form": "clamped"})
-#: Eq. 5 letter by letter: it prints no learning rate, so that the step is the gradient itself.
+#: Eq. 5 exactly as printed: it has no learning rate, so that the step is the gradient itself.
 _PRINTED = MappingProxyType({**_CLAMPED, "learning_rate": 1.0, "momentum": 0.0})
 
 #: Every method, each reached from a neighbour by one switch. The temperature of the methods that

@@ -3,13 +3,13 @@
 All methods (``methods``) share one training loop and differ in switches. The *baseline* trains
 from scratch by cross-entropy. *SSLF* copies the cloud's first layers, freezes them and trains the
 rest. *AFLKD* adds ``lambda * T^2 * KL(teacher || student)`` and freezes ``n(T)`` layers, recomputed
-every epoch as the temperature T moves (Algorithm 1); on a stream it goes on with what the cloud
-returns (Algorithm 2, ``incremental``). Its ablations turn these off one by one.
+every epoch as the temperature T moves (Algorithm 1); on a stream it continues with what the
+cloud returns (Algorithm 2, ``incremental``). Its ablations turn these off one by one.
 
 A frozen layer is the cloud's: a layer that freezes again takes the cloud's weights again, unless
 ``refreeze="keep"`` asks to freeze it as it stands. A layer that has never been frozen starts from
-random weights (Algorithm 1, line 3) unless the method shares all of them; one that thaws goes on
-from the cloud's.
+random weights (Algorithm 1, line 3) unless the method shares all of them; one that thaws
+starts from the cloud's.
 
 A run takes place where its teacher is, on the CPU or on an accelerator.
 

@@ -215,7 +215,7 @@ class Temperature:
         self._given = torch.tensor(temperature, device=self._device)
 
     def state_dict(self) -> Record:
-        """Return what :meth:`load_state_dict` needs to go on as if never interrupted."""
+        """Return what :meth:`load_state_dict` needs to resume as if never interrupted."""
         return {
             "learned": None if self._learned is None else self._learned.detach().clone(),
             "constant": self._constant,
@@ -226,7 +226,7 @@ class Temperature:
         }
 
     def load_state_dict(self, state: Record) -> None:
-        """Go on from a state that :meth:`state_dict` returned."""
+        """Resume from a state that :meth:`state_dict` returned."""
         self._give(state["constant"])
         if self._learned is not None and self._optimizer is not None:
             with torch.no_grad():

@@ -189,11 +189,11 @@ def _result(workers: list[_Worker]) -> Result:
     departures = tuple(w.departure for w in workers if w.departure is not None)
     there = [w.outcome for w in workers if w.outcome is not None]
     if not there:
-        told = "; ".join(f"client {d.client}: {d.reason}" for d in departures)
-        raise WorkloadError(f"no client reached the end ({told})")
-    gone = {d.client for d in departures}
+        reasons = "; ".join(f"client {d.client}: {d.reason}" for d in departures)
+        raise WorkloadError(f"no client reached the end ({reasons})")
+    departed = {d.client for d in departures}
     for outcome in there:
-        if apart := set(outcome["lost"]) - gone:
+        if apart := set(outcome["lost"]) - departed:
             raise TransportError(
                 f"client {outcome['accuracy']['client']} lost its connection to client "
                 f"{min(apart)}, though both continued; the result would not be that of one run"

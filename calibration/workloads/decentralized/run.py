@@ -88,7 +88,7 @@ class Plan:
     pool_size : int
         Capacity of that pool.
     departures : tuple of (client, round)
-        Clients that fail without a word at the start of a round; the others go on.
+        Clients that fail abruptly at the start of a round; the others continue.
     evaluate_every : int
         Rounds after which each client's accuracy is entered among its costs; 0 for never. It
         changes nothing else.

@@ -219,7 +219,7 @@ def rows(
 
 
 def profiled(study: Study, unit: Unit) -> bool:
-    """Tell whether a run's cost profile is kept: first seed, last split, alpha nearest 0.5."""
+    """Return whether a run's cost profile is kept: first seed, last split, alpha nearest 0.5."""
     exchanging = [a for a in study.alphas if a < 1]
     if unit.alpha == 1 or not exchanging:
         return False

@@ -227,12 +227,12 @@ def run_study(
     make_policy(policy)
     plan = [(method, seed) for seed in seeds for method in methods]
     ledger = RunLedger(folder / "runs.jsonl")
-    told = None
+    reported = None
     if teacher is not None and "teacher" not in ledger:
-        told = _reported_accuracy(teacher, make_study_request(config, *plan[0], dataset.digest))
+        reported = _reported_accuracy(teacher, make_study_request(config, *plan[0], dataset.digest))
     claim_folder(folder, {**described, "policy": policy, "data_sha256": dataset.digest})
     if "teacher" not in ledger:
-        known = _own_accuracy(config, dataset, folder) if told is None else told
+        known = _own_accuracy(config, dataset, folder) if reported is None else reported
         ledger.add("teacher", {"accuracy": known})
     for done, (method, seed) in enumerate(plan):
         key = f"{method}/{seed}"
@@ -267,8 +267,8 @@ def _own_accuracy(config: EdgeConfig, dataset: Dataset, folder: Path) -> float:
 def _reported_accuracy(teacher: RemoteTeacher, study_request: Record) -> float:
     """Return the test accuracy that a remote teacher reports, 0 to 1."""
     with teacher.stream(timeout_s=_PATIENCE_S, study_request=study_request) as stream:
-        told = stream.greeting.get("accuracy")
-    if not isinstance(told, float) or not 0 <= told <= 1:
+        reported = stream.greeting.get("accuracy")
+    if not isinstance(reported, float) or not 0 <= reported <= 1:
         host, port = teacher.address
-        raise TransportError(f"teacher {host}:{port}: must report its accuracy, got {told!r}")
-    return told
+        raise TransportError(f"teacher {host}:{port}: must report its accuracy, got {reported!r}")
+    return reported

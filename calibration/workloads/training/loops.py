@@ -269,7 +269,7 @@ def fit(
     objective : callable, optional
         As for :func:`train_epoch`; cross-entropy with `labels` by default.
     checkpoint : path, optional
-        Written after each epoch; when it exists, training goes on where it ends, to the same
+        Written after each epoch; when it exists, training resumes from it, to the same
         final weights.
     on_epoch : callable, optional
         Called with the epoch (from 1) and what it measured.

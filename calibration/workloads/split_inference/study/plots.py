@@ -42,7 +42,7 @@ def plot_layers(study: Study, name: str, ax: Axes | None = None) -> Axes:
     )
     kinds = {"batch_norm": "norm", "max_pool": "pool", "avg_pool": "pool"}
     labels: list[str] = [
-        kinds.get(layer.kind, layer.options.get("function", layer.kind))
+        kinds.get(layer.kind, str(layer.options.get("function", layer.kind)))
         for layer in study.graph.layers
     ]
     ax.set_xticks(x, labels, rotation=90, fontsize=7)
