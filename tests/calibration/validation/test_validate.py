@@ -21,12 +21,13 @@ from calibration.validation import validate
 from calibration.validation.conditions import parse_condition, scenario_of
 from calibration.validation.measure import Measured
 from calibration.validation.plots import timeline_figure, validation_figure
+from calibration.validation.predict import ValidationSettings, predict
 from kdsim import simulate
 from kdsim.errors import KdsimError, PolicyError, WorkloadError
 
 TINY = {"batch": 8, "channels": [2, 4], "classes": 100}
 CHUNK_MB = 0.256
-SETTINGS = validate.ValidationSettings(
+SETTINGS = ValidationSettings(
     policies=("random", "comm-priority", "greedy", "optimal"),
     conditions=tuple(parse_condition(t, cycles=4) for t in ("1:1", "2:1 prefetch=1")),
 )
@@ -66,8 +67,10 @@ def run_as_predicted(fit, settings, factor=1.0, taken=0.0):
 
 
 def judged(fit, settings=SETTINGS, **options):
-    predictions = validate.predict(fit, settings, CHUNK_MB)
-    return validate.judge(settings, predictions, run_as_predicted(fit, settings, **options))
+    predictions = predict(fit, settings, CHUNK_MB)
+    return validate.judge(
+        fit, CHUNK_MB, settings, predictions, run_as_predicted(fit, settings, **options)
+    )
 
 
 def test_a_perfect_prediction_holds(fitted):
