@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdsim.cli.options import json_option
 from kdsim.cli.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ _HELD = "holds"
 @click.option("-o", "--output", help="CSV of the table.")
 @click.option("--plot", help="Measured against predicted (png, svg or pdf).")
 @click.option("--timelines", help="Timelines above each other (png, svg or pdf).")
-@click.option("--json", "as_json", is_flag=True, help="Print the result for machines.")
+@json_option
 def validate(
     trace: str, include_noisy: bool, output: str | None, plot: str | None, timelines: str | None,
     as_json: bool, **options: Any,
