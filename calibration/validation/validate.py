@@ -34,8 +34,8 @@ from kdsim.engines.des import simulate
 from kdsim.errors import WorkloadError
 from kdsim.results.run import Run
 
-#: Batches that settle a fresh process (allocator, OpenMP team), and MB that open every stream.
-_WARM_UP_BATCHES, _WARM_UP_MB = 6, 6.4
+#: MB that open every stream.
+_WARM_UP_MB = 6.4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,7 +233,7 @@ class _Loop:
         wait_for_calm(cores, precision.guard, precision.patience_s)
         settings = replace(self._bench, yielding=condition.starved == "shared")
         with Bench(settings, self._teaching.teacher) as bench:
-            warm_up(bench)
+            warm_up(bench, condition.batches)
             before = read_cpu(bench.device_pids, cores)
             run = replay(
                 bench, scenario.plan(), [condition.batches] * condition.cycles, policy,
@@ -246,13 +246,17 @@ class _Loop:
         return Measured(label, run, taken, predicted.makespan, error, late_s, at_s)
 
 
-def warm_up(bench: Bench) -> None:
-    """Let a fresh bench reach its steady pace, on every thread and every stream."""
+def warm_up(bench: Bench, batches: int) -> None:
+    """Let a fresh bench reach its steady pace, on every thread and every stream.
+
+    A whole cycle's batches go through: the first to be kept until the backward half touches memory
+    for the first time, which takes long on a virtual machine.
+    """
     for split in (0, bench.total_cores - 1):
         bench.set_split(split)
-        bench.start_forward(_WARM_UP_BATCHES // 2)
+        bench.start_forward(batches)
         bench.next_event()
-        bench.start_backward(_WARM_UP_BATCHES // 2)
+        bench.start_backward(batches)
         bench.next_event()
     bench.set_split(bench.total_cores)
     for _ in range(2):  # as many as cycles of the student, so that both count alike
