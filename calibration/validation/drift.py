@@ -66,10 +66,11 @@ class Drift:
     def sentence(self) -> str:
         """What happened, for a person."""
         what = {"compute": "computing", "comm": "receiving"}[self.task]
+        direction = "longer" if self.change > 0 else "less long"
         often = f"{self.rounds} round{'s' * (self.rounds != 1)}"
         kind = "95 % CI" if self.rounds >= LEAST_FOR_INTERVAL else "range"
         return (
-            f"{what} took {self.change:+.1%} of its time in the trace "
+            f"{what} took {abs(self.change):.1%} {direction} than in the trace "
             f"({kind} {self.low:+.1%} to {self.high:+.1%}, {often} between the runs)"
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -42,7 +44,8 @@ def test_what_became_slower_is_said_task_by_task(fitted):
     assert compute.is_beyond(0.03)
     assert comm.change == pytest.approx(0.0, abs=0.02)
     assert not comm.is_beyond(0.03)
-    assert "computing took +2" in compute.sentence
+    assert re.match(r"computing took 2\d\.\d% longer than in the trace", compute.sentence)
+    assert "less long" in replace(compute, change=-0.2).sentence
     assert "8 rounds" in compute.sentence
 
 

@@ -27,9 +27,7 @@ BENCHMARKS = ROOT / "benchmarks"
 RESULTS = BENCHMARKS / "results" / "validation"
 DEVICES = sorted(path.parent for path in RESULTS.glob("*/summary.json"))
 KINDS = ("", "drill-")
-RECORDS = [
-    (d, kind) for d in DEVICES for kind in KINDS if (d / f"{kind}runs.jsonl").exists()
-]
+RECORDS = [(d, kind) for d in DEVICES for kind in KINDS if (d / f"{kind}runs.jsonl").exists()]
 
 
 @pytest.fixture(scope="module")
