@@ -87,8 +87,8 @@ def cause(record: dict[str, Any]) -> str:
     drifts = "; ".join(Drift(**one).sentence for one in summary["drifts"])
     return (
         f"Of the two targets {targets_met(summary)}. In turns with the runs the points of the "
-        f"trace were measured again (`between.csv`): {drifts}. Predicted with curves of these points "
-        "instead of the trace's, and with everything else as it was, the error is "
+        f"trace were measured again (`between.csv`): {drifts}. Predicted with curves of these "
+        "points instead of the trace's, and with everything else as it was, the error is "
         f"{percent(between['median_absolute_error'])} in the median, "
         f"{percent(between['p95_absolute_error'])} at the 95th percentile and "
         f"{percent(between['worst_absolute_error'])} at worst; {targets_met(between)}.\n\n"
