@@ -28,8 +28,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from dissimilarity_page import page, read_records
-from dissimilarity_tables import reference_tables, study_tables
+from dissimilarity_study.page import page, read_records
+from dissimilarity_study.tables import reference_tables, study_tables
 
 from calibration.workloads.data.datasets import Dataset, load
 from calibration.workloads.decentralized.adaptation import AdaptationPlan, run_adaptation

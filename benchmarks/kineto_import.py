@@ -36,7 +36,8 @@ if __name__ != "__mp_main__":  # the bench's processes run this file again, and 
     from calibration.machine.sampling import Precision
     from calibration.trace import Trace, read_trace, trial_times
     from calibration.validation.conditions import Condition, scenario_of
-    from calibration.validation.validate import ValidationSettings, validate
+    from calibration.validation.predict import ValidationSettings
+    from calibration.validation.validate import validate
     from kdsim import simulate
 
     CONDITIONS = (Condition("1:1"), Condition("2:1"))

@@ -6,8 +6,9 @@
 
 Each call ends within `--minutes` and resumes where the one before stopped. What is measured lands
 in `benchmarks/results/validation/DEVICE/`: the trace, the predictions (written before anything is
-run), every real run, the table, the summary with its verdict, the manifest and the figures. Let the
-machine do nothing else, except in the drill.
+run), every real run, the trace's points measured again between the runs (`between.csv`), the table,
+the summary with its verdict, the manifest and the figures. Let the machine do nothing else, except
+in the drill.
 """
 
 from __future__ import annotations
@@ -118,6 +119,13 @@ def read_runs(path: Path):
     return found
 
 
+def read_points(path: Path):
+    """Read the points measured between the runs so far; None before the first."""
+    from calibration.trace import read_trace
+
+    return read_trace(path).rows if path.exists() else None
+
+
 def main() -> int:
     """Do one piece of the work."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -170,12 +178,13 @@ def default_folder(cores: int | None = None, virtual: int | None = None) -> Path
 
 def run_some(folder: Path, arguments: argparse.Namespace, budget_s: float) -> int:
     """Make runs until all is known or the budget ends, judge them, and return the exit status."""
+    from calibration.trace import write_trace
     from calibration.validation.validate import validate
 
     kind = "drill-" if arguments.drill else ""
     fitted = fitted_curves(folder)
     settings = settings_of(fitted, arguments, budget_s)
-    runs_path = folder / f"{kind}runs.jsonl"
+    runs_path, between_path = folder / f"{kind}runs.jsonl", folder / f"{kind}between.csv"
 
     def keep(one) -> None:
         with runs_path.open("a") as file:
@@ -184,7 +193,11 @@ def run_some(folder: Path, arguments: argparse.Namespace, budget_s: float) -> in
     def note(predictions) -> None:
         write_predictions(predictions, folder / f"{kind}predictions.csv")
 
-    options = {"earlier": read_runs(runs_path), "on_run": keep, "on_predicted": note,
+    def keep_points(rows) -> None:
+        write_trace(between_path, rows, fitted.trace.header)
+
+    options = {"earlier": read_runs(runs_path), "earlier_points": read_points(between_path),
+               "on_run": keep, "on_points": keep_points, "on_predicted": note,
                "progress": show_progress}  # fmt: skip
     if arguments.drill:
         with Drill(arguments.seed, max(fitted.trace.total_cores // 4, 1)):
@@ -212,7 +225,7 @@ def settings_of(fitted, arguments: argparse.Namespace, budget_s: float):
     """Return which cells are run, and how precisely."""
     from calibration.machine.sampling import Precision
     from calibration.validation.conditions import parse_condition
-    from calibration.validation.validate import ValidationSettings
+    from calibration.validation.predict import ValidationSettings
 
     texts = arguments.conditions or (DRILL_CONDITIONS if arguments.drill else CONDITIONS)
     return ValidationSettings(
@@ -243,7 +256,8 @@ def judge_recorded(folder: Path, kind: str) -> int:
     """Make the table, the summary and the figures from the recorded runs; run nothing."""
     from calibration.machine.sampling import Precision
     from calibration.validation.conditions import parse_condition
-    from calibration.validation.validate import ValidationSettings, judge, predict
+    from calibration.validation.predict import ValidationSettings, predict
+    from calibration.validation.validate import judge
 
     fitted, runs = fitted_curves(folder), read_runs(folder / f"{kind}runs.jsonl")
     known = json.loads((folder / f"{kind}manifest.json").read_text())
@@ -253,9 +267,12 @@ def judge_recorded(folder: Path, kind: str) -> int:
         precision=Precision(**known["settings"]["precision"]),
         seed=known["settings"]["seed"],
     )
-    predictions = predict(fitted, settings, fitted.trace.header["teacher"]["chunk_mb"])
+    chunk_mb = fitted.trace.header["teacher"]["chunk_mb"]
+    predictions = predict(fitted, settings, chunk_mb)
     write_predictions(predictions, folder / f"{kind}predictions.csv")
-    return write(fitted, judge(settings, predictions, runs), folder, kind)
+    between = read_points(folder / f"{kind}between.csv")
+    result = judge(fitted, chunk_mb, settings, predictions, runs, between=between)
+    return write(fitted, result, folder, kind)
 
 
 def write(fitted, result, folder: Path, kind: str) -> int:

@@ -27,11 +27,8 @@ def suffix_of(path: str | Path, *kinds: Kind, failure: type[KdsimError] = PlotEr
 
     Parameters
     ----------
-    path : str or Path
     *kinds : {"figure", "page", "table"}
         What can be written.
-    failure : type of KdsimError
-        What is raised.
 
     Raises
     ------
@@ -55,11 +52,8 @@ def check_output(path: str | Path, *kinds: Kind, failure: type[KdsimError] = Plo
 
     Parameters
     ----------
-    path : str or Path
     *kinds : {"figure", "page", "table"}
         What can be written; any name is right if none is given.
-    failure : type of KdsimError
-        What is raised.
 
     Raises
     ------
@@ -94,13 +88,6 @@ def write_output(
 @contextmanager
 def whole_file(path: str | Path, *, failure: type[KdsimError] = PlotError) -> Iterator[Path]:
     """Give the place to write to: a file beside `path` that replaces it once all is on disk.
-
-    Parameters
-    ----------
-    path : str or Path
-        Where to; its folder must exist.
-    failure : type of KdsimError
-        What is raised.
 
     Raises
     ------

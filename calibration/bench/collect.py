@@ -168,7 +168,7 @@ def _run_rounds(
         for done, (trial, point) in enumerate(todo):
             if progress is not None:
                 progress(done, len(todo), point.label)
-            rows += _guarded_trial(bench_settings, teacher, point, settings, trial, t_zero, header)
+            rows += guarded_trial(bench_settings, teacher, point, settings, trial, t_zero, header)
             _save(path, name, rows, header)
         if progress is not None:
             progress(len(todo), len(todo), "done")
@@ -182,7 +182,7 @@ def _run_rounds(
     _save(path, name, rows, header)
 
 
-def _guarded_trial(
+def guarded_trial(
     bench_settings: BenchSettings,
     teacher: Teacher,
     point: Point,

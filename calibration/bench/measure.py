@@ -15,7 +15,8 @@ from typing import Any
 from calibration.bench.bench import Bench, Event
 from calibration.machine.disturbance import read_cpu, taken_between
 
-#: A task's time in a fresh process settles within its first few batches (allocator, OpenMP team).
+#: A task's time in a fresh process settles within its first few batches (allocator, OpenMP team),
+#: once the largest task's memory has been touched.
 _WARM_UP_BATCHES = 6
 _WARM_UP_MB = 12.8
 #: Spells of a window whose split alternates: even, so that both splits last equally long.
@@ -166,7 +167,7 @@ def measure_point(
         Rows of a trace, without the device's name.
     """
     _set_point(bench, point)
-    _warm_up(bench, point)
+    _warm_up(bench, point, max(settings.batches))
     cores = bench.settings.cores
     cpu_before = read_cpu(bench.device_pids, cores)
     sender_before = bench.sender_cpu_s()
@@ -218,9 +219,9 @@ def _set_point(bench: Bench, point: Point) -> None:
         bench.set_split(point.comm_cores)
 
 
-def _warm_up(bench: Bench, point: Point) -> None:
+def _warm_up(bench: Bench, point: Point, largest: int) -> None:
     if "compute" in point.sides:
-        batches = 2 if bench.settings.virtual_cores else _WARM_UP_BATCHES
+        batches = max(2 if bench.settings.virtual_cores else _WARM_UP_BATCHES, largest)
         bench.start_forward(batches)
         bench.next_event()
         bench.start_backward(batches)

@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from calibration.commands.shared import (
+    data_dir_option,
+    data_option,
+    numbers,
+    study_folder_option,
+    words,
+)
+from kdsim.cli.options import json_option
 from kdsim.errors import WorkloadError
 
 if TYPE_CHECKING:
@@ -30,13 +38,8 @@ Examples:
 
 
 @click.command(epilog=_EXAMPLE)
-@click.option(
-    "--data",
-    default="digits",
-    show_default=True,
-    help="digits, fashion-mnist, cifar10, cifar10-jpeg or cifar100.",
-)
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data sets.")
+@data_option
+@data_dir_option
 @click.option("--nets", help="Edge networks, e.g. 1,2.  [default: 1,2]")
 @click.option("--sizes", help="Images after the initial training and each update.")
 @click.option("--seeds", type=int, help="Paired repetitions.")
@@ -94,13 +97,8 @@ Examples:
 )
 @click.option("--list-methods", is_flag=True, help="Show every method with its switches.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU cores.")
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the study; the same command resumes it.  [default: out/aflkd-DATA]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@study_folder_option("aflkd")
+@json_option
 @click.option("-v", "--verbose", is_flag=True, help="Report T and n after every epoch.")
 def command(**options: Any) -> None:
     """Compare a baseline, SSLF and AFLKD on edge networks taught by a cloud network.
@@ -165,12 +163,8 @@ def _run(options: dict[str, Any]) -> None:
     _show(tables(result))
     click.echo("\nwritten: " + ", ".join(str(path) for path in written))
     if on_cpu:
-        which = (
-            "of every frozen depth"
-            if _side_by_side(options)
-            else "of seed 0 and every frozen depth"
-        )
-        click.echo(f"cost profiles, {which}: {folder / 'profiles'}")
+        which = "" if _side_by_side(options) else "seed 0 and "
+        click.echo(f"cost profiles, of {which}every frozen depth: {folder / 'profiles'}")
 
 
 def _side_by_side(options: dict[str, Any]) -> bool:
@@ -243,8 +237,9 @@ def study_config(options: dict[str, Any]) -> StudyConfig:
         raise WorkloadError(f"--data must be one of {', '.join(DATASETS)}; got {options['data']!r}")
     preset = PRESETS[options["data"]]
 
-    def given(**names: str) -> dict[str, Any]:
+    def given(*same: str, **renamed: str) -> dict[str, Any]:
         """Map fields to those options that were given: 0 is a value, an absent flag is not."""
+        names = {name: name for name in same} | renamed
         found = {field: options[option] for field, option in names.items()}
         return {f: value for f, value in found.items() if value is not None and value is not False}
 
@@ -254,12 +249,7 @@ def study_config(options: dict[str, Any]) -> StudyConfig:
     )
     training = replace(
         preset.student.training,
-        **given(
-            epochs="epochs",
-            batch_size="batch_size",
-            learning_rate="learning_rate",
-            augment="augment",
-        ),
+        **given("epochs", "batch_size", "learning_rate", "augment"),
     )
     student = replace(
         preset.student,
@@ -267,49 +257,22 @@ def study_config(options: dict[str, Any]) -> StudyConfig:
         temperature=temperature,
         cache=not options["no_cache"],
         **given(
-            distillation_weight="weight",
-            refreeze="refreeze",
-            confidence_weighting="confidence_weighting",
-            safeguard="safeguard",
-            curve="curve",
+            "refreeze", "confidence_weighting", "safeguard", "curve", distillation_weight="weight"
         ),
     )
     changes = given(
-        seeds="seeds",
-        teachers="teachers",
-        teacher_images="teacher_images",
-        update="update",
-        holdout="holdout",
-        label_noise="label_noise",
-        teacher_noise="teacher_noise",
+        "seeds", "teachers", "teacher_images", "update", "holdout", "label_noise", "teacher_noise"
     )
     if options["safeguard"] and options["holdout"] is None:
         changes["holdout"] = 0.1
     if options["nets"] is not None:
-        changes["nets"] = tuple(_edge_name(n) for n in _listed(options["nets"]))
+        changes["nets"] = tuple(f"edge-{n}" if n.isdigit() else n for n in words(options["nets"]))
     if options["methods"] is not None:
-        changes["methods"] = tuple(_listed(options["methods"]))
+        changes["methods"] = tuple(words(options["methods"]))
     if options["sizes"] is not None:
-        changes["sizes"] = tuple(_whole("--sizes", n) for n in _listed(options["sizes"]))
+        changes["sizes"] = numbers("--sizes", options["sizes"], int)
     teacher = replace(preset.teacher, **given(epochs="teacher_epochs"))
     return replace(preset, student=student, teacher=teacher, **changes)
-
-
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _edge_name(text: str) -> str:
-    return f"edge-{text}" if text.isdigit() else text
-
-
-def _whole(option: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise WorkloadError(
-            f"{option} must be whole numbers separated by commas, got {text!r}"
-        ) from None
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -18,11 +18,9 @@ from calibration.commands.teachers import (
     serve_until_interrupted,
 )
 from calibration.commands.validate import validate
+from kdsim.cli.options import json_option
 from kdsim.cli.progress import ProgressBar
 from kdsim.model.curves import MODELS
-
-if TYPE_CHECKING:
-    pass
 
 # Heavy imports are inside the commands: `kdsim calibrate --help` must not wait for torch.
 
@@ -59,7 +57,7 @@ def command() -> None:
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the points' order."
 )
 @click.option("--resume", is_flag=True, help="Continue the trace that exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary for machines.")
+@json_option
 def collect(
     output: str, quick: bool, cores: int | None, virtual_cores: int | None, teacher: str | None,
     rounds: int | None, guard: float, device: str | None, seed: int, resume: bool, as_json: bool,
@@ -123,7 +121,7 @@ _MODELS = click.Choice(["auto", "paper", *MODELS, "table"])
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the fit for machines.")
+@json_option
 def fit(
     trace: str, output: str | None, plot: str | None, compute_model: str,
     communication_model: str, condition: str, include_noisy: bool, bootstrap: int, seed: int,

@@ -7,12 +7,20 @@ What is *not* here: the study (``calibration.workloads.decentralized.study``) an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from calibration.commands.shared import (
+    data_dir_option,
+    numbers,
+    resumable,
+    study_folder_option,
+    words,
+)
+from kdsim.cli.options import json_option
 from kdsim.cli.progress import ProgressBar
 from kdsim.errors import WorkloadError
 
@@ -42,12 +50,7 @@ Examples:
     help="digits, fashion-mnist, cifar10, cifar10-jpeg, cifar100, or a folder with one folder of "
     "images per class, at any depth (SUN397).",
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Folder of the data sets "
-    "[default: $KDSIM_DATA, else a cache folder; absent files are fetched].",
-)
+@data_dir_option
 @click.option(
     "--image-size",
     default=64,
@@ -153,13 +156,8 @@ Examples:
     metavar="CLIENT@ROUND",
     help="Let a client fail at the start of a round; the others go on. May be repeated.",
 )
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the study; the same command resumes it.  [default: out/dissimilarity-DATA]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on stdout.")
+@study_folder_option("dissimilarity")
+@json_option
 def command(
     data: str,
     data_dir: Path | None,
@@ -189,13 +187,10 @@ def command(
     # Batches are small: a second thread costs more in waiting than it computes.
     torch.set_num_threads(1)
     try:
-        with ProgressBar("rounds") as progress:
+        with resumable(out), ProgressBar("rounds") as progress:
             rows = run_study(
                 study, dataset, ledger, processes=processes, profiles=out, progress=progress
             )
-    except KeyboardInterrupt:
-        click.echo(f"\nstopped; {out} keeps the finished runs (the same command resumes)", err=True)
-        raise click.exceptions.Exit(130) from None
     finally:
         torch.set_num_threads(threads)
     content = _write(study, dataset, rows, out)
@@ -232,32 +227,20 @@ def _study(dataset: Dataset, options: dict[str, Any]) -> Study:
 
     preset = preset_for(dataset)
     given = dict(options)
-    given["alphas"] = tuple(_numbers("--alpha", options["alphas"]))
+    given["alphas"] = numbers("--alpha", options["alphas"], float)
     given["seeds"] = tuple(range(options["seeds"]))
     given["departures"] = tuple(_departure(text) for text in options["departures"])
-    given["measures"] = MEASURES if options["measures"] == "all" else _words(options["measures"])
-    given["cases"], given["splits"] = _words(options["cases"]), _words(options["splits"])
-    given["sizes"] = tuple(_numbers("--sizes", options["sizes"])) if options["sizes"] else None
+    given["sizes"] = numbers("--sizes", options["sizes"], float) if options["sizes"] else None
+    for name in ("measures", "cases", "splits"):
+        given[name] = tuple(words(options[name]))
+    if options["measures"] == "all":
+        given["measures"] = MEASURES
     given["weights"] = None if options["weights"] is None else starting_weights(options["weights"])
     for name in ("rounds", "learning_rate"):
         given[name] = getattr(preset, name) if options[name] is None else options[name]
     given["private_samples"] = options["private_samples"] or preset.private
     given["public_samples"], given["test_samples"] = preset.public, preset.test
     return Study(**given)
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _numbers(option: str, text: str) -> Iterator[float]:
-    for word in _words(text):
-        try:
-            yield float(word)
-        except ValueError:
-            raise WorkloadError(
-                f"{option} takes numbers separated by commas, got {word!r} in {text!r}"
-            ) from None
 
 
 def _departure(text: str) -> tuple[int, int]:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from calibration.commands.shared import data_option, resumable, words
 from calibration.commands.teachers import (
     access_options,
     credentials,
     remote_teacher,
     serve_until_interrupted,
 )
+from kdsim.cli.options import json_option
 from kdsim.cli.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -21,12 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="edge-kd")
-@click.option(
-    "--data",
-    default="digits",
-    show_default=True,
-    help="digits, fashion-mnist, cifar10, cifar10-jpeg or cifar100.",
-)
+@data_option
 @click.option("--data-dir", type=click.Path(), help="Folder of the data sets.")
 @click.option(
     "--methods",
@@ -90,7 +87,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder of the study; the same command resumes it.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result for machines.")
+@json_option
 def command(
     methods: str,
     seeds: int,
@@ -134,22 +131,16 @@ def command(
         _serve(config, output, parse_address(serve), access)
         return
     remote = remote_teacher(teacher, **access)
-    try:
-        with ProgressBar("edge-kd") as progress:
-            result = run_study(
-                config,
-                output,
-                methods=[name.strip() for name in methods.split(",") if name.strip()],
-                seeds=range(seeds),
-                policy=policy,
-                teacher=remote,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        click.echo(
-            f"\nstopped; {output} keeps the finished runs (the same command resumes)", err=True
+    with resumable(output), ProgressBar("edge-kd") as progress:
+        result = run_study(
+            config,
+            output,
+            methods=words(methods),
+            seeds=range(seeds),
+            policy=policy,
+            teacher=remote,
+            progress=progress,
         )
-        raise click.exceptions.Exit(130) from None
     if as_json:
         click.echo(json.dumps(result, sort_keys=True))
         return

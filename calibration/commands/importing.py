@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdsim.cli.options import json_option
+
 if TYPE_CHECKING:
     from calibration.importing.into import Imported
     from calibration.importing.mapping import TableMapping
@@ -54,7 +56,7 @@ def _mapping_options(function: Any) -> Any:
 @click.option("--variant", help="ncnn: the bold line above the runs, of a file with several.")
 @click.option("--test", help="llama-bench: which test, e.g. pp512.")
 @click.option("--model", help="llama-bench: which model, of a table with several.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome for machines.")
+@json_option
 def import_command(source: str, output: str, add: bool, as_json: bool, **options: Any) -> None:
     r"""Make a device trace of another tool's timings.
 

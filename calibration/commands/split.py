@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdsim.cli.options import check_outputs
+from kdsim.cli.options import check_outputs, json_option
 from kdsim.cli.progress import ProgressBar
 from kdsim.errors import WorkloadError
 
@@ -96,7 +96,7 @@ Example:
 @click.option("--plot", type=_FILE, help="Write the figure here (.png, .svg or .pdf).")
 @click.option("--trace-out", type=_FILE, help="Write a Chrome trace here.")
 @click.option("-o", "--out", type=_FILE, help="Write the JSON result here.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def command(
     net: str,
     size: int,

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdsim.cli.options import json_option
 from kdsim.cli.progress import ProgressBar
 
 if TYPE_CHECKING:
     from calibration.fit import Fit
-    from calibration.validation.validate import Validation, ValidationSettings
+    from calibration.validation.predict import ValidationSettings
+    from calibration.validation.validate import Validation
 
 # Heavy imports are inside the command: `kdsim calibrate --help` must not wait for torch.
 
@@ -54,7 +56,7 @@ _HELD = "holds"
 @click.option("-o", "--output", help="CSV of the table.")
 @click.option("--plot", help="Measured against predicted (png, svg or pdf).")
 @click.option("--timelines", help="Timelines above each other (png, svg or pdf).")
-@click.option("--json", "as_json", is_flag=True, help="Print the result for machines.")
+@json_option
 def validate(
     trace: str, include_noisy: bool, output: str | None, plot: str | None, timelines: str | None,
     as_json: bool, **options: Any,
@@ -108,7 +110,7 @@ def _settings(
     from calibration.machine.disturbance import GUARD
     from calibration.machine.sampling import Precision
     from calibration.validation.conditions import parse_condition
-    from calibration.validation.validate import ValidationSettings
+    from calibration.validation.predict import ValidationSettings
 
     texts = conditions or tuple(time_ratios.split(","))
     given: dict[str, Any] = {}
@@ -243,5 +245,12 @@ def sentences(result: Validation) -> list[str]:
         found.append(
             "this system does not account for CPU time: disturbance cannot be seen here, except "
             "as spread between runs"
+        )
+    found += [drift.sentence for drift in result.drifts]
+    if between := s.get("between"):
+        found.append(
+            "predicted with curves measured between the runs instead of the trace's: median "
+            f"{between['median_absolute_error']:.1%}, 95th percentile "
+            f"{between['p95_absolute_error']:.1%}, worst {between['worst_absolute_error']:.1%}"
         )
     return [*found, f"verdict: {result.verdict.word} ({result.verdict.reason})"]

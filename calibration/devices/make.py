@@ -56,10 +56,6 @@ def make_library(
     progress : callable, optional
         Called with the name of each device before it is fitted.
 
-    Returns
-    -------
-    list of Path
-
     Raises
     ------
     TraceError, FitError

@@ -47,7 +47,6 @@ class MeasuredDevice:
 
     Attributes
     ----------
-    entry : Entry
     heading : str
         As the log has it.
     counts : tuple of int

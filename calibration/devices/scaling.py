@@ -33,7 +33,6 @@ class ScalingCurve:
     ----------
     model : str
         The form chosen.
-    parameters : dict
     total : int
         Most cores measured; the curve's reference cores.
     rates, low, high : (counts,) float array
@@ -76,7 +75,6 @@ def as_samples(times: FloatArray, counts: tuple[int, ...]) -> Samples:
     Parameters
     ----------
     times : (networks, counts) float array
-    counts : tuple of int
     """
     logs = np.log(times)
     logs = logs - logs.mean(axis=1, keepdims=True) + logs.mean()
@@ -98,16 +96,10 @@ def fit_device(
 
     Parameters
     ----------
-    device : MeasuredDevice
     sizes : mapping
         From `measurements.network_sizes`.
     resamples : int
         Of whole networks, behind every interval.
-    seed : int
-
-    Returns
-    -------
-    ScalingCurve
     """
     times = unit_times(device, sizes)
     counts, total = device.counts, device.counts[-1]
@@ -162,8 +154,6 @@ def worst_point(times: FloatArray, counts: tuple[int, ...], model: str) -> Float
     Parameters
     ----------
     times : (networks, counts) float array
-    counts : tuple of int
-    model : str
 
     Returns
     -------

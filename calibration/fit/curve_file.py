@@ -30,10 +30,6 @@ _MOST_NUMBERS = 10_000
 def curve_document(fit: Fit) -> dict[str, Any]:
     """Return a fit as the plain values of a curve file.
 
-    Parameters
-    ----------
-    fit : Fit
-
     Returns
     -------
     dict

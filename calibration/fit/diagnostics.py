@@ -18,12 +18,7 @@ _LINEAR_WITHIN = 0.05
 
 
 def measurement_notes(trace: Trace) -> list[str]:
-    """Describe what a user must know about the measurements themselves.
-
-    Returns
-    -------
-    list of str
-    """
+    """Describe what a user must know about the measurements themselves."""
     rows = trace.rows
     found = []
     noisy = rows[rows["status"] == "noisy"]
@@ -81,12 +76,6 @@ def _linearity(rows: pd.DataFrame) -> list[str]:
 
 def extras(trace: Trace, trials: ArrayLike | None = None) -> dict[str, Any]:
     """Compute the other quantities of the trace that a scenario uses besides the curves.
-
-    Parameters
-    ----------
-    trace : Trace
-    trials : array_like of int, optional
-        Use these trials only.
 
     Returns
     -------

@@ -39,7 +39,6 @@ class Samples:
 
     Attributes
     ----------
-    side : str
     cores : (n,) int array
         Communication cores.
     log_time : (n,) float array
@@ -204,10 +203,8 @@ def fit_model(
 
     Parameters
     ----------
-    samples : Samples
     model : SideModel or None
         None for the measured table.
-    total : int
     start : float array, optional
         Start vector; from the data by default.
 
@@ -301,13 +298,8 @@ def bootstrap_rates(
         None for the measured table.
     total, n : int
         Cores of the device; resamples.
-    rng : Generator
     resample : callable, optional
         Draws the data of one refit; trials within each core count by default.
-
-    Returns
-    -------
-    Draws
     """
     start = None
     if model is not None:

@@ -31,7 +31,6 @@ class SideModel:
 
     Attributes
     ----------
-    name : str
     names : tuple of str
         Its parameters.
     start : callable
@@ -148,7 +147,6 @@ def own_core_model(
 
     Parameters
     ----------
-    name : str
     spec : curves.Model
         Its formula, parameters and their ranges.
     side : {"compute", "communication"}
@@ -156,10 +154,6 @@ def own_core_model(
         Cores of the device.
     start_at : mapping, optional
         Where fits of its parameters begin, for those that the built-in models do not have.
-
-    Returns
-    -------
-    SideModel
     """
 
     def sides_own(c: FloatArray) -> FloatArray:

@@ -26,13 +26,7 @@ def plot_curve(fit: Fit, side: str, ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    fit : Fit
     side : {"compute", "communication"}
-    ax : Axes, optional
-
-    Returns
-    -------
-    Axes
     """
     ax = _axes(ax)
     curve: Curve = fit.compute if side == COMPUTE else fit.communication
@@ -63,12 +57,7 @@ def plot_curve(fit: Fit, side: str, ax: Axes | None = None) -> Axes:
 
 
 def plot_residuals(fit: Fit, ax: Axes | None = None) -> Axes:
-    """Draw every trial's deviation from the fitted curves, in per cent.
-
-    Returns
-    -------
-    Axes
-    """
+    """Draw every trial's deviation from the fitted curves, in per cent."""
     ax = _axes(ax)
     for offset, curve in ((-0.12, fit.compute), (0.12, fit.communication)):
         samples = fit.samples[curve.side]
@@ -86,12 +75,7 @@ def plot_residuals(fit: Fit, ax: Axes | None = None) -> Axes:
 
 
 def fit_figure(fit: Fit) -> Figure:
-    """Make the figure of a fit: both curves over what was measured, and the residuals.
-
-    Returns
-    -------
-    Figure
-    """
+    """Make the figure of a fit: both curves over what was measured, and the residuals."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.6), layout="constrained")

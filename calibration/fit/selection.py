@@ -66,10 +66,8 @@ def choose(
     ----------
     table : DataFrame
         From :func:`compare`.
-    samples : Samples
     draws : Draws
         Bootstrap of the measured table: what is known about the rates without any model.
-    level : float
     wanted : str
         ``auto``, or a model's name.
 
@@ -158,7 +156,6 @@ def leave_one_out(samples: Samples, model: SideModel | None, total: int) -> dict
         Free of outliers.
     model : SideModel or None
         None for the measured table, which says nothing beyond its ends.
-    total : int
 
     Returns
     -------

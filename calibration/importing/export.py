@@ -19,7 +19,6 @@ def export_table(trace: Trace, mapping: TableMapping) -> str:
 
     Parameters
     ----------
-    trace : Trace
     mapping : TableMapping
         Whose columns are written, in its order; constants are not. Without any column, all of
         ours are.

@@ -30,7 +30,6 @@ class Foreign:
 
     Attributes
     ----------
-    path : Path
     text : str
         Decoded, every line end ``\\n``.
     sha256 : str
@@ -47,13 +46,8 @@ def read_foreign(path: str | os.PathLike[str], what: str) -> Foreign:
 
     Parameters
     ----------
-    path : path-like
     what : str
         What the file should be, for messages, e.g. ``"a benchncnn log"``.
-
-    Returns
-    -------
-    Foreign
 
     Raises
     ------

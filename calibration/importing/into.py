@@ -44,7 +44,6 @@ class Imported:
         Where each stands in its file.
     origin : dict
         Format, file name, SHA-256, options, and notes on what the rows are not.
-    path : Path
     """
 
     records: list[dict[str, Any]]
@@ -244,8 +243,6 @@ def write_import(imported: Imported, output: PathLike, *, add: bool) -> str:
 
     Parameters
     ----------
-    imported : Imported
-    output : path-like
     add : bool
         Add to the trace that is there; trials of points that it has already are numbered on.
 

@@ -50,10 +50,8 @@ class KinetoRun:
 
     Attributes
     ----------
-    steps : tuple of Step
     by : str
         ``"ranges 'forward' and 'backward'"``, or that the autograd engine's events bound them.
-    sha256 : str
     """
 
     steps: tuple[Step, ...]
@@ -80,10 +78,6 @@ def read_kineto(
         Names of the ``record_function`` ranges around the two passes. By default the ranges
         ``forward`` and ``backward`` where the file has them, else ``ProfilerStep#n`` with the
         autograd engine's events as its backward pass.
-
-    Returns
-    -------
-    KinetoRun
 
     Raises
     ------

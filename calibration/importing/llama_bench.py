@@ -37,10 +37,8 @@ class Result:
 
     Attributes
     ----------
-    model : str
     test : str
         ``pp512`` or ``tg128``.
-    threads : int
     tokens : int
         Tokens of one repetition.
     seconds : tuple of float
@@ -73,10 +71,6 @@ def read_llama_bench(path: str | os.PathLike[str]) -> LlamaTable:
     ----------
     path : path-like
         Markdown (other text around the table is skipped), CSV, JSON or JSON lines.
-
-    Returns
-    -------
-    LlamaTable
 
     Raises
     ------

@@ -94,7 +94,6 @@ def mapping_of(
 
     Parameters
     ----------
-    base : TableMapping
     maps : iterable of str
         ``ours=theirs`` or ``ours=theirs:unit``.
     values : iterable of str
@@ -105,7 +104,6 @@ def mapping_of(
         ``task=unit``, e.g. ``comm=kB``.
     skips : iterable of str
         ``ours:theirs``: rows with that word are left out.
-    delimiter, decimal : str, optional
 
     Raises
     ------

@@ -129,7 +129,6 @@ class NcnnLog:
         Undamaged devices with at least one run. Two headings of one name are two devices.
     faults : tuple of str
         ``file:line: device: reason``, one or more for each device left out.
-    sha256 : str
     """
 
     devices: tuple[NcnnDevice, ...]
@@ -139,14 +138,6 @@ class NcnnLog:
 
 def read_ncnn(path: str | os.PathLike[str]) -> NcnnLog:
     """Read a benchncnn log, or a Markdown file with logs under a ``###`` heading per device.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    NcnnLog
 
     Raises
     ------
@@ -180,10 +171,6 @@ def parse_ncnn(text: str, where: str) -> NcnnLog:
         Lines ended by ``\\n``.
     where : str
         How messages name the file.
-
-    Returns
-    -------
-    NcnnLog
     """
     devices, faults = [], []
     sections = list(_sections(text))

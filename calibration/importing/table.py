@@ -52,11 +52,6 @@ class _Table:
 def table_rows(source: Foreign, mapping: TableMapping) -> TableRows:
     """Read a table by its mapping.
 
-    Parameters
-    ----------
-    source : Foreign
-    mapping : TableMapping
-
     Returns
     -------
     TableRows

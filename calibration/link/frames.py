@@ -82,8 +82,6 @@ def send_frame(
     ----------
     sock : socket
         A connected socket with a timeout.
-    frame_type : FrameType
-    payload : bytes-like
     kind, batch, chunk : int
         What the payload is, or what is asked for.
     crc : int, optional
@@ -135,10 +133,6 @@ def receive_frame(
         would be waited for without end.
     idle_s, within_s : float, optional
         Instead of a deadline: seconds until the frame's first byte, and from it to the last.
-
-    Returns
-    -------
-    Frame
 
     Raises
     ------

@@ -65,7 +65,6 @@ class KnowledgeStream:
         Longest wait for any single answer.
     reconnect_s : float
         How long to keep trying after a drop before giving up; 0 tries once.
-    tls : Tls, optional
     token : bytes, optional
         Shows a teacher that asks for it that this edge may be served; it does not travel.
     study_request : mapping, optional
@@ -240,8 +239,6 @@ class RemoteTeacher:
     Attributes
     ----------
     address : (str, int)
-    tls : Tls or None
-    token : bytes or None
     """
 
     address: tuple[str, int]

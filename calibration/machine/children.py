@@ -59,8 +59,6 @@ class Child:
     target : callable
         Called in the process with its end of the pipe and `arguments`; it calls
         `end_with_parent` first.
-    arguments : sequence
-    name : str
     """
 
     def __init__(

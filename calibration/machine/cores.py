@@ -97,8 +97,6 @@ def pin_process(pid: int, cores: Sequence[int], *, team: Sequence[int] = ()) -> 
 
     Parameters
     ----------
-    pid : int
-    cores : sequence of int
     team : sequence of int
         Threads that work in step: each gets a core of its own, in this order, and after the last
         core the first again.

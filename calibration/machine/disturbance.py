@@ -142,7 +142,6 @@ def wait_for_calm(
     ----------
     cores : sequence of int
         Ids of the device's cores.
-    guard : float
     patience_s : float
         How long to wait at most.
     pids : iterable of int

@@ -146,7 +146,6 @@ def make_shares(names: list[str], full_cores: int, *, prefer_cgroup: bool = True
 
     Parameters
     ----------
-    names : list of str
     full_cores : int
         Real cores of the device.
     prefer_cgroup : bool

@@ -26,7 +26,6 @@ def split_header(lines: list[str], where: str, faults: list[str]) -> tuple[dict[
 
     Parameters
     ----------
-    lines : list of str
     where : str
         How messages name the file.
     faults : list of str

@@ -60,7 +60,6 @@ def check_meaning(
         All columns; legal one by one.
     lines : list of int
         The line of each row in the file.
-    header : mapping
     where : str
         How messages name the file.
 

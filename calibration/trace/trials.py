@@ -22,11 +22,6 @@ POINT = ["condition", "task", "comm_cores"]
 def measurements(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row per measurement: the steps' two halves added up, the other rows as they are.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        Rows of a trace.
-
     Returns
     -------
     DataFrame
@@ -45,11 +40,6 @@ def measurements(rows: pd.DataFrame) -> pd.DataFrame:
 
 def trial_times(rows: pd.DataFrame) -> pd.DataFrame:
     """Reduce measurements to one number per trial: the median time per unit of work.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Rows of a trace.
 
     Returns
     -------
@@ -84,12 +74,6 @@ def noisy_points(rows: pd.DataFrame, limit: float) -> set[tuple[str, str, int]]:
 
     The coefficient of variation is the robust one (1.4826 MAD / median): one disturbed trial
     among ten must not condemn a point, and the fit leaves it out anyway.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Rows of a trace.
-    limit : float
 
     Returns
     -------

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 from calibration.machine.sampling import Precision
+from calibration.validation.drift import Drift
 from calibration.validation.measure import Cell, Measured
 from kdsim.results.intervals import median_interval
 from kdsim.results.run import Run
@@ -240,13 +241,18 @@ def verdict(
     summary: Mapping[str, Any],
     precision: Precision,
     target: Target | None = None,
+    drifted: Sequence[Drift] = (),
 ) -> Verdict:
     """Say whether the predictions hold.
 
-    They do not hold when the cells that are settled show it, whatever the others would have
+    Nothing can be said when the device itself has become slower or faster since its trace. Else
+    they do not hold when the cells that are settled show it, whatever the others would have
     shown; they hold when every cell is settled and the target is met.
     """
     target = target or Target()
+    moved = [one.sentence for one in drifted if one.is_beyond(precision.half_width)]
+    if moved:
+        return Verdict("too disturbed to say", f"{'; '.join(moved)}; measure the trace again")
     settled = table["settled"].astype(bool)
     kindest = table["error"].abs().where(settled, 0.0)
     if kindest.median() > target.median or kindest.quantile(0.95) > target.p95:

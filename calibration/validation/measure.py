@@ -40,6 +40,8 @@ class Measured:
         Largest deviation of any task's end, as a share of the measured makespan.
     late_s : float
         How much later than its link would have delivered it a chunk went out at worst.
+    at_s : float
+        When it ended, in seconds since the trace was begun.
     """
 
     condition: str
@@ -48,6 +50,7 @@ class Measured:
     predicted_s: float
     worst_task_error: float
     late_s: float = 0.0
+    at_s: float = 0.0
 
     @property
     def cell(self) -> Cell:
@@ -97,6 +100,7 @@ def measure_cells(
     earlier: Sequence[Measured] = (),
     on_run: Callable[[Measured], None] | None = None,
     progress: Progress | None = None,
+    between: Callable[[], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Measured]:
     """Run cells in interleaved rounds until each is settled, or the budget ends.
@@ -115,6 +119,8 @@ def measure_cells(
         Called with each new run, e.g. to keep it.
     progress : callable, optional
         Called before each run.
+    between : callable, optional
+        Called before each run as well; what it does counts against the budget.
     clock : callable
         Seconds, for the budget.
 
@@ -130,6 +136,8 @@ def measure_cells(
     while open_cells := [c for c in cells if not precision.is_met(_clean(made, c, precision))]:
         for index in order.permutation(len(open_cells)):
             cell = open_cells[index]
+            if between is not None:
+                between()
             if clock() >= end:
                 return made
             if progress is not None:

@@ -7,70 +7,35 @@ then run for real. How often is in ``calibration.validation.measure``, what the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from calibration.bench.bench import Bench, BenchSettings
 from calibration.bench.replay import LiveRun, replay
 from calibration.bench.start import TeacherProcess
-from calibration.fit import Fit
+from calibration.fit import Curve, Fit
 from calibration.machine.cores import take_cores
 from calibration.machine.disturbance import read_cpu, taken_between, wait_for_calm
-from calibration.machine.sampling import Precision
-from calibration.validation.conditions import Condition, scenario_of
+from calibration.validation.conditions import scenario_of
+from calibration.validation.drift import Drift, Recheck, curves_between, drifts, since_trace
 from calibration.validation.judge import (
     Prediction,
-    Target,
     Verdict,
     summarise,
     tabulate,
     verdict,
 )
 from calibration.validation.measure import Cell, Measured, Progress, measure_cells
+from calibration.validation.predict import ValidationSettings, predict, predict_again
 from kdsim.engines.des import simulate
 from kdsim.errors import WorkloadError
 from kdsim.results.run import Run
-from kdsim.scenario.study import Scenario
 
-#: Batches that settle a fresh process (allocator, OpenMP team), and MB that open every stream.
-_WARM_UP_BATCHES, _WARM_UP_MB = 6, 6.4
-#: Refits of the curves behind a prediction's interval, and replications of each.
-_PREDICTION_DRAWS, _PREDICTION_REPLICATIONS = 40, 2
-
-
-@dataclass(frozen=True, slots=True)
-class ValidationSettings:
-    """How predictions are tested.
-
-    Attributes
-    ----------
-    policies : tuple of str
-    conditions : tuple of Condition
-    precision : Precision
-        Runs of each (condition, policy), guard and budget.
-    target : Target
-    seed : int
-        Of the order of the runs and of random policies.
-    """
-
-    policies: tuple[str, ...] = (
-        "random", "comm-priority", "comp-priority", "greedy", "greedy-full", "static:1", "optimal",
-    )  # fmt: skip
-    conditions: tuple[Condition, ...] = (Condition("1:1"), Condition("2:1"))
-    precision: Precision = field(default_factory=Precision)
-    target: Target = field(default_factory=Target)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        labels = tuple(condition.label for condition in self.conditions)
-        for what, given in (("policies", self.policies), ("conditions", labels)):
-            if not given or len(set(given)) < len(given):
-                raise WorkloadError(f"{what} must be given, and each once, got {given}")
+#: MB that open every stream.
+_WARM_UP_MB = 6.4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +56,13 @@ class Validation:
         The prediction of each (condition, policy).
     stopped : bool
         Whether Ctrl-C ended the runs.
+    between : DataFrame
+        Points of the trace that were measured again between the runs, as rows of a trace.
+    drifts : tuple of Drift
+        How far they lie from the trace.
+    curves_between : (Curve, Curve) or None
+        f and g of these points; the columns ``predicted_between`` and ``error_between`` of the
+        table are made with them.
     """
 
     table: pd.DataFrame
@@ -100,6 +72,9 @@ class Validation:
     runs: tuple[Measured, ...]
     predictions: dict[Cell, Prediction]
     stopped: bool = False
+    between: pd.DataFrame = field(default_factory=pd.DataFrame)
+    drifts: tuple[Drift, ...] = ()
+    curves_between: tuple[Curve, Curve] | None = None
 
     def typical_run(self, cell: Cell) -> LiveRun | None:
         """Return the undisturbed run of median length of a cell."""
@@ -108,37 +83,22 @@ class Validation:
         return sorted(runs, key=lambda run: run.makespan)[len(runs) // 2] if runs else None
 
 
-def predict(fit: Fit, settings: ValidationSettings, chunk_mb: float) -> dict[Cell, Prediction]:
-    """Predict every (condition, policy); nothing is run for real.
-
-    Raises
-    ------
-    PolicyError
-        If a policy is unknown or answers nonsense.
-    """
-    found = {}
-    for condition in settings.conditions:
-        scenario = scenario_of(fit, condition, chunk_mb)
-        variants = _resampled(fit, condition, chunk_mb, scenario)
-        for policy in settings.policies:
-            run = simulate(scenario, policy, seed=settings.seed)
-            low, high = _prediction_interval(variants, policy, settings.seed, fit.level)
-            found[condition.label, policy] = Prediction(run, low, high)
-    return found
-
-
 def validate(
     fit: Fit,
     settings: ValidationSettings | None = None,
     *,
     earlier: Sequence[Measured] = (),
+    earlier_points: pd.DataFrame | None = None,
     on_predicted: Callable[[dict[Cell, Prediction]], None] | None = None,
     on_run: Callable[[Measured], None] | None = None,
+    on_points: Callable[[pd.DataFrame], None] | None = None,
     progress: Progress | None = None,
 ) -> Validation:
     """Predict, run for real under each policy, and compare.
 
-    Ctrl-C ends the runs; what was measured is judged if every cell has an undisturbed run.
+    In turns with the runs the trace's own points are measured again, so that a device that has
+    become slower or faster since is seen. Ctrl-C ends the runs; what was measured is judged if
+    every cell has an undisturbed run.
 
     Parameters
     ----------
@@ -147,10 +107,14 @@ def validate(
     settings : ValidationSettings, optional
     earlier : sequence of Measured
         Runs of the same settings that were made before.
+    earlier_points : DataFrame, optional
+        Points measured between them.
     on_predicted : callable, optional
         Called with every prediction before the first run.
     on_run : callable, optional
         Called with each new run.
+    on_points : callable, optional
+        Called with all points measured between the runs, whenever there are more.
     progress : callable, optional
         Called with ``(made, needed at least, what)`` before each run.
 
@@ -181,31 +145,52 @@ def validate(
         if on_predicted is not None:
             on_predicted(predictions)
         loop = _Loop(fit, settings, bench_settings, teaching)
+        recheck = Recheck(fit, bench_settings, teacher, earlier=earlier_points, on_rows=on_points)
         try:
             measure_cells(
-                list(predictions), loop.run, settings.precision,
-                seed=settings.seed, earlier=earlier, on_run=keep, progress=progress,
+                list(predictions), loop.run, settings.precision, seed=settings.seed,
+                earlier=earlier, on_run=keep, progress=progress, between=recheck.visit,
             )  # fmt: skip
+            recheck.visit(last=True)
         except KeyboardInterrupt:
             clean = {m.cell for m in runs if not m.taken.disturbs(settings.precision.guard)}
             if set(predictions) - clean:
                 raise
             stopped = True
-    return judge(settings, predictions, runs, stopped=stopped)
+    return judge(
+        fit, teacher.chunk_mb, settings, predictions, runs, between=recheck.rows, stopped=stopped
+    )
 
 
 def judge(
+    fit: Fit,
+    chunk_mb: float,
     settings: ValidationSettings,
     predictions: dict[Cell, Prediction],
     runs: Sequence[Measured],
     *,
+    between: pd.DataFrame | None = None,
     stopped: bool = False,
 ) -> Validation:
     """Set predictions beside real runs; see `Validation`."""
+    between = pd.DataFrame() if between is None else between
     table = tabulate(predictions, runs, settings.precision)
     summary = summarise(table, runs, settings.precision)
-    said = verdict(table, summary, settings.precision, settings.target)
-    return Validation(table, summary, said, settings, tuple(runs), predictions, stopped)
+    drifted, curves = drifts(fit.trace, between), curves_between(fit, between)
+    if curves is not None and runs:
+        again = predict_again(fit, chunk_mb, curves, settings, predictions, runs)
+        table = table.merge(again, on=["condition", "policy"], validate="1:1")
+        errors = table["error_between"].abs()
+        summary["between"] = {
+            "median_absolute_error": float(errors.median()),
+            "p95_absolute_error": float(errors.quantile(0.95)),
+            "worst_absolute_error": float(errors.max()),
+        }
+    summary["drifts"] = [asdict(one) for one in drifted]
+    said = verdict(table, summary, settings.precision, settings.target, drifted)
+    return Validation(
+        table, summary, said, settings, tuple(runs), predictions, stopped, between, drifted, curves
+    )
 
 
 def _bench_settings(fit: Fit) -> BenchSettings:
@@ -234,6 +219,7 @@ class _Loop:
         self, fit: Fit, settings: ValidationSettings, bench: BenchSettings, teaching: TeacherProcess
     ) -> None:
         self._settings, self._bench, self._teaching = settings, bench, teaching
+        self._trace = fit.trace
         chunk_mb = teaching.teacher.chunk_mb
         self._conditions = {c.label: c for c in settings.conditions}
         self._scenarios = {c.label: scenario_of(fit, c, chunk_mb) for c in settings.conditions}
@@ -247,7 +233,7 @@ class _Loop:
         wait_for_calm(cores, precision.guard, precision.patience_s)
         settings = replace(self._bench, yielding=condition.starved == "shared")
         with Bench(settings, self._teaching.teacher) as bench:
-            warm_up(bench)
+            warm_up(bench, condition.batches)
             before = read_cpu(bench.device_pids, cores)
             run = replay(
                 bench, scenario.plan(), [condition.batches] * condition.cycles, policy,
@@ -256,16 +242,21 @@ class _Loop:
             taken = taken_between(before, read_cpu(bench.device_pids, cores))
         late_s = max(self._teaching.pace(None), default=0.0)
         error = worst_task_error(predicted, run)
-        return Measured(label, run, taken, predicted.makespan, error, late_s)
+        at_s = since_trace(self._trace)
+        return Measured(label, run, taken, predicted.makespan, error, late_s, at_s)
 
 
-def warm_up(bench: Bench) -> None:
-    """Let a fresh bench reach its steady pace, on every thread and every stream."""
+def warm_up(bench: Bench, batches: int) -> None:
+    """Let a fresh bench reach its steady pace, on every thread and every stream.
+
+    A whole cycle's batches go through: the first to be kept until the backward half touches memory
+    for the first time, which takes long on a virtual machine.
+    """
     for split in (0, bench.total_cores - 1):
         bench.set_split(split)
-        bench.start_forward(_WARM_UP_BATCHES // 2)
+        bench.start_forward(batches)
         bench.next_event()
-        bench.start_backward(_WARM_UP_BATCHES // 2)
+        bench.start_backward(batches)
         bench.next_event()
     bench.set_split(bench.total_cores)
     for _ in range(2):  # as many as cycles of the student, so that both count alike
@@ -282,35 +273,3 @@ def worst_task_error(predicted: Run, measured: LiveRun) -> float:
     )
     deviations = [abs(a - b) for ours, theirs in pairs for a, b in zip(ours, theirs, strict=True)]
     return max(deviations) / measured.makespan
-
-
-def _resampled(fit: Fit, condition: Condition, chunk_mb: float, base: Scenario) -> list[Scenario]:
-    n = min(_PREDICTION_DRAWS, len(fit.compute.draws), len(fit.communication.draws))
-    variants = []
-    for i in range(n):
-        drawn = scenario_of(
-            fit, condition, chunk_mb,
-            compute=fit.compute.draws[i], communication=fit.communication.draws[i],
-        )  # fmt: skip
-        # The amounts are a fact, only the rates are uncertain.
-        variants.append(drawn.model_copy(update={"workload": base.workload}))
-    return variants
-
-
-def _prediction_interval(
-    variants: Sequence[Scenario], policy: str, seed: int, level: float
-) -> tuple[float, float]:
-    """Spread the curves' uncertainty into the prediction; NaN without resamples."""
-    if not variants:
-        return math.nan, math.nan
-    means = [
-        np.mean(
-            [
-                simulate(s, policy, seed=seed, replication=i).makespan
-                for i in range(_PREDICTION_REPLICATIONS)
-            ]
-        )
-        for s in variants
-    ]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

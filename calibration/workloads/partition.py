@@ -35,8 +35,6 @@ def iid_partition(
         One label a sample; only their number matters here.
     clients : int
         Number of clients, at least 1.
-    seed : int
-        Seed of the shuffle.
     sizes : sequence of float, optional
         Relative size of each client's share; equal by default. Sizes are exact up to rounding.
 

@@ -47,7 +47,6 @@ class Advice:
         Without its sweep.
     makespan : float
         Seconds; least possible (or its lower bound, see `bound_kind`).
-    bound_kind : str
     cores : list of dict
         ``cores``, ``makespan`` (least possible, seconds) and ``saved_s``, what the last core saved;
         in the order of the counts.
@@ -63,7 +62,6 @@ class Advice:
     sensitivity : list of dict
         ``field``, ``value``, ``down``, ``up``: relative change of the least makespan when the field
         is 10 % smaller and larger.
-    stakes : Stakes
     unknown : tuple of str
         What the answers rest on without knowing it.
     curves : dict
@@ -107,11 +105,6 @@ def advise(
         Runs of each candidate under noise; all meet the same noise.
     curve_draws : int, optional
         Also answer in so many bootstrap draws of the device's curves.
-    progress : callable, optional
-
-    Returns
-    -------
-    Advice
 
     Raises
     ------

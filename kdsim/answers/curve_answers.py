@@ -30,13 +30,10 @@ def curve_answers(
     ----------
     scenario : Scenario
         Without a sweep.
-    candidates : sequence of str
     pair : (str, str)
         The advised policy and the next one.
     rows : sequence of mapping
         The answer on cores with the fitted curves, see `core_rows`.
-    count : int
-        Draws.
 
     Returns
     -------

@@ -31,7 +31,6 @@ class Mark:
 
     Attributes
     ----------
-    name : str
     x, y : float or None
         Where it lies; None where that is not known: then a line is drawn.
     """
@@ -47,15 +46,12 @@ class PolicyMap:
 
     Attributes
     ----------
-    scenario : Scenario
     x_field, y_field : str
         Dotted paths.
     x, y : (nx,), (ny,) float array
         Values; of ``workload.ratio`` the multiple of the scenario's data per compute.
     gaps : dict of str to (ny, nx) float array
         Mean ``makespan / bound - 1`` by policy.
-    bound_kind : str
-    marks : tuple of Mark
     """
 
     scenario: Scenario
@@ -112,11 +108,6 @@ def policy_map(
         Runs of each policy that draws at random.
     marks : sequence of Mark
         Places to show.
-    progress : callable, optional
-
-    Returns
-    -------
-    PolicyMap
 
     Raises
     ------

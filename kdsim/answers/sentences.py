@@ -23,7 +23,6 @@ class Sentence:
         One of `TOPICS`.
     form : str
         Which of `FORMS`.
-    text : str
     numbers : mapping
         Everything that the text was made from; see `FORMS`.
     """

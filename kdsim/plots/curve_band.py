@@ -21,7 +21,6 @@ class CurveBands:
 
     Parameters
     ----------
-    cmp : Comparison
     value : {"makespan", "gap"}
         Seconds, or percent above the bound.
     """

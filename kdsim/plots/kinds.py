@@ -46,13 +46,6 @@ def draw(cmp: Comparison, kind: str, x: str | None = None, y: str | None = None)
     cmp : Comparison
         Of any design. Fields that have no axis become panels, the first 12 of many; a kind that
         the design does not allow is replaced by makespans. Both is said below the figure.
-    kind : str
-    x, y : str, optional
-        Swept fields along the axes.
-
-    Returns
-    -------
-    Axes, or list of Axes
 
     Raises
     ------

@@ -68,7 +68,6 @@ def setting(scenario: Scenario, varying: Iterable[str] = ()) -> str:
 
     Parameters
     ----------
-    scenario : Scenario
     varying : iterable of str
         Fields along an axis, or named in a panel's title.
     """
@@ -127,8 +126,6 @@ def is_log(values: Sequence[Any], spread: Any = None) -> bool:
 
     Parameters
     ----------
-    values : sequence
-        The values met.
     spread : Range, optional
         The design's range of the field, which says on which scale it was sampled.
 
@@ -164,7 +161,6 @@ def apart(places: Sequence[float], labels: Sequence[str], room: float) -> list[i
     ----------
     places : sequence of float
         In ascending order, in the units in which the axis is even.
-    labels : sequence of str
     room : float
         Characters that fit along the whole axis.
 

@@ -94,9 +94,6 @@ def sweep_lines(
         One row per policy and value of `x`, as of `Comparison.frame`.
     x : str
         Column of the swept field.
-    ax : Axes, optional
-    policies : sequence of str, optional
-        Which to draw; all by default.
 
     Returns
     -------
@@ -180,10 +177,6 @@ def name_axis(
     ----------
     values, at : sequence
         The values in ascending order, and where they stand.
-    numeric : bool
-        Whether they are numbers.
-    log : bool
-        Whether the axis is logarithmic.
     """
     if log:
         ax.set_xscale("log")

@@ -64,7 +64,6 @@ def panels_of(cmp: Comparison, x: str | None = None) -> list[Panel]:
 
     Parameters
     ----------
-    cmp : Comparison
     x : str, optional
         The field along the axis; the core count, or else the first swept field, by default.
 

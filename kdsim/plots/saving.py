@@ -61,8 +61,6 @@ def save(drawn: object, path: str | Path, *, dpi: float = 200.0) -> Path:
 
     Parameters
     ----------
-    drawn : Figure, Axes or sequence of Axes
-        What a plot function returned.
     path : str or Path
         Its folder must exist. The same input gives the same bytes.
     dpi : float

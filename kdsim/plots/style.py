@@ -76,13 +76,8 @@ def policy_style(name: str, names: Iterable[str] = ()) -> PolicyStyle:
 
     Parameters
     ----------
-    name : str
     names : iterable of str
         All policies of the figure (or of all the figures that belong together).
-
-    Returns
-    -------
-    PolicyStyle
 
     Examples
     --------

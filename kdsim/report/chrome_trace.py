@@ -72,7 +72,6 @@ def slices(run: Run, cores: Iterable[int] | None = None) -> Iterator[Slice]:
 
     Parameters
     ----------
-    run : Run
     cores : iterable of int, optional
         Only these cores; all by default.
 
@@ -159,10 +158,6 @@ def _about(run: Run) -> dict[str, Any]:
 def trace_events(run: Run) -> dict[str, Any]:
     """Return a run as a Chrome trace; for a long run, `write` needs far less memory.
 
-    Parameters
-    ----------
-    run : Run
-
     Returns
     -------
     dict
@@ -176,7 +171,6 @@ def write(run: Run, path: str | Path) -> Path:
 
     Parameters
     ----------
-    run : Run
     path : str or Path
         Its folder must exist.
 

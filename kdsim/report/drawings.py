@@ -100,7 +100,6 @@ def timelines(made: Comparison, point: Mapping[str, Any] | None) -> list[Section
 
     Parameters
     ----------
-    made : Comparison
     point : mapping, optional
         Of the design; `median_point` by default.
     """

@@ -38,7 +38,6 @@ class Section:
     ----------
     name : str
         Its identifier, to which the list of contents links.
-    heading : str
     body : str
         HTML.
     folded : bool

@@ -38,7 +38,6 @@ class ReportData:
 
     Attributes
     ----------
-    scenario : Scenario
     samples : sequence of Sample
         In the order of points, then of policies.
     manifest : mapping
@@ -67,7 +66,6 @@ def write_report(data: ReportData | Comparison, path: str | Path) -> Path:
 
     Parameters
     ----------
-    data : ReportData or Comparison
     path : str or Path
         Ends in ``.html``; its folder must exist.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kdsim.errors import UnknownPolicyError
+from kdsim.errors import KdsimError, UnknownPolicyError
 from kdsim.messages import did_you_mean
 from kdsim.model.curves import FloatArray
+from kdsim.output_file import write_output
 from kdsim.results.curve_uncertainty import CurveUncertainty
 from kdsim.results.gaps import gap_of
 from kdsim.results.intervals import mean_interval, paired_difference, replications_needed
@@ -107,10 +109,8 @@ class MissingRun:
 
     Attributes
     ----------
-    run_id : str
     point : dict
         Swept fields and values.
-    policy : str
     status : {"failed", "pending"}
     error : str
         Why it failed; empty for a pending run.
@@ -279,6 +279,17 @@ class Comparison:
             "stakes": [{**point, **worth.to_dict()} for point, worth in self.stakes],
             **({"curve_draws": self.curves.to_dict()} if self.curves else {}),
         }
+
+    def write(self, path: str | Path, *, failure: type[KdsimError] = KdsimError) -> None:
+        """Write the table of `to_latex` to a .tex file, or that of `to_markdown` to a .md file.
+
+        Raises
+        ------
+        KdsimError
+            Of the class `failure`, if the file cannot be written.
+        """
+        text = self.to_latex() if Path(path).suffix.lower() == ".tex" else self.to_markdown()
+        write_output(path, text.encode(), failure=failure)
 
     def to_latex(self) -> str:
         """Return a LaTeX table for a paper; see `kdsim.results.paper_table.latex`."""

@@ -33,7 +33,6 @@ class PointDraws:
     ----------
     point : dict
         The swept fields and their values; empty without a sweep.
-    policies : tuple of str
     makespans : (draws, policies) float array
         Seconds; the mean over the replications, which are the same in every draw.
     gaps : (draws, policies) float array
@@ -92,7 +91,6 @@ class CurveUncertainty:
         Number of draws; the first ones of the curve file.
     sides : tuple of str
         The sides that were drawn; the other one's curve is the same in every draw.
-    points : sequence of PointDraws
     """
 
     draws: int

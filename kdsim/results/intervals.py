@@ -66,10 +66,6 @@ def mean_interval(
     deterministic : bool
         The quantity has no randomness, so that one observation is the whole truth.
 
-    Returns
-    -------
-    Interval
-
     Raises
     ------
     ValueError
@@ -109,10 +105,6 @@ def paired_difference(
         Nominal coverage in (0, 1).
     deterministic : bool
         Neither quantity has any randomness.
-
-    Returns
-    -------
-    Interval
 
     Raises
     ------
@@ -194,10 +186,6 @@ def median_interval(values: ArrayLike, *, level: float = 0.95) -> MedianInterval
         The observations; n >= 1, all finite.
     level : float
         Nominal coverage in (0, 1).
-
-    Returns
-    -------
-    MedianInterval
 
     Raises
     ------

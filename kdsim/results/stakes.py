@@ -25,10 +25,6 @@ class PointStakes(NamedTuple):
 def stakes_of(made: Comparison) -> list[PointStakes]:
     """Return what the choice of a policy can be worth at each point of a comparison.
 
-    Parameters
-    ----------
-    made : Comparison
-
     Returns
     -------
     list of PointStakes

@@ -44,7 +44,6 @@ def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
 
     Parameters
     ----------
-    scenario : Scenario
     changes : mapping
         E.g. ``{"device.cores": 6, "workload.ratio": "2:1"}``. A ``workload.ratio`` of "x:y"
         multiplies computation (forward and backward) by x and communication by y, after all other

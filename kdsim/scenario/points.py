@@ -43,10 +43,6 @@ class Point:
 def points(scenario: Scenario) -> list[Point]:
     """Expand a scenario's sweep under its design.
 
-    Parameters
-    ----------
-    scenario : Scenario
-
     Returns
     -------
     list of Point

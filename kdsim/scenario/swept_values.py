@@ -21,14 +21,9 @@ def with_sweep(scenario: Scenario, texts: Sequence[str]) -> Scenario:
 
     Parameters
     ----------
-    scenario : Scenario
     texts : sequence of str
         See `parse_sweep`. A field that the scenario sweeps already gets these values instead;
         another one becomes the last, which varies fastest.
-
-    Returns
-    -------
-    Scenario
 
     Raises
     ------

@@ -30,10 +30,6 @@ def scenario_from_data(
     files : mapping of str to str, optional
         See `Scenario.files`; the document's by default.
 
-    Returns
-    -------
-    Scenario
-
     Raises
     ------
     FaultyFileError

@@ -152,16 +152,6 @@ def run_pending(
 ) -> None:
     """Run what is pending in a store on a team.
 
-    Parameters
-    ----------
-    store : Store
-        Open for writing.
-    team : Team
-    task_timeout_s : float
-        See `sweep`.
-    progress : callable, optional
-        See `sweep`.
-
     Raises
     ------
     StoreError

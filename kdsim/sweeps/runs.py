@@ -19,9 +19,10 @@ import numpy as np
 
 from kdsim._version import __version__
 from kdsim.engines.batch import bound_kind, varies
-from kdsim.errors import KdsimError, StoreError, UnknownPolicyError
+from kdsim.errors import KdsimError, ScenarioError, StoreError, UnknownPolicyError
 from kdsim.messages import shorten
 from kdsim.policies.resolve import make_policy
+from kdsim.scenario.changes import with_fields
 from kdsim.scenario.points import Point, iterate
 from kdsim.scenario.study import Scenario
 from kdsim.sweeps.policy_source import is_source, policy_source
@@ -64,7 +65,6 @@ def planned_runs(
 
     Parameters
     ----------
-    scenario : Scenario
     sources : mapping
         Hash of the code of each policy, empty for a built-in one.
     """
@@ -100,12 +100,20 @@ def _planned(
     )
 
 
+def is_legal(scenario: Scenario, point: Mapping[str, Any]) -> bool:
+    """Whether a point's values are legal together."""
+    try:
+        with_fields(scenario, point)
+    except ScenarioError:
+        return False
+    return True
+
+
 def policy_sources(scenario: Scenario, known: Mapping[str, str]) -> dict[str, str]:
     """Return the hash of each policy's code, empty for a built-in one.
 
     Parameters
     ----------
-    scenario : Scenario
     known : mapping of str to str
         Hashes that a store has. One that is still right stays, by whatever rule it was made.
 
@@ -164,7 +172,6 @@ def plan_study(scenario: Scenario, manifest: Mapping[str, Any], path: str) -> St
 
     Parameters
     ----------
-    scenario : Scenario
     manifest : mapping
         What the store was made of so far; empty for a new one.
     path : str

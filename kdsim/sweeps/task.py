@@ -66,7 +66,6 @@ class Task:
         The base scenario as JSON; the pieces' points change it.
     version, code : str
         The driver's version of kdsim, and the hash of its source.
-    pieces : tuple of Piece
     threads : int or None
         Threads of the compiled engine in each worker; None for all cores.
     compiled : bool

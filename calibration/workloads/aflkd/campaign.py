@@ -58,13 +58,7 @@ class WorkerDiedError(WorkloadError):
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A study and where it lives.
-
-    Attributes
-    ----------
-    config : StudyConfig
-    folder : path
-    """
+    """A study and where it lives."""
 
     config: StudyConfig
     folder: Path
@@ -156,17 +150,11 @@ def run_campaign(
         Where the data sets are; see ``datasets.load``. Nothing is downloaded.
     device : {"auto", "cpu", "cuda"}
         Where to train; all workers share one accelerator.
-    workers : int
-        Processes.
     budget_s : float, optional
         Start no run that cannot be expected to end within so many seconds from now, and abandon
         at that time what is still running.
     on_done : callable, optional
         Called with the label of each finished job and how far the campaign is.
-
-    Returns
-    -------
-    Outcome
 
     Raises
     ------

@@ -33,8 +33,6 @@ def depth_costs(
         A network of ``networks.build_network``.
     input_shape : (int, int, int)
         Channels, height and width of one image.
-    classes : int
-        Number of classes.
     batch_size : int
         Images per step, 2 or more.
     steps : int

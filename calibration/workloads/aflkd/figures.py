@@ -65,12 +65,6 @@ def plot_accuracy(
     ----------
     result : mapping
         As ``report.build_result`` returns it.
-    net : str
-        Which edge network.
-    methods : sequence of str, optional
-        Which methods; all by default.
-    ax : Axes, optional
-        Where to draw.
 
     Returns
     -------
@@ -137,8 +131,6 @@ def plot_forest(
         As ``report.build_result`` returns it.
     net, reference : str
         An edge network, and the method that all others are compared with.
-    ax : Axes, optional
-        Where to draw.
 
     Returns
     -------
@@ -194,8 +186,6 @@ def plot_temperature(
         As ``report.build_result`` returns it.
     net, method : str
         An edge network and an AFLKD method.
-    ax : Axes, optional
-        Where to draw.
 
     Returns
     -------

@@ -132,14 +132,10 @@ def make_lessons(
 
     Parameters
     ----------
-    dataset : Dataset
-        The data.
     split : Split
         Its student part has ``sizes[0]`` images and its stream at least the rest.
     teacher : ConvNet
         The cloud, in eval mode. The lessons are where it is.
-    config : LessonConfig
-        Sizes and disturbances.
     seed : int
         Of the disturbances.
 

@@ -83,8 +83,6 @@ def paper_accuracy(data: str, net: str, method: str, size: int) -> float | None:
         A data set; ``"cifar10-jpeg"`` is looked up as CIFAR-10.
     net, method : str
         An edge network and a method; every AFLKD policy stands beside the paper's one AFLKD.
-    size : int
-        Training images.
 
     Examples
     --------

@@ -45,10 +45,6 @@ def build_result(
 
     Parameters
     ----------
-    config : StudyConfig
-        The study.
-    dataset : Dataset
-        Its data.
     runs : sequence of mapping
         As ``aflkd_study.run_study`` returns them.
     clouds : sequence of float
@@ -83,8 +79,6 @@ def findings(data: str, methods: Sequence[str], runs: Sequence[Mapping[str, Any]
     ----------
     data : str
         Name of the data set, for the paper's figures.
-    methods : sequence of str
-        Those to compare, in their order.
     runs : sequence of mapping
         As ``aflkd_study.run_study`` returns them.
 

@@ -64,8 +64,6 @@ def flip_labels(
     labels : (n,) int64 tensor
     share : float
         Between 0 and 1; ``round(share * n)`` labels change.
-    classes : int
-    generator : torch.Generator
 
     Returns
     -------
@@ -91,7 +89,6 @@ def corrupt_logits(logits: Tensor, share: float, *, generator: torch.Generator) 
     logits : (n, classes) tensor
     share : float
         Between 0 and 1.
-    generator : torch.Generator
 
     Returns
     -------

@@ -96,30 +96,18 @@ def train_student(
 
     Parameters
     ----------
-    network_name : {"edge-1", "edge-2", "edge-3"}
-        The edge network.
     teacher : ConvNet
         The cloud, in eval mode; not changed.
     lessons : sequence of Lesson
         See ``incremental.make_lessons``.
     test : (images, labels)
         Normalised test images (n, channels, height, width) and labels (n,), for reporting only.
-    config : StudentConfig
-        Method and training.
-    seed : int
-        Of everything random in the run.
     checkpoint : path, optional
         Written at epoch ends, and resumed from when it exists.
     checkpoint_every_s : float
         Least seconds between two writes.
     identity : mapping, optional
         What else makes the run this run (data, teacher): a checkpoint of another one is refused.
-    on_epoch : callable, optional
-        Called with each new EpochRecord.
-
-    Returns
-    -------
-    StudentRun
 
     Raises
     ------

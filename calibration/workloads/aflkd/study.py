@@ -140,16 +140,10 @@ def run_study(
 
     Parameters
     ----------
-    config : StudyConfig
-        What to compare.
-    dataset : Dataset
-        The data that ``config.data`` names.
     folder : path
         Where the study lives; made when absent.
     device : torch.device, optional
         Where to train; the CPU by default.
-    watcher : Watcher, optional
-        Called as the study progresses.
 
     Returns
     -------

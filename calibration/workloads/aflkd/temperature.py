@@ -100,8 +100,6 @@ class TemperatureConfig:
         Where ``"schedule"`` ends; t_max by default.
     learning_rate, momentum : float
         Of theta, or of T itself where it is clamped.
-    t_min, t_max : float
-        The range.
     form : {"sigmoid", "clamped"}
         What is learned: theta of the sigmoid, or T itself, clamped to the range.
     """

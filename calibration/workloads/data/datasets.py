@@ -48,8 +48,6 @@ class Dataset:
         Pixels from 0 to `peak`.
     train_labels, test_labels : (n,) int64 array
         Class numbers from 0.
-    classes : int
-        Number of classes.
     peak : int
         The largest pixel value the format allows (255; 16 for digits).
     """
@@ -124,8 +122,6 @@ class Dataset:
 
         Parameters
         ----------
-        part : {"train", "test"}
-            Which part.
         indices : (k,) int array_like, optional
             Which images; all by default.
 
@@ -166,10 +162,6 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
         folder for kdsim.
     download : bool
         Fetch absent files from the official addresses.
-
-    Returns
-    -------
-    Dataset
 
     Raises
     ------

@@ -69,8 +69,6 @@ def fetch_file(url: str, known_hash: str, target: Path, *, home: Path | None = N
 
     Parameters
     ----------
-    url : str
-        Its address.
     known_hash : str
         Algorithm and hexadecimal digest, e.g. ``"md5:8d4f..."``.
     target : path

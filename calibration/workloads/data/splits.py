@@ -48,8 +48,6 @@ def split(dataset: Dataset, *, teacher: int, student: int, stream: int = 0, seed
 
     Parameters
     ----------
-    dataset : Dataset
-        The source.
     teacher, student, stream : int
         Number of images of each part.
     seed : int

@@ -74,14 +74,10 @@ def draw_cameras(count: int, *, strength: float = 1.0, seed: int) -> list[Camera
 
     Parameters
     ----------
-    count : int
-        How many.
     strength : float
         0 leaves images as they are; at 1 the rotation is up to 25 degrees, the zoom 0.75 to 1.25,
         the displacement up to a sixth, the gain 0.6 to 1.4, the offset up to 0.5, the blur up to
         1 and the noise up to 0.5.
-    seed : int
-        Seed of the draw.
 
     Raises
     ------
@@ -121,8 +117,6 @@ def view(images: Tensor, cameras: Sequence[Camera], *, generator: torch.Generato
         Normalised images.
     cameras : sequence of Camera
         One for all images, or one for each.
-    generator : torch.Generator
-        Source of the noise.
 
     Returns
     -------
@@ -174,8 +168,6 @@ class AdaptationPlan:
 
     Attributes
     ----------
-    cameras : int
-        Number of cameras.
     strength : float
         How far conditions vary, both in training and on the cameras; see :func:`draw_cameras`.
     teacher, student : str
@@ -190,8 +182,6 @@ class AdaptationPlan:
         Dissimilarity of the student's and the teacher's answers.
     temperature : float
         Of both answers.
-    seed : int
-        Seed of everything.
     """
 
     cameras: int = 5
@@ -229,10 +219,6 @@ def run_adaptation(
     ----------
     dataset : Dataset
         Source of all images; test images come from its test part.
-    plan : AdaptationPlan
-        The run.
-    progress : callable, optional
-        Called with the cameras done and the cameras in all.
 
     Returns
     -------

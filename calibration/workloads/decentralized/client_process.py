@@ -75,20 +75,10 @@ def work(
     ----------
     pipe : Connection
         To the parent, which never writes.
-    path : path
-        This client's data.
-    plan : Plan
-        The run.
-    graph : ExchangeGraph
-        Who learns from whom.
-    index : int
-        This client's number.
     meeting : Path
         The file in which the clients meet, see `calibration.link.gloo_group`.
     timeout_s : float
         The longest silence after which the parent still waits.
-    threads : int
-        Threads to compute with.
     """
     end_with_parent()
     torch.set_num_threads(threads)

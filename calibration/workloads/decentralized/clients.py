@@ -58,8 +58,6 @@ class ClientAccuracy:
 
     Attributes
     ----------
-    client : int
-        Its number.
     samples : int
         Its private training samples.
     mix : tuple of float
@@ -93,10 +91,6 @@ class Client(Generic[_Network]):
 
     Attributes
     ----------
-    index : int
-        Its number.
-    network : nn.Module
-        Its model.
     optimizer : torch.optim.Optimizer
         Over the network's parameters.
     images : (n, channels, height, width) Tensor
@@ -167,10 +161,6 @@ class Client(Generic[_Network]):
             Maps this client's logits on the samples to distil on to the distillation loss; None
             where no teacher answered.
 
-        Returns
-        -------
-        StepCost
-
         Raises
         ------
         WorkloadError
@@ -229,10 +219,6 @@ class Client(Generic[_Network]):
 
         Parameters
         ----------
-        images, labels : Tensor
-            Test data with every class present.
-        classes : int
-            Number of classes.
         network : nn.Module, optional
             What to evaluate instead of the client's whole network, e.g. one of its heads.
         """
@@ -263,18 +249,10 @@ def make_client(
 
     Parameters
     ----------
-    index : int
-        The client's number.
-    images, labels : Tensor
-        Its private data.
-    classes : int
-        Width of the logits.
     network : str
         Architecture, see :func:`calibration.workloads.training.residual.build_client_network`.
     learning_rate, momentum : float
         Of SGD.
-    seed : int
-        Seed of the run.
     common_start : bool
         All clients begin with the same weights.
     weights : StartingWeights, optional

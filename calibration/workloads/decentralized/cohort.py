@@ -77,8 +77,6 @@ class Material:
         Unlabelled samples that every client holds; may be empty where none are used.
     test : (images, labels)
         Samples that nobody trains on, with every class present.
-    classes : int
-        Number of classes.
     """
 
     shares: Sequence[tuple[Tensor, Tensor]]
@@ -129,8 +127,6 @@ class Result:
         Of the clients that were there at the end.
     costs : tuple of RoundCosts
         Theirs, in the same order.
-    traffic : Traffic
-        All bytes of the whole run.
     departures : tuple of Departure
         Those that were not.
     """

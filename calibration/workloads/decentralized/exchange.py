@@ -71,10 +71,6 @@ def exchange_graph(name: str, clients: int) -> ExchangeGraph:
     clients : int
         Number of clients, at least 1.
 
-    Returns
-    -------
-    ExchangeGraph
-
     Raises
     ------
     WorkloadError
@@ -177,8 +173,6 @@ def received_bytes(
 
     Parameters
     ----------
-    teachers : int
-        Teachers that answer.
     batch, classes, sample_values : int
         Samples per batch, logits per sample, numbers per sample.
     distil_on : {"public", "private"}

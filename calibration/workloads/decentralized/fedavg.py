@@ -121,10 +121,6 @@ def run_fedavg(material: Material, plan: FedAvgPlan, *, progress: Progress | Non
     ----------
     material : Material
         The data; the public samples are not used.
-    plan : FedAvgPlan
-        The run.
-    progress : callable, optional
-        Called with the number of rounds done.
 
     Returns
     -------

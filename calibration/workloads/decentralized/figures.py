@@ -48,16 +48,6 @@ def plot_accuracy(
     ----------
     rows : sequence of mapping
         From :func:`calibration.workloads.decentralized.study.rows`.
-    which, case : str
-        The split and the case to draw.
-    value : {"shared", "private"}
-        Which accuracy.
-    ax : Axes, optional
-        Where to draw; a new figure by default.
-
-    Returns
-    -------
-    Axes
 
     Raises
     ------

@@ -242,14 +242,6 @@ def run_multihead(
     ----------
     material : Material
         The data; the public samples are what clients distil on.
-    plan : MultiHeadPlan
-        The run.
-    progress : callable, optional
-        Called with the number of rounds done.
-
-    Returns
-    -------
-    MultiHeadResult
 
     Raises
     ------

@@ -102,18 +102,12 @@ class _Worker:
 
     Attributes
     ----------
-    index : int
-        The client's number.
-    child : Child
-        Its process, and where its messages come from.
     heard : bool
         Whether it has sent anything yet.
     silent_s : float
         Seconds since its last message during which this process was running and could read one.
     rounds, traffic
         What it has done so far.
-    outcome, departure
-        How it ended.
     """
 
     index: int

@@ -151,19 +151,6 @@ def run_decentralized(
 ) -> Result:
     """Train all clients in this process and evaluate each.
 
-    Parameters
-    ----------
-    material : Material
-        The data; one share a client.
-    plan : Plan
-        The run.
-    progress : callable, optional
-        Called with the number of rounds done.
-
-    Returns
-    -------
-    Result
-
     Raises
     ------
     DataError
@@ -255,8 +242,6 @@ class StaleTeachers:
     ----------
     graph : ExchangeGraph
         Names the possible suppliers.
-    learner : int
-        The client.
     plan : Plan
         `refresh_every`, `pool_size` and `seed` are used.
     network : nn.Module

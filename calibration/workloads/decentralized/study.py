@@ -44,17 +44,6 @@ def material(study: Study, dataset: Dataset, which: str, seed: int) -> Material:
     Private and public samples come from the training part and are disjoint; the test samples
     come from the test part and are the same for every seed.
 
-    Parameters
-    ----------
-    study : Study
-        Sizes, clients and skewness.
-    dataset : Dataset
-        Where the samples come from.
-    which : {"iid", "skew"}
-        The split among clients.
-    seed : int
-        Seed of both draws.
-
     Raises
     ------
     DataError
@@ -106,10 +95,6 @@ def run_study(
 
     Parameters
     ----------
-    study : Study
-        The grid.
-    dataset : Dataset
-        Where the samples come from.
     ledger : RunLedger
         Finished runs; each new one is added as it ends. A run that lost a client which was not
         meant to leave is not finished: it is returned, marked, and made again by the next call.

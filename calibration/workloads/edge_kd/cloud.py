@@ -35,7 +35,6 @@ def prepare_teacher(config: EdgeConfig, folder: Path) -> ConvNet:
 
     Parameters
     ----------
-    config : EdgeConfig
     folder : path
         Holds the checkpoint.
 
@@ -94,9 +93,6 @@ def make_study_request(
 
     Parameters
     ----------
-    config : EdgeConfig
-    method : str
-    seed : int
     data_sha256 : str
         Digest of the edge's data set: both sides must mean the same images.
     """

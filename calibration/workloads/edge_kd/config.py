@@ -56,7 +56,6 @@ class EdgeConfig:
         Images of a private and of a public batch.
     alpha : float
         Weight of the prediction loss, 0 to 1.
-    temperature : float
     measure : str
         Dissimilarity behind the response loss.
     rate, momentum : float

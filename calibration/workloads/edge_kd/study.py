@@ -83,24 +83,16 @@ def run_once(
 
     Parameters
     ----------
-    config : EdgeConfig
     method : str
         One of `METHODS`.
-    seed : int
     folder : path
         Holds the teacher's checkpoint.
-    policy : str
-        Who gets the cores.
     rates : (array, array), optional
         Fitted r(c) and q(c), for policies that plan; proportional to the cores by default.
     teacher : RemoteTeacher, optional
         A teacher elsewhere (`serve_study`); it refuses another configuration than its own.
     link : Link, optional
         Over which a teacher of our own sends; it holds knowledge back as the link would.
-
-    Returns
-    -------
-    EdgeRun
 
     Raises
     ------
@@ -204,18 +196,13 @@ def run_study(
 
     Parameters
     ----------
-    config : EdgeConfig
     folder : path
         Takes the teacher, the ledger of runs, the cost profiles and ``result.json``; made when
         absent.
     methods : sequence of str
         Different ones of `METHODS`.
-    seeds : sequence of int
-    policy : str
     teacher : RemoteTeacher, optional
         A teacher elsewhere; without it one is trained and started here.
-    progress : callable, optional
-        Called with ``(done, all, what)``.
 
     Returns
     -------

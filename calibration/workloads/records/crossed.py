@@ -32,8 +32,6 @@ class Crossed:
         for a source that occurs once.
     teachers, seeds : int
         How many of each; every pair of them is one run.
-    level : float
-        Nominal coverage.
     method : str
         ``"crossed"``, or that of ``mean_interval`` where there is one teacher; ``"none"`` where
         there is one seed.
@@ -66,10 +64,6 @@ def crossed_interval(values: ArrayLike, *, level: float = 0.95) -> Crossed:
         One run each, all finite.
     level : float
         Nominal coverage in (0, 1).
-
-    Returns
-    -------
-    Crossed
 
     Raises
     ------

@@ -68,12 +68,8 @@ def write_profile(
     ----------
     path : path
         The CSV file; absent folders are made.
-    cycles : sequence of CycleCost
-        In order.
     workload, method : str
         For example ``"aflkd"`` and ``"aflkd-reverse"``.
-    seed : int
-        Seed of the run.
     notes : mapping, optional
         More header entries; one line each.
 

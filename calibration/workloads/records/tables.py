@@ -64,10 +64,6 @@ def summarise(rows: Iterable[Row], value: str, by: Sequence[str]) -> list[dict[s
 
     Parameters
     ----------
-    rows : iterable of mapping
-        One per run.
-    value : str
-        The key to average.
     by : sequence of str
         The keys that make a group; groups come in order of first appearance.
 
@@ -106,10 +102,6 @@ def compare_pairs(
 
     Parameters
     ----------
-    rows : iterable of mapping
-        One per run.
-    value : str
-        The key to compare.
     by : sequence of str
         The keys that make a group.
     treatment : str

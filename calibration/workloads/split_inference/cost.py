@@ -97,18 +97,11 @@ def measure(
 
     Parameters
     ----------
-    pool : WorkerPool
-    graph : Graph
-    parts : int
     x : (1, C, H, W) Tensor, optional
         The image to measure with; zeros by default.
     transport : {"tcp", "gloo"}
     rounds : int
         Interleaved repetitions of each measurement; medians are used.
-
-    Returns
-    -------
-    CostModel
     """
     if x is None:
         dtype = next(iter(graph.weights.values())).dtype if graph.weights else torch.float32
@@ -211,15 +204,10 @@ def predict(split: Plan, costs: CostModel, *, itemsize: int = 4) -> Prediction:
 
     Parameters
     ----------
-    split : Plan
     costs : CostModel
         Measured for at least as many workers as the plan has parts.
     itemsize : int
         Bytes of one value.
-
-    Returns
-    -------
-    Prediction
     """
     programs = [compile_part(split, p) for p in range(split.parts)]
     clock, busy = [0.0] * split.parts, [0.0] * split.parts
@@ -267,17 +255,10 @@ def choose(
 
     Parameters
     ----------
-    graph : Graph
-    parts : int
-    costs : CostModel
     modes : str or sequence of str, optional
         Fixes the modes and leaves only the shares to choose.
     itemsize : int
         Bytes of one value.
-
-    Returns
-    -------
-    Plan
     """
     best = plan(graph, parts, mode="layerwise" if modes is None else modes)
     if parts == 1:

@@ -42,7 +42,6 @@ class Pipeline:
 
     Attributes
     ----------
-    plan : Plan
     ranges : tuple of (int, int)
         First and last + 1 layer of each stage.
     programs : tuple of Program
@@ -63,10 +62,6 @@ def plan_pipeline(split: Plan, cuts: Sequence[int]) -> Pipeline:
         Its rows are split over clusters; one part means a pipeline alone. Layerwise or fused.
     cuts : sequence of int
         Layers before which a new stage starts, increasing.
-
-    Returns
-    -------
-    Pipeline
 
     Raises
     ------
@@ -95,7 +90,6 @@ def balanced_cuts(
     ----------
     seconds : (layers,) sequence of float
         Time of each layer.
-    stages : int
     handover : (layers,) sequence of float, optional
         What a cut before each layer costs, in seconds, both the stage before it and the one after
         it; nothing by default.
@@ -217,7 +211,6 @@ class PipelinedModel:
 
     Parameters
     ----------
-    net : nn.Module
     input_shape : (C, H, W) or (N, C, H, W)
     stages : int
         Workers in each cluster.

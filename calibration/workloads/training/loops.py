@@ -162,10 +162,6 @@ def train_epoch(
     augmentation : torch.Generator, optional
         Flip and shift each batch with this generator.
 
-    Returns
-    -------
-    EpochMeasure
-
     Raises
     ------
     WorkloadError
@@ -213,12 +209,8 @@ def predict(network: nn.Module, images: Tensor, batch_size: int = _PREDICT_BATCH
 
     Parameters
     ----------
-    network : nn.Module
-        The network.
     images : (n, ...) float tensor
         Its inputs.
-    batch_size : int
-        Images in one forward pass.
 
     Returns
     -------
@@ -272,7 +264,6 @@ def fit(
         Changed in place.
     images : (n, channels, height, width) float tensor
     labels : (n,) int64 tensor
-    config : TrainingConfig
     seed : int
         Of the order, the dropout and the augmentation.
     objective : callable, optional

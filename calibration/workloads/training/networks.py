@@ -92,8 +92,6 @@ def build_network(
 
     Parameters
     ----------
-    name : {"cloud", "edge-1", "edge-2", "edge-3", "small-cnn"}
-        The architecture.
     input_shape : (int, int, int)
         Channels, height and width of one image. Each block ends with a 2x2 max-pool; along a
         side that is already one pixel wide the pool keeps that pixel, so that any input size
@@ -101,8 +99,6 @@ def build_network(
         becomes the identity).
     classes : int
         Number of classes, 2 or more.
-    seed : int
-        Seed of the initial weights.
 
     Returns
     -------

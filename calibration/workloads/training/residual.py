@@ -104,10 +104,6 @@ def build_client_network(
         One of :data:`CLIENT_NETWORKS`.
     input_shape : (int, int, int)
         Channels, height and width of one image.
-    classes : int
-        Width of the logits.
-    seed : int
-        Seed of the weights.
 
     Raises
     ------

@@ -19,8 +19,6 @@ def derive_seed(seed: int, *purpose: object) -> int:
 
     Parameters
     ----------
-    seed : int
-        The experiment's seed.
     *purpose : objects with a stable ``str``
         For example ``"order", epoch``.
 
@@ -66,8 +64,6 @@ def batches(count: int, batch_size: int, *, generator: torch.Generator) -> list[
     ----------
     count, batch_size : int
         How many indices, and how many a batch.
-    generator : torch.Generator
-        Source of the order.
 
     Returns
     -------

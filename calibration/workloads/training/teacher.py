@@ -33,8 +33,6 @@ def train_teacher(
 
     Parameters
     ----------
-    dataset : Dataset
-        The data.
     indices : (k,) int64 array
         The teacher's part (``Split.teacher``): never a test image, never a student's.
     config : TrainingConfig

@@ -26,7 +26,7 @@ from kdsim.cli.options import (
 )
 from kdsim.errors import KdsimError, UnknownPolicyError
 from kdsim.messages import did_you_mean
-from kdsim.output_file import SUFFIXES, check_output, whole_file, write_output
+from kdsim.output_file import SUFFIXES, check_output, whole_file
 from kdsim.results.comparison import Comparison
 
 # --- compare ------------------------------------------------------------------------------------
@@ -134,8 +134,7 @@ def _write(result: Comparison, output: Path) -> None:
         click.echo(f"page written to {output}", err=True)
         return
     if suffix in (".tex", ".md"):
-        text = result.to_latex() if suffix == ".tex" else result.to_markdown()
-        write_output(output, text.encode(), failure=KdsimError)
+        result.write(output)
     else:
         with whole_file(output, failure=KdsimError) as scratch:
             if suffix == ".parquet":
@@ -213,8 +212,6 @@ def run(
         chrome_trace.write(result, trace_out)
         click.echo(f"trace written to {trace_out}", err=True)
     if timeline_out:
-        from kdsim.output_file import whole_file
-
         with (
             whole_file(timeline_out, failure=KdsimError) as scratch,
             scratch.open("w", newline="", encoding="utf-8") as file,

@@ -23,10 +23,6 @@ _DOWN, _UP = "#0072b2", "#e69f00"
 def advice(made: Advice) -> list[Axes]:
     """Draw the four studies of an advice.
 
-    Parameters
-    ----------
-    made : Advice
-
     Returns
     -------
     list of Axes

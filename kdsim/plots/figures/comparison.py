@@ -75,7 +75,6 @@ def comparison(
 
     Parameters
     ----------
-    cmp : Comparison
     ax : Axes or sequence of Axes, optional
         As many as there are panels; a figure of its own by default.
     value : {"makespan", "gap"}

@@ -56,7 +56,6 @@ def curves(
 
     Parameters
     ----------
-    scenario : Scenario
     core_counts : sequence of int, optional
         Core counts of the device, a line each. By default those swept, else 6, 8, 10, 12 and the
         scenario's own, as far as its curves reach.

@@ -21,15 +21,10 @@ def library_device(
 
     Parameters
     ----------
-    name : str
     entry : mapping
         From `kdsim.scenario.files.library.library_device`.
     axes : sequence of Axes, optional
         One for computation and, where the device has a stand-in for it, one for communication.
-
-    Returns
-    -------
-    list of Axes
     """
     facts = entry["provenance"]
     proxy = facts.get("communication_proxy")

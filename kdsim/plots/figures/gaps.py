@@ -61,8 +61,6 @@ def gap_heatmap(
         One row per policy and point, as of `Comparison.frame`.
     x, y : str
         Columns of the two swept fields.
-    policy : str
-    ax : Axes, optional
     top : float, optional
         Gap at which the colour scale ends (a share, e.g. 0.1), for maps to be compared; the
         largest gap by default.

@@ -29,7 +29,6 @@ def learning(
 
     Parameters
     ----------
-    curves : LearningCurves
     ax : Axes or sequence of Axes, optional
         As many as there are profiles; a figure of its own by default.
     target : float, optional

@@ -27,7 +27,6 @@ def gap_maps(cmp: Comparison, x: str | None = None, y: str | None = None) -> lis
 
     Parameters
     ----------
-    cmp : Comparison
     x, y : str, optional
         Swept fields; the first two that vary by default.
 

@@ -49,11 +49,6 @@ class Saving(NamedTuple):
 def savings(panel: Panel) -> list[Saving]:
     """Return what each policy, and the bound, saves from one value of a field to the next.
 
-    Parameters
-    ----------
-    panel : Panel
-        Its field has numbers.
-
     Returns
     -------
     list of Saving
@@ -92,7 +87,6 @@ def marginal(
 
     Parameters
     ----------
-    cmp : Comparison
     ax : Axes or sequence of Axes, optional
         As many as there are panels; a figure of its own by default.
     x : str, optional

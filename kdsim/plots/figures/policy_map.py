@@ -27,7 +27,6 @@ def policy_map(made: PolicyMap, ax: Axes | Sequence[Axes] | None = None) -> list
 
     Parameters
     ----------
-    made : PolicyMap
     ax : Axes or sequence of Axes, optional
         As many as there are policies; a figure of its own by default.
 
@@ -58,7 +57,6 @@ def draw_gaps(ax: Axes, x: Any, y: Any, percent: Any, norm: BoundaryNorm) -> Any
 
     Parameters
     ----------
-    ax : Axes
     x, y : (nx,), (ny,) float array
     percent : (ny, nx) float array
     norm : BoundaryNorm

@@ -114,7 +114,6 @@ def timeline(
 
     Parameters
     ----------
-    run : Run
     ax : Axes, optional
         Where to draw; a figure of its own by default.
     cycles : int or (int, int), optional

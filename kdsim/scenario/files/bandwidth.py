@@ -51,10 +51,6 @@ class BandwidthTrace(NamedTuple):
 def read_bandwidth(path: str | Path) -> BandwidthTrace:
     """Read a bandwidth trace: ``.json`` in the public format, anything else as CSV.
 
-    Parameters
-    ----------
-    path : str or Path
-
     Returns
     -------
     BandwidthTrace

@@ -150,14 +150,8 @@ def faults_of(error: ValidationError, document: Document, root: type[BaseModel])
     ----------
     error : ValidationError
         From validating `document`'s data against `root`.
-    document : Document
-        Where the data was read.
     root : type of BaseModel
         Whose field names are offered for unknown ones.
-
-    Returns
-    -------
-    list of Fault
     """
     faults = []
     for item in error.errors(include_url=False):

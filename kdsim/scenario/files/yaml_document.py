@@ -36,14 +36,8 @@ def read_yaml(path: Path, *, where: str | None = None) -> Document:
 
     Parameters
     ----------
-    path : Path
-        The file.
     where : str, optional
         How messages name it; its path by default.
-
-    Returns
-    -------
-    Document
 
     Raises
     ------

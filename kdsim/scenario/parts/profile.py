@@ -44,7 +44,6 @@ class Profile:
 
     Attributes
     ----------
-    path : Path
     header : dict of str to str
         Its comment lines, ``# key: value``.
     downlink_bytes, forward_s, backward_s : (N,) float array
@@ -120,10 +119,6 @@ def read_profile(path: str | Path) -> Profile:
         CSV with a comment header and at least the columns ``downlink_bytes`` (or ``comm_bytes``, as
         version 0.1 wrote), ``forward_s``, ``backward_s`` and ``cores``; ``uplink_bytes``,
         ``frozen_layers`` and ``accuracy`` may be absent or empty.
-
-    Returns
-    -------
-    Profile
 
     Raises
     ------

@@ -60,7 +60,6 @@ def rows(
     ----------
     blocks : iterable of Block
         In the order of the design; whole runs unless `expand`.
-    expand : bool
     curves : CurveUncertainty, optional
         Draws of the curves at the same points: adds `CURVE_COLUMNS` to a row per run.
     """
@@ -89,14 +88,8 @@ def frame(
 
     Parameters
     ----------
-    swept : iterable of str
-        The swept fields.
-    blocks : iterable of Block
-        See `rows`.
     expand : bool
         One row per replication instead of one per run.
-    curves : CurveUncertainty, optional
-        See `rows`.
 
     Returns
     -------
@@ -162,12 +155,8 @@ def write_table(
         into place, so that a table is there whole or not at all.
     swept : mapping of str to set of types
         The swept fields, and the types of their values.
-    blocks : iterable of Block
-        See `rows`.
     expand : bool
         One row per replication.
-    curves : CurveUncertainty, optional
-        See `rows`.
 
     Raises
     ------
@@ -182,6 +171,15 @@ def write_table(
                 write_csv(file, swept, blocks, expand=expand, curves=curves)
         else:
             _write_parquet(scratch, swept, blocks, expand=expand, curves=curves)
+
+
+def types_of(swept: Iterable[str], points: Iterable[Mapping[str, Any]]) -> dict[str, set[type]]:
+    """Return the types of the values of each swept field."""
+    types: dict[str, set[type]] = {name: set() for name in swept}
+    for point in points:
+        for name, value in point.items():
+            types.setdefault(name, set()).add(type(value))
+    return types
 
 
 def write_csv(

@@ -33,7 +33,6 @@ class FileInUse:
 
     Parameters
     ----------
-    path : str
     writing : bool
         Make the file if it is not there; only then can it be locked.
     """

@@ -53,7 +53,6 @@ def read_state(file: StoreFile, *, writing: bool, checkpoint_s: float) -> StudyS
 
     Parameters
     ----------
-    file : StoreFile
     writing : bool
         Whether this connection is that of a sweep under way.
     checkpoint_s : float
@@ -170,7 +169,6 @@ def read_runs(file: StoreFile, *, whole: bool) -> Iterator[Block]:
 
     Parameters
     ----------
-    file : StoreFile
     whole : bool
         Whether long runs come in one piece, or in blocks of `BLOCK_ROWS` replications.
 

@@ -20,7 +20,6 @@ class FailureReason:
 
     Attributes
     ----------
-    policy : str
     error : str
         Of one of them: where an error names the state, the others differ in that.
     runs : int

@@ -116,8 +116,6 @@ class StoreFile:
 
     Attributes
     ----------
-    path : str
-    db : Connection
     use : FileInUse or None
         This connection's share in the file; None in memory.
     sealed : bool

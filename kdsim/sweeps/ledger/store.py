@@ -13,7 +13,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import numpy as np
 
-from kdsim.errors import ScenarioError, StoreError
-from kdsim.output_file import suffix_of, write_output
+from kdsim.errors import StoreError
+from kdsim.output_file import suffix_of
 from kdsim.policies.permission import refuse_unnamed
 from kdsim.results.comparison import Comparison, MissingRun, Sample
 from kdsim.scenario.changes import with_fields
@@ -38,7 +38,7 @@ from kdsim.sweeps.ledger.sqlite_file import (
     translated,
     upgrade,
 )
-from kdsim.sweeps.runs import plan_study
+from kdsim.sweeps.runs import is_legal, plan_study
 from kdsim.sweeps.task import Outcome, Piece, run_piece, scenario_at
 
 if TYPE_CHECKING:
@@ -186,9 +186,10 @@ class Store:
 
     def comparison(self) -> Comparison:
         """Return all runs as a comparison; those without a result are its `missing`."""
-        items = [item for _, item in self.iterate()]
-        samples = [item for item in items if isinstance(item, Sample)]
-        missing = [item for item in items if isinstance(item, MissingRun)]
+        samples: list[Sample] = []
+        missing: list[MissingRun] = []
+        for _, item in self.iterate():
+            samples.append(item) if isinstance(item, Sample) else missing.append(item)
         return Comparison(self.scenario(), samples, missing)
 
     # -- tables ------------------------------------------------------------------------------------
@@ -224,15 +225,10 @@ class Store:
         if suffix in (".tex", ".md"):
             if expand:
                 raise StoreError(f"{path}: a table of replications is written as .csv or .parquet")
-            result = replace(self.comparison(), curves=curves)
-            text = result.to_latex() if suffix == ".tex" else result.to_markdown()
-            write_output(path, text.encode(), failure=StoreError)
+            replace(self.comparison(), curves=curves).write(path, failure=StoreError)
             return
-        types: dict[str, set[type]] = {name: set() for name in self._swept()}
-        if suffix == ".parquet":
-            for _, _, item in self._blocks(expand=True):
-                for name, value in item.point.items():
-                    types.setdefault(name, set()).add(type(value))
+        points = (item.point for _, _, item in self._blocks(expand=True))
+        types = tables.types_of(self._swept(), points if suffix == ".parquet" else ())
         blocks = self._blocks(expand=expand)
         tables.write_table(path, types, blocks, expand=expand, curves=curves)
 
@@ -291,10 +287,6 @@ class Store:
     def enter(self, scenario: Scenario) -> Scenario:
         """Enter a scenario's runs, so that exactly what is missing is pending.
 
-        Parameters
-        ----------
-        scenario : Scenario
-
         Returns
         -------
         Scenario
@@ -322,7 +314,7 @@ class Store:
             again = [
                 run_id
                 for run_id, point in writing.failed_points(db)
-                if _is_legal(base, parse_point(point))
+                if is_legal(base, parse_point(point))
             ]
             writing.make_pending(db, again)
         return len(again)
@@ -402,11 +394,3 @@ class Store:
                 roll_back(self._db)
                 raise
             self._db.execute("COMMIT")
-
-
-def _is_legal(scenario: Scenario, point: Mapping[str, Any]) -> bool:
-    try:
-        with_fields(scenario, point)
-    except ScenarioError:
-        return False
-    return True

@@ -25,7 +25,6 @@ class WorkerLostError(Exception):
 
     Parameters
     ----------
-    reason : str
     workers : int
         How many workers the task has cost.
     """
@@ -136,7 +135,6 @@ class Borrowed:
 
     Parameters
     ----------
-    executor : Executor
     capacity : int, optional
         Tasks under way at once; twice the cores by default.
     """

@@ -140,7 +140,7 @@ def test_more_rounds_can_be_asked_for_when_going_on(collected, tmp_path, monkeyp
             mine &= rows["comm_cores"] == point.comm_cores
         return rows[mine].assign(trial=trial).to_dict("records")
 
-    monkeypatch.setattr(collect, "_guarded_trial", trial_of)
+    monkeypatch.setattr(collect, "guarded_trial", trial_of)
     trace = collect.collect(path, replace(FAST, rounds=2), student_spec=TINY, resume=True)
     assert set(asked) == {1}
     assert set(trace.rows["trial"]) == {0, 1}

@@ -55,7 +55,7 @@ def test_time_is_infinite_without_cores_and_zero_without_work():
 
 @pytest.mark.slow
 def test_intervals_cover_the_truth_at_five_percent_noise_and_ten_percent_outliers():
-    """A short form of the study in benchmarks/recovery.py, which has the real figure."""
+    """A short form of benchmarks/recovery_study/traces.py, which has the real figure."""
     true_q = curves.paper_compute_rates(A1, A2, 8, 8)[:8]
     true_r = curves.paper_communication_rates(B1, B2, B3, 8)[1:]
     covered, asked = 0, 0

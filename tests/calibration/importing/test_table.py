@@ -190,7 +190,7 @@ def test_an_exported_trace_is_imported_again_as_it_was(drawn, comma, own, unit):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_known_rates_are_recovered_from_an_own_table(tmp_path, seed):
-    """A short form of the study in benchmarks/import_recovery.py, which has 50 devices."""
+    """A short form of the study in benchmarks/recovery_study/tables.py, which has 50 devices."""
     rng = np.random.default_rng(seed)
     q, r = random_device(rng)
     (tmp_path / "own.csv").write_text(table(rng, q, r))

@@ -13,19 +13,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from calibration.fit import fit_trace
 from calibration.machine.sampling import Precision
+from calibration.trace import read_trace
+from calibration.validation.conditions import parse_condition
+from calibration.validation.drift import curves_between, drifts
 from calibration.validation.judge import Prediction, summarise, tabulate, verdict
 from calibration.validation.measure import Measured
+from calibration.validation.predict import ValidationSettings, predict_again
 
 ROOT = Path(__file__).parents[3]
 BENCHMARKS = ROOT / "benchmarks"
 RESULTS = BENCHMARKS / "results" / "validation"
 DEVICES = sorted(path.parent for path in RESULTS.glob("*/summary.json"))
-LATER = [device / "later" for device in DEVICES if (device / "later").exists()]
 KINDS = ("", "drill-")
-RECORDS = [
-    (d, kind) for d in DEVICES + LATER for kind in KINDS if (d / f"{kind}runs.jsonl").exists()
-]
+RECORDS = [(d, kind) for d in DEVICES for kind in KINDS if (d / f"{kind}runs.jsonl").exists()]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,19 @@ def test_the_committed_table_follows_from_the_committed_runs(folder, kind):
     settings = json.loads((folder / f"{kind}manifest.json").read_text())["settings"]
     precision = Precision(**settings["precision"])
     table = tabulate(predictions, runs, precision)
+    trace, points = (read_trace(folder / f) for f in ("trace.csv", f"{kind}between.csv"))
+    fitted = fit_trace(trace, include_noisy=True, bootstrap=0)
+    curves = curves_between(fitted, points.rows)
+    if curves is not None:
+        texts = json.loads((folder / f"{kind}manifest.json").read_text())["condition_texts"]
+        settings = ValidationSettings(
+            policies=tuple(dict.fromkeys(policy for _, policy in predictions)),
+            conditions=tuple(parse_condition(text) for text in texts),
+            precision=precision,
+        )
+        chunk_mb = trace.header["teacher"]["chunk_mb"]
+        again = predict_again(fitted, chunk_mb, curves, settings, predictions, runs)
+        table = table.merge(again, on=["condition", "policy"])
     committed = pd.read_csv(folder / f"{kind}table.csv")
     pd.testing.assert_frame_equal(table, committed, rtol=1e-4, check_dtype=False)
     summary = summarise(table, runs, precision)
@@ -68,7 +83,9 @@ def test_the_committed_table_follows_from_the_committed_runs(folder, kind):
     assert summary["median_absolute_error"] == pytest.approx(
         kept["median_absolute_error"], rel=1e-3
     )
-    assert verdict(table, summary, precision).word == kept["verdict"]["word"]
+    drifted = drifts(trace, points.rows)
+    assert [one.change for one in drifted] == pytest.approx([d["change"] for d in kept["drifts"]])
+    assert verdict(table, summary, precision, drifted=drifted).word == kept["verdict"]["word"]
 
 
 @pytest.mark.parametrize("folder", DEVICES, ids=[d.name for d in DEVICES])

@@ -2,30 +2,19 @@
 
 import copy
 import re
-import sys
-from pathlib import Path
 
 import pytest
+from regimes_study import page, study
 
 import kdsim
 
-ROOT = Path(__file__).resolve().parents[3]
-BENCHMARKS = ROOT / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def made():
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import regimes
-        import regimes_page
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return regimes, regimes_page, regimes_page.read_records()
+def records():
+    return page.read_records()
 
 
-def test_every_device_with_three_core_counts_and_a_communication_curve_has_its_record(made):
-    study, _, records = made
+def test_every_device_with_three_core_counts_and_a_communication_curve_has_its_record(records):
     assert set(records) == set(study.devices())
     for name, record in records.items():
         assert record["design"] == study.design(name, record["design"]["workloads"])
@@ -33,8 +22,7 @@ def test_every_device_with_three_core_counts_and_a_communication_curve_has_its_r
     assert sum(len(record["design"]["counts"]) >= 3 for record in records.values()) >= 10
 
 
-def test_the_page_and_the_tables_are_made_from_the_records(made):
-    _, page, records = made
+def test_the_page_and_the_tables_are_made_from_the_records(records):
     assert page.PAGE.read_text(encoding="utf-8") == page.page(records)
     assert (page.RESULTS / "README.md").read_text(encoding="utf-8") == page.readme(records)
     for name in re.findall(
@@ -43,8 +31,7 @@ def test_the_page_and_the_tables_are_made_from_the_records(made):
         assert (page.RESULTS / name).stat().st_size > 50_000
 
 
-def test_no_gap_on_the_page_stays_when_the_records_change(made):
-    _, page, records = made
+def test_no_gap_on_the_page_stays_when_the_records_change(records):
     other = copy.deepcopy(records)
     for record in other.values():
         for mode in ("idle", "shared"):
@@ -64,8 +51,7 @@ def test_no_gap_on_the_page_stays_when_the_records_change(made):
 
 @pytest.mark.parametrize("name", ["raspberry-pi-5", "jetson-agx-orin"])
 @pytest.mark.parametrize("mode", ["idle", "shared"])
-def test_a_cell_of_a_record_is_a_run_of_each_policy_there(made, name, mode):
-    study, _, records = made
+def test_a_cell_of_a_record_is_a_run_of_each_policy_there(records, name, mode):
     design, cells = records[name]["design"], records[name][mode]["map"]
     for i, j in ((3, 0), (15, 12), (16, 18)):
         place = study.scenario(name, design["data"][i], design["rates"][j], mode)
@@ -79,9 +65,8 @@ def test_a_cell_of_a_record_is_a_run_of_each_policy_there(made, name, mode):
         assert cells["static:best"][i][j] <= best
 
 
-def test_workloads_are_marked_where_their_bytes_and_networks_put_them(made):
+def test_workloads_are_marked_where_their_bytes_and_networks_put_them(records):
     pytest.importorskip("torch")
-    study, _, records = made
     assert next(iter(records.values()))["design"]["workloads"] == study.workloads()
     # Three convolutions of 3 x 3 at 8 x 8, a layer of 1024 after one pool, ten classes.
     convolutions = 8 * 8 * 9 * (1 * 32 + 2 * 32 * 32)

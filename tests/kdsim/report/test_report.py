@@ -6,64 +6,27 @@ import html
 import io
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from front_door import call
+from swept_fields import swept
 
 import kdsim
 from kdsim.answers.advice import advise
 from kdsim.answers.sentences import by_topic
 from kdsim.errors import PlotError
 from kdsim.report import sections as report
-from kdsim.results.comparison import Comparison, MissingRun, Sample
+from kdsim.results.comparison import MissingRun, Sample
 from kdsim.scenario.changes import with_fields
 
 POLICIES = ("random", "comm-priority", "optimal")
 
 
-def compared(scenario, points, replications=4):
-    samples = []
-    for point in points:
-        changed = with_fields(scenario, point)
-        noisy = changed.extensions.noise > 0
-        for policy in POLICIES:
-            varies = noisy or policy == "random"
-            runs = [
-                kdsim.simulate(changed, policy, replication=r)
-                for r in range(replications if varies else 1)
-            ]
-            bounds = np.array([run.minimal_makespan for run in runs])
-            samples.append(
-                Sample(
-                    point,
-                    policy,
-                    np.array([run.makespan for run in runs]),
-                    bounds if noisy else bounds[:1],
-                    runs[0].bound_kind,
-                    varies,
-                )
-            )
-    return Comparison(scenario, samples)
-
-
-def small(**changes):
-    scenario = kdsim.load_scenario("paper-1to1")
-    return with_fields(scenario, {"workload.cycles": 3, **changes})
-
-
-@pytest.fixture(scope="module")
-def grid():
-    points = [{"device.cores": c, "workload.ratio": r} for c in (12, 6) for r in ("1:1", "2:1")]
-    return compared(small(), points)
-
-
-@pytest.fixture(scope="module")
-def page(grid):
-    return report.report_html(report.ReportData(grid.scenario, grid.samples, {"made on": "x86"}))
+def compared(sweep=None, **changes):
+    """Compare three policies on three cycles of a bundled scenario, with another sweep."""
+    return kdsim.compare(swept(sweep or {}, **changes), POLICIES, replications=4)
 
 
 class Structure(HTMLParser):
@@ -145,8 +108,7 @@ def test_the_answer_says_what_an_extra_core_saves(grid, page):
 
 
 def test_ratios_are_sorted_as_the_numbers_that_they_are():
-    points = [{"workload.ratio": r} for r in ("2:1", "10:1", "1:2")]
-    made = compared(small(), points, replications=1)
+    made = compared({"workload.ratio": ["2:1", "10:1", "1:2"]})
     page = report.report_html(report.ReportData(made.scenario, made.samples))
     cells = re.findall(r'data-value="([^"]*)">(\d+:\d)</td>', page)
     assert {(float(value), words) for value, words in cells} == {
@@ -155,8 +117,7 @@ def test_ratios_are_sorted_as_the_numbers_that_they_are():
 
 
 def test_the_run_shown_is_of_the_median_point_or_of_the_one_chosen(grid):
-    points = [{"device.cores": c} for c in (12, 6, 8)]
-    made = compared(small(), points, replications=1)
+    made = compared({"device.cores": [12, 6, 8]})
     page = report.report_html(report.ReportData(made.scenario, made.samples))
     assert "Replication 0 at the median point of the design (8 cores)" in page
     chosen = report.ReportData(made.scenario, made.samples, point={"device.cores": 12})
@@ -187,7 +148,7 @@ def test_an_incomplete_study_says_so_before_anything_else(grid):
 
 
 def test_noise_adds_the_regret_and_no_sweep_leaves_out_its_figures():
-    noisy = compared(small(**{"extensions.noise": 0.4}), [{}])
+    noisy = compared(**{"extensions.noise": 0.4})
     page = report.report_html(report.ReportData(noisy.scenario, noisy.samples))
     assert "Regret under noise" in page
     assert "Seconds saved" not in page
@@ -195,7 +156,7 @@ def test_noise_adds_the_regret_and_no_sweep_leaves_out_its_figures():
 
 
 def test_a_lower_bound_is_never_called_an_optimum():
-    bounded = compared(small(**{"extensions.reallocation_cost": 0.1}), [{}])
+    bounded = compared(**{"extensions.reallocation_cost": 0.1})
     page = report.report_html(report.ReportData(bounded.scenario, bounded.samples))
     words = re.sub(r"<svg.*?</svg>|<style>.*?</style>", "", page, flags=re.DOTALL)
     assert "proven lower bound" in words
@@ -249,8 +210,7 @@ def test_a_long_table_is_cut_and_says_so(grid, monkeypatch):
 
 
 def test_what_cannot_be_given_is_a_dash_and_long_lists_are_summed_up():
-    scenario = small()
-    data = scenario.model_dump()
+    data = swept({}).model_dump()
     work = [float(k) for k in range(30)]
     data["workload"] = {"cycles": 30, "comm": work, "forward": 1.0, "backward": 1.0}
     listed = kdsim.Scenario.model_validate(data)
@@ -267,122 +227,6 @@ def test_an_empty_report_and_an_unwritable_place_are_refused(tmp_path, grid):
         report.write_report(report.ReportData(grid.scenario, []), tmp_path / "a.html")
     with pytest.raises(PlotError, match="there is no folder"):
         report.write_report(grid, tmp_path / "nowhere" / "a.html")
-
-
-# --- in a real browser ----------------------------------------------------------------------------
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-needs_browser = pytest.mark.skipif(
-    BROWSER is None, reason="Chromium is not installed (Debian: apt-get install chromium)"
-)
-
-# Clicks like a user and leaves what it sees in the page, for --dump-dom to show.
-PROBE = """
-<script>
-const seen = [];
-const heads = [...document.querySelectorAll("#results thead th")];
-const head = words => heads.find(h => h.textContent.startsWith(words));
-const look = at => seen.push([
-  [...document.querySelectorAll("#results tbody tr")].map(
-    row => [...row.cells].map(cell => cell.dataset.value)),
-  head(at).getAttribute("aria-sort"),
-  heads.filter(h => h.getAttribute("aria-sort") !== "none").length]);
-const click = at => { head(at).querySelector("button").click(); look(at); };
-look("policy"); click("mean (s)"); click("mean (s)"); click("policy"); click("95 % CI");
-head("Comp : Comm").querySelector("button").click();
-const box = document.querySelector(".filter input"), count = document.querySelector("output");
-const type = words => { box.value = words; box.dispatchEvent(new Event("input"));
-  seen.push([count.textContent,
-    [...document.querySelectorAll("#results tbody tr:not([hidden])")].length]); };
-type("random 12"); type("nothing like that"); type("");
-seen.push([getComputedStyle(document.body).backgroundColor,
-  document.documentElement.scrollWidth <= innerWidth,
-  head("policy").querySelector("button").tabIndex]);
-const out = document.createElement("pre");
-out.id = "probe"; out.textContent = JSON.stringify(seen); document.body.append(out);
-</script>
-"""
-
-
-def browse(address, profile, *options):
-    command = [
-        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-        "--disable-dev-shm-usage", "--disable-quic", "--no-first-run", "--disable-component-update",
-        "--disable-sync", f"--user-data-dir={profile}", "--window-size=1200,900", *options,
-        address,
-    ]  # fmt: skip
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=90)
-
-
-@needs_browser
-@pytest.mark.slow
-def test_a_click_on_a_heading_sorts_the_table_in_chromium(tmp_path, page, grid):
-    copy = tmp_path / "page.html"
-    copy.write_text(page.replace("</body>", PROBE + "</body>"), encoding="utf-8")
-    dom = browse(copy.as_uri(), tmp_path / "profile", "--dump-dom").stdout
-    text = re.search(r'<pre id="probe">(.*?)</pre>', dom, re.DOTALL).group(1)
-    first, up, down, by_name, by_interval, some, none, every, (color, fits, tab) = json.loads(text)
-    assert (some, none, every) == (["2 of 12 rows", 2], ["0 of 12 rows", 0], ["12 of 12 rows", 12])
-
-    means = [float(cells[3]) for cells in first[0]]
-    assert means == [row["mean"] for row in grid.rows]
-    assert first[2] == 0
-    assert [float(cells[3]) for cells in up[0]] == sorted(means)
-    assert up[1:] == ["ascending", 1]
-    assert [float(cells[3]) for cells in down[0]] == sorted(means, reverse=True)
-    assert down[1:] == ["descending", 1]
-    # Stable: within a policy the rows keep the order of the click before.
-    expected = sorted(down[0], key=lambda cells: cells[2])
-    assert by_name[0] == expected
-    assert by_name[1:] == ["ascending", 1]
-    lows = [float(cells[4]) for cells in by_interval[0]]
-    assert lows == sorted(lows)
-    assert (color, fits, tab) == ("rgb(246, 246, 243)", True, 0)
-
-
-@needs_browser
-@pytest.mark.slow
-def test_chromium_draws_the_page_from_a_file(tmp_path, page):
-    path = tmp_path / "page.html"
-    path.write_text(page, encoding="utf-8")
-    shot = tmp_path / "page.png"
-    done = browse(
-        path.as_uri(), tmp_path / "profile", f"--screenshot={shot}", "--enable-logging=stderr"
-    )
-    assert shot.stat().st_size > 20_000
-    assert "CONSOLE" not in done.stderr, done.stderr  # no script error, nothing refused
-
-
-NARROW = """<body style="margin:0">
-<iframe src="{address}" style="width:390px;height:800px;border:0"></iframe><script>
-const frame = document.querySelector("iframe");
-frame.onload = () => {{
-  const page = frame.contentDocument, seen = {{}};
-  seen.wide = page.documentElement.scrollWidth;
-  seen.open = [...page.querySelectorAll("section > details")].map(d => d.open);
-  seen.figures = [...page.querySelectorAll("figure > div")].map(
-    d => [d.clientWidth, d.querySelector("svg").getBoundingClientRect().width]);
-  seen.text = [...page.querySelectorAll("#results td")].map(
-    c => parseFloat(page.defaultView.getComputedStyle(c).fontSize))[0];
-  const out = document.createElement("pre");
-  out.id = "probe"; out.textContent = JSON.stringify(seen); document.body.append(out);
-}};
-</script>"""
-
-
-@needs_browser
-@pytest.mark.slow
-def test_the_page_can_be_read_on_a_telephone(tmp_path, page):
-    (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    narrow = tmp_path / "narrow.html"
-    narrow.write_text(NARROW.format(address="page.html#numbers"))
-    options = ("--dump-dom", "--allow-file-access-from-files", "--virtual-time-budget=5000")
-    dom = browse(narrow.as_uri(), tmp_path / "profile", *options).stdout
-    seen = json.loads(re.search(r'<pre id="probe">(.*?)</pre>', dom, re.DOTALL).group(1))
-    assert seen["wide"] <= 390  # nothing but tables and figures scrolls sideways
-    assert seen["open"] == [True, False, False]  # the section that the address names
-    assert all(width >= 0.99 * room for room, width in seen["figures"])
-    assert seen["text"] >= 12
 
 
 def test_the_page_says_how_much_a_policy_can_matter(grid):

@@ -75,10 +75,6 @@ def trace(net: nn.Module, input_shape: tuple[int, ...]) -> Graph:
     input_shape : (C, H, W) or (N, C, H, W)
         The shape of one input.
 
-    Returns
-    -------
-    Graph
-
     Raises
     ------
     PlanError

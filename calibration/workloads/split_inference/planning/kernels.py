@@ -165,8 +165,6 @@ def bind(layer: Layer, weights: Weights, rows: Rows) -> Kernel:
 
     Parameters
     ----------
-    layer : Layer
-    weights : mapping of str to Tensor
     rows : Rows
         The output rows, in the coordinates of the whole map.
 
@@ -213,7 +211,6 @@ def overwrites(layers: Sequence[Layer], index: int, keep: Collection[int]) -> bo
 
     Parameters
     ----------
-    layers : sequence of Layer
     index : int
         Of the layer in question.
     keep : collection of int
@@ -275,9 +272,7 @@ def whole_trunk(
 
     Parameters
     ----------
-    layers : sequence of Layer
     x : (N, C, H, W) Tensor
-    weights : mapping of str to Tensor
     keep : sequence of int
         Feature maps to return.
     marks : (layers, 2) int array, optional

@@ -54,8 +54,6 @@ class Plan:
 
     Attributes
     ----------
-    graph : Graph
-    parts : int
     modes : tuple of str
         The mode of each block of `blocks`.
     exchanged : frozenset of int
@@ -127,10 +125,6 @@ def plan(
     shares : sequence of float, optional
         Positive weights of the parts; equal by default. They divide the rows of the maps that
         the head reads, and every earlier cut is aligned to these.
-
-    Returns
-    -------
-    Plan
 
     Raises
     ------

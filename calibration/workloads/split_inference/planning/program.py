@@ -21,7 +21,6 @@ class Step:
 
     Attributes
     ----------
-    action : str
     layer : int
         The layer computed, or the one for whose sake the message is received or sent.
     rows : Rows
@@ -42,8 +41,6 @@ class Program:
 
     Attributes
     ----------
-    part, parts : int
-    layers : tuple of Layer
     shapes : tuple of Shape
         Of the whole feature maps.
     messages : tuple of Message
@@ -115,13 +112,8 @@ def compile_part(plan: Plan, part: int) -> Program:
 
     Parameters
     ----------
-    plan : Plan
     part : int
         0 to ``plan.parts - 1``.
-
-    Returns
-    -------
-    Program
     """
     graph = plan.graph
     return Program(

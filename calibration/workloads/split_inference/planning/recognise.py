@@ -57,7 +57,6 @@ def recognise(node: fx.Node, module: nn.Module | None) -> Found | None:
 
     Parameters
     ----------
-    node : fx.Node
     module : nn.Module or None
         What a ``call_module`` node calls.
 

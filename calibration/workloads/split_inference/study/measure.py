@@ -57,7 +57,6 @@ class Method:
     ----------
     name : str
         ``whole``, ``openmp``, ``bound`` or ``mode/transport``.
-    plan : Plan
     rounds_s : (rounds,) float array
         Median seconds of the trunk in each round that counts (``Rounds.counted``): of the slowest
         part, from its first step to its last, waiting included.
@@ -87,9 +86,6 @@ class Study:
 
     Attributes
     ----------
-    graph : Graph
-    parts : int
-    methods : dict of str to Method
     predicted_s : dict of str to float
         Latency that the cost model gives for each ``mode/tcp``; fitted before the rounds.
     simulated_s : dict of str to float
@@ -171,11 +167,8 @@ def run_study(
 
     Parameters
     ----------
-    graph : Graph
-    parts : int
     modes : sequence of str
         Of `MODES`, or ``"auto"``.
-    transports : sequence of str
     rounds : int
         Undisturbed rounds to measure: two or more, for an interval.
     extra_rounds : int, optional
@@ -185,13 +178,8 @@ def run_study(
         above which a round is set aside.
     seed : int
         Of the image and of the order within each round.
-    timeout_s : float
     progress : callable, optional
         Called with (undisturbed rounds so far, rounds asked for).
-
-    Returns
-    -------
-    Study
 
     Raises
     ------

@@ -18,14 +18,8 @@ def plot_layers(study: Study, name: str, ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    study : Study
     name : str
         The method to set against the whole network, e.g. ``"layerwise/tcp"``.
-    ax : Axes, optional
-
-    Returns
-    -------
-    Axes
     """
     ax = new_axes(ax, 7.0, 4.0)
     whole, split = study.methods["whole"], study.methods[name]
@@ -59,17 +53,7 @@ def plot_layers(study: Study, name: str, ax: Axes | None = None) -> Axes:
 
 
 def plot_methods(study: Study, ax: Axes | None = None) -> Axes:
-    """Draw every method's time over the baseline's, with its 95 % interval and the limit.
-
-    Parameters
-    ----------
-    study : Study
-    ax : Axes, optional
-
-    Returns
-    -------
-    Axes
-    """
+    """Draw every method's time over the baseline's, with its 95 % interval and the limit."""
     ax = new_axes(ax, 7.0, 4.0)
     names = [name for name in study.methods if name != "whole"]
     y = np.arange(len(names))[::-1]

@@ -22,7 +22,6 @@ def to_json(study: Study, config: dict[str, Any]) -> dict[str, Any]:
 
     Parameters
     ----------
-    study : Study
     config : dict
         What the user asked for, with its `seed`; goes into the manifest.
     """

@@ -45,7 +45,6 @@ class Verdict:
     word : str
         ``"undisturbed"``, ``"too disturbed to say"`` or, where the system does not account for
         CPU time, ``"disturbance unknown"``.
-    reason : str
     """
 
     word: str
@@ -63,7 +62,6 @@ class Rounds:
 
     Attributes
     ----------
-    made : tuple of Round
     asked : int
         How many undisturbed rounds were asked for.
     guard : float
@@ -135,8 +133,6 @@ def measure_rounds(
 
     Parameters
     ----------
-    run_round : callable
-        Runs every method once.
     read : callable
         Reads the CPU time used so far by everyone and by one's own processes.
     asked : int

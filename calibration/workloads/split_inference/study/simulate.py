@@ -25,15 +25,8 @@ def scenario_data(split: Plan, part: int, costs: CostModel, *, itemsize: int = 4
 
     Parameters
     ----------
-    split : Plan
-    part : int
-    costs : CostModel
     itemsize : int
         Bytes of one value.
-
-    Returns
-    -------
-    dict
     """
     comm, forward, backward = [0.0], [0.0], [0.0]
     travelling = False
@@ -69,12 +62,6 @@ def scenario_data(split: Plan, part: int, costs: CostModel, *, itemsize: int = 4
 
 def simulated_latency(split: Plan, costs: CostModel, *, itemsize: int = 4) -> float:
     """Return the makespan that kdsim gives for the slowest part.
-
-    Parameters
-    ----------
-    split : Plan
-    costs : CostModel
-    itemsize : int
 
     Returns
     -------

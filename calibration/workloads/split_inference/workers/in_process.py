@@ -34,7 +34,6 @@ def run_in_process(plan: Plan, x: Tensor, *, mailbox: Mailbox | None = None) -> 
 
     Parameters
     ----------
-    plan : Plan
     x : (N, C, H, W) Tensor
     mailbox : Mailbox, optional
         Counts the values that travel.

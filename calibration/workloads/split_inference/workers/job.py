@@ -84,14 +84,11 @@ class Job:
 
     Parameters
     ----------
-    pool : WorkerPool
-    split : Plan
     transport : {"tcp", "gloo"}
     whole : bool
         The first worker runs the network's own calls: the baseline.
     exchange : bool
         False drops every message: wrong results at the borders, the bound in time.
-    dtype : torch.dtype
     programs : sequence of Program, optional
         What each worker executes; compiled from the plan by default.
     """
@@ -153,7 +150,6 @@ class Job:
         x : (N, C, H, W) Tensor
         repeats : int
             How often the workers run it before they answer (for measuring).
-        timeout_s : float, optional
 
         Returns
         -------

@@ -162,11 +162,8 @@ class WorkerPool:
 
         Parameters
         ----------
-        kind : str
         metas : sequence of dict
             One for each worker asked.
-        payloads : sequence of sequences of bytes, optional
-        timeout_s : float, optional
         take : callable, optional
             Reads an answer's payload itself: ``take(rank, meta, size, channel, deadline)``.
 

@@ -53,14 +53,10 @@ class PartRunner:
 
     Parameters
     ----------
-    program : Program
-    weights : mapping of str to Tensor
-    exchange : Exchange
     batch : int
         Images at a time.
     memory_format : torch.memory_format
         Layout of every feature map.
-    dtype : torch.dtype
     slowdown : float
         Makes every layer take this many times as long, to stand in for a slower device.
     """

@@ -227,10 +227,6 @@ def connect_mesh(
 ) -> dict[int, socket.socket]:
     """Connect every pair of workers once: the higher rank calls, the lower one answers.
 
-    Returns
-    -------
-    dict of int to socket
-
     Raises
     ------
     WorkerError
@@ -271,10 +267,8 @@ class GlooExchange:
 
     Parameters
     ----------
-    rank, world : int
     meeting : str
         The file in which the workers meet, see `calibration.link.gloo_group`.
-    timeout_s : float
     """
 
     def __init__(self, rank: int, world: int, meeting: str, *, timeout_s: float) -> None:

@@ -72,7 +72,6 @@ class WorkerProcess:
 
     Attributes
     ----------
-    process : subprocess.Popen
     log : binary file
         What the worker writes on standard output and error.
     channel : Channel or None
@@ -92,7 +91,6 @@ class WorkerProcess:
 
         Parameters
         ----------
-        spec : WorkerSpec
         settings : mapping
             JSON values; see
             :class:`calibration.workloads.split_inference.workers.worker.Worker`. Those of the spec

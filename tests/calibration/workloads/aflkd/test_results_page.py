@@ -2,39 +2,28 @@
 
 import copy
 import re
-import sys
 from pathlib import Path
 
 import pytest
+from aflkd_study import courses, page, report, sections
+from aflkd_study.studies import STUDIES
 
-BENCHMARKS = Path(__file__).parents[4] / "benchmarks"
-RESULTS = BENCHMARKS / "results" / "aflkd"
+from calibration.workloads.aflkd.report import tables
+
+RESULTS = Path(__file__).parents[4] / "benchmarks" / "results" / "aflkd"
 
 
 @pytest.fixture(scope="module")
-def made():
-    """Import the scripts that make the page, and read the records."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import aflkd
-        import aflkd_courses
-        import aflkd_page
-        import aflkd_report
-        import aflkd_sections
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    records = aflkd_report.read_records(RESULTS)
-    return aflkd_page, aflkd_report, aflkd.STUDIES, records, aflkd_sections, aflkd_courses
+def records():
+    return report.read_records(RESULTS)
 
 
-def test_the_committed_page_is_made_from_the_committed_records(made):
-    page, _, studies, records, *_ = made
-    assert (RESULTS / "README.md").read_text(encoding="utf-8") == page.page(records, studies)
+def test_the_committed_page_is_made_from_the_committed_records(records):
+    assert (RESULTS / "README.md").read_text(encoding="utf-8") == page.page(records, STUDIES)
 
 
-def test_no_number_on_the_page_stays_when_the_records_change(made):
+def test_no_number_on_the_page_stays_when_the_records_change(records):
     """Each sentence and table row with a result in it is computed, not written."""
-    page, _, studies, records, *_ = made
     shifted = copy.deepcopy(records)
     for number, record in enumerate(shifted["studies"].values()):
         for run in record["runs"]:
@@ -61,7 +50,7 @@ def test_no_number_on_the_page_stays_when_the_records_change(made):
         trial["train_accuracy"] = [share / 2 for share in trial["train_accuracy"]]
         if trial["silent_units"] is not None:
             trial["silent_units"] /= 3
-    before, after = (page.page(r, studies).splitlines() for r in (records, shifted))
+    before, after = (page.page(r, STUDIES).splitlines() for r in (records, shifted))
     # A result is a decimal: counts of images, seeds and cells are none.
     results = [line for line in before if re.search(r"\d\.\d", re.sub(r"`[^`]*`", "", line))]
     kept = [line for line in results if line in after]
@@ -70,16 +59,13 @@ def test_no_number_on_the_page_stays_when_the_records_change(made):
     assert kept == planned
 
 
-def test_tables_are_made_from_their_runs(made):
-    from calibration.workloads.aflkd.report import tables
-
-    for name, record in made[3]["studies"].items():
+def test_tables_are_made_from_their_runs(records):
+    for name, record in records["studies"].items():
         text = (RESULTS / name / "tables.md").read_text(encoding="utf-8")
         assert text == tables(record), name
 
 
-def test_recorded_differences_are_those_of_the_recorded_runs(made):
-    *_, records, sections, _ = made
+def test_recorded_differences_are_those_of_the_recorded_runs(records):
     for name, record in records["studies"].items():
         for row in record["differences"]:
             pair = tuple(row["difference"].split(" - "))
@@ -92,9 +78,8 @@ def test_recorded_differences_are_those_of_the_recorded_runs(made):
                 assert again[key] == pytest.approx(row[key], abs=1e-12), (name, row)
 
 
-def test_only_seeds_that_met_every_teacher_are_taken_over(made):
-    report, studies = made[1], made[2]
-    config = studies["digits"]
+def test_only_seeds_that_met_every_teacher_are_taken_over():
+    config = STUDIES["digits"]
 
     def run(method, teacher, seed):
         stages = [{"size": 100, "accuracy": 0.5}, {"size": 200, "accuracy": 0.6}]
@@ -115,9 +100,7 @@ def test_only_seeds_that_met_every_teacher_are_taken_over(made):
     )
 
 
-def test_a_run_went_backwards_if_its_loss_came_near_its_beginning_again(made):
-    courses = made[5]
-
+def test_a_run_went_backwards_if_its_loss_came_near_its_beginning_again():
     def record(*losses):
         runs = [{"method": "kd", "course": {"loss": loss}} for loss in losses]
         config = {"student": {"training": {"epochs": 3}}}

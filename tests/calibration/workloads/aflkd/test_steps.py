@@ -1,26 +1,13 @@
 """What explains why KD with all layers frozen goes backwards is measured right."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from aflkd_study import steps
 
 from calibration.workloads.training.networks import build_network
 
 
-@pytest.fixture(scope="module")
-def steps():
-    benchmarks = str(Path(__file__).parents[4] / "benchmarks")
-    sys.path.insert(0, benchmarks)
-    try:
-        import aflkd_steps
-    finally:
-        sys.path.remove(benchmarks)
-    return aflkd_steps
-
-
-def test_the_curvature_of_a_quadratic_is_its_largest_eigenvalue(steps):
+def test_the_curvature_of_a_quadratic_is_its_largest_eigenvalue():
     """Over two tensors at once, with an eigenvector that spans both."""
     drawn = torch.randn(6, 6, generator=torch.Generator().manual_seed(1))
     axes, _ = torch.linalg.qr(drawn)
@@ -31,7 +18,7 @@ def test_the_curvature_of_a_quadratic_is_its_largest_eigenvalue(steps):
     assert found == pytest.approx(9.0, rel=1e-4)
 
 
-def test_silent_units_are_those_that_no_image_wakes(steps):
+def test_silent_units_are_those_that_no_image_wakes():
     network = build_network("edge-1", (1, 8, 8), 4, seed=0)
     images = torch.randn(30, 1, 8, 8, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():

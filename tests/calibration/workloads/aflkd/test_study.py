@@ -242,7 +242,7 @@ def test_verbose_reports_t_and_n_of_every_epoch(tmp_path):
     [
         (["--data", "mnist"], "--data must be one of digits"),
         (["--nets", "4"], "networks must be different ones of edge-1"),
-        (["--sizes", "a"], "--sizes must be whole numbers"),
+        (["--sizes", "a"], "--sizes takes whole numbers"),
         (["--methods", "magic"], "methods must be different ones of baseline"),
         (["--sizes", "500,5000"], "but the training part holds 1300"),
         (["--t-initial", "0.5"], "initial temperature must lie in"),

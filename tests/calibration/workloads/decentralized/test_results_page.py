@@ -3,36 +3,27 @@
 import copy
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
+from dissimilarity_study.page import page, read_records
 
 from calibration.workloads.decentralized.report import verdicts
 
-BENCHMARKS = Path(__file__).parents[4] / "benchmarks"
-RESULTS = BENCHMARKS / "results" / "dissimilarity"
+RESULTS = Path(__file__).parents[4] / "benchmarks" / "results" / "dissimilarity"
 
 
 @pytest.fixture(scope="module")
-def made():
-    """Import what makes the page, and read the records."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import dissimilarity_page
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return dissimilarity_page.page, dissimilarity_page.read_records(RESULTS)
+def records():
+    return read_records(RESULTS)
 
 
-def test_the_committed_page_is_made_from_the_committed_records(made):
-    page, records = made
+def test_the_committed_page_is_made_from_the_committed_records(records):
     assert (RESULTS / "README.md").read_text(encoding="utf-8") == page(records)
 
 
-def test_no_number_on_the_page_stays_when_the_records_change(made):
+def test_no_number_on_the_page_stays_when_the_records_change(records):
     """Each sentence and table row with a result in it is computed, not written."""
-    page, records = made
     shifted = copy.deepcopy(records)
     for name in ("study", "curvature", "private", "cifar10-jpeg"):
         for row in shifted.get(name, ()):
@@ -66,9 +57,9 @@ def test_no_number_on_the_page_stays_when_the_records_change(made):
     assert [line for line in results if line in after] == []
 
 
-def test_verdicts_of_the_tables_are_those_of_the_recorded_runs(made):
+def test_verdicts_of_the_tables_are_those_of_the_recorded_runs(records):
     for name in ("study", "curvature", "private", "cifar10-jpeg"):
-        if name in made[1]:
+        if name in records:
             recorded = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-            found = [v.row() for v in verdicts(made[1][name])]
+            found = [v.row() for v in verdicts(records[name])]
             assert json.loads(json.dumps(found)) == recorded["verdicts"]["shared"], name

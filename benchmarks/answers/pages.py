@@ -1,6 +1,6 @@
 """Make the committed pages of `kdsim advise`: four scenarios, as JSON, as text and as a figure.
 
-    python benchmarks/advise_pages.py [NAME ...]
+    python -m benchmarks.answers.pages [NAME ...]
 
 Writes ``benchmarks/results/answers/NAME.json``, ``.md`` and ``.png``. The two devices of the
 library take the workload of the bundled scenario ``paper-1to1``; every page takes the first 100
@@ -22,7 +22,7 @@ from kdsim import plots
 from kdsim.answers.advice import advise
 from kdsim.answers.sentences import TOPICS, advice_data
 
-RESULTS = Path(__file__).resolve().parent / "results" / "answers"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "answers"
 #: Page -> bundled scenario, and the device of the library in place of its own.
 PAGES = {
     "measured": ("measured", None),

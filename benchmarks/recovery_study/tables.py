@@ -4,7 +4,7 @@ Tables of random devices of the paper's forms (8 cores, six repeats, two sizes o
 own column names, milliseconds, decimal commas, 5 % log-normal noise, 10 % slow outliers, neither
 trial nor phase nor header) go through `kdsim calibrate import`, one command each, and the fit.
 
-    python benchmarks/import_recovery.py [--devices 50] [--bootstrap 40]
+    python -m benchmarks.recovery_study.tables [--devices 50] [--bootstrap 40]
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from front_door import call
 from own_tables import OPTIONS, random_device, table
@@ -27,7 +26,7 @@ from own_tables import OPTIONS, random_device, table
 from calibration.fit import fit_trace
 from calibration.machine.host import fingerprint
 
-RESULTS = Path(__file__).resolve().parent / "results" / "calibration"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "calibration"
 
 
 def one(seed: int, bootstrap: int, folder: Path) -> dict[str, object]:

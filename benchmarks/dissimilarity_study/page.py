@@ -1,7 +1,7 @@
 """The page over all records of decentralised distillation: every number on it is made from them.
 
 ``python benchmarks/dissimilarity.py page`` writes it; nothing here trains. Tables of a single study
-are in ``dissimilarity_tables``.
+are in ``tables``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dissimilarity_sections import (
+from calibration.workloads.decentralized.report import Verdict, verdicts
+from calibration.workloads.records.tables import compare_pairs
+
+from .sections import (
     Records,
     Rows,
     cameras_section,
@@ -22,9 +25,6 @@ from dissimilarity_sections import (
     speed_section,
     time_ratios,
 )
-
-from calibration.workloads.decentralized.report import Verdict, verdicts
-from calibration.workloads.records.tables import compare_pairs
 
 #: What the records call a verdict, and what both papers' pages do.
 _WORDS = {"supported": "holds", "contradicted": "contradicted", "undecided": "open"}

@@ -7,7 +7,7 @@ greedy (Algorithm 1) minus that of state-based holds the difference on the true 
 makespans' and the gaps' own intervals are counted beside it. Models are chosen by the fit
 (``auto``), as a user would have it.
 
-    python benchmarks/curve_draws_coverage.py [--datasets 100] [--bootstrap 200]
+    python -m benchmarks.answers.curve_draws [--datasets 100] [--bootstrap 200]
 
 Writes ``benchmarks/results/answers/curve_draws_coverage.json``.
 """
@@ -25,8 +25,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from synthetic_traces import A1, A2, B1, B2, B3, synthetic
 
@@ -34,7 +33,7 @@ import kdsim
 from calibration.fit import fit_trace
 from calibration.fit.curve_file import curve_document
 
-RESULT = Path(__file__).resolve().parent / "results" / "answers" / "curve_draws_coverage.json"
+RESULT = Path(__file__).resolve().parents[1] / "results" / "answers" / "curve_draws_coverage.json"
 CORES, TRIALS, NOISE = 8, 10, 0.05
 POLICIES = ("greedy", "state-based")
 TRUE_DEVICE = {

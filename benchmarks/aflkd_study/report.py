@@ -1,6 +1,6 @@
 """Write what the AFLKD studies say: tables and figures of each, and the page over all of them.
 
-    python benchmarks/aflkd_report.py [--work out/aflkd --data-dir DIR]
+    python -m benchmarks.aflkd_study.report [--work out/aflkd --data-dir DIR]
 
 With ``--work`` the complete part of every study under it is first taken over into
 ``benchmarks/results/aflkd/STUDY``: a method counts once two seeds have met every teacher. The page,
@@ -16,16 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aflkd import STUDIES
-from aflkd_page import page
-
 from calibration.workloads.aflkd.config import StudyConfig
 from calibration.workloads.aflkd.report import build_result, write_report
 from calibration.workloads.aflkd.study import planned_runs, teacher_accuracies
 from calibration.workloads.data.datasets import load
 from calibration.workloads.records.results import RunLedger, write_text
 
-RESULTS = Path(__file__).resolve().parent / "results" / "aflkd"
+from .page import page
+from .studies import STUDIES
+
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "aflkd"
 
 
 def main() -> None:

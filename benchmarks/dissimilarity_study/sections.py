@@ -1,6 +1,6 @@
 """Sections of the page on decentralised distillation: time and bytes, references, cameras.
 
-Every number is computed from the records that ``dissimilarity_page`` reads.
+Every number is computed from the records that ``page`` reads.
 """
 
 from __future__ import annotations

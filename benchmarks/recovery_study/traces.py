@@ -4,7 +4,7 @@ Synthetic traces of known parameters, 5 % log-normal noise and 10 % slow outlier
 ``calibration.fit`` and, on the same trials, by ``scipy.optimize.curve_fit`` of the paper's form
 as it stands. Run as a script; results go to ``benchmarks/results/calibration``.
 
-    python benchmarks/recovery.py [--datasets 200] [--bootstrap 200]
+    python -m benchmarks.recovery_study.traces [--datasets 200] [--bootstrap 200]
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import OptimizeWarning, curve_fit
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from synthetic_traces import A1, A2, B1, B2, B3, synthetic
 
@@ -29,7 +28,7 @@ from calibration.fit.estimate import side_samples
 from calibration.machine.host import fingerprint
 from kdsim.model import curves
 
-RESULTS = Path(__file__).resolve().parent / "results" / "calibration"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "calibration"
 TOTAL, TRIALS, NOISE, OUTLIERS = 8, 10, 0.05, 0.10
 TRUE_Q = curves.paper_compute_rates(A1, A2, TOTAL, TOTAL)[:TOTAL]
 TRUE_R = curves.paper_communication_rates(B1, B2, B3, TOTAL)[1:]

@@ -1,6 +1,6 @@
 """What wrong labels and a wrong teacher cost AFLKD, and what the two remedies recover.
 
-    python benchmarks/aflkd_robustness.py [--seeds 8]
+    python -m benchmarks.aflkd_study.robustness [--seeds 8]
 
 On digits, edge-1, 100 labelled images and an update of 100 streamed ones. Disturbances: 40 % of
 the labels wrong; half of the cloud's answers confidently wrong. Remedies: distilling by confidence;
@@ -118,7 +118,7 @@ def table(studies: list[dict], gains: list[dict]) -> str:
         "# Imperfect teachers and labels (digits, edge-1)",
         "",
         f"Test accuracy in %, mean [95 % t interval] over {n} paired seeds. `python "
-        "benchmarks/aflkd_robustness.py`.",
+        "python -m benchmarks.aflkd_study.robustness`.",
         "",
         f"| disturbance | method | remedy | {head} |",
         "|---|---|---|" + "---|" * len(sizes),

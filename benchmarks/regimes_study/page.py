@@ -1,6 +1,4 @@
-"""Tables, figures and the page over the records of ``benchmarks/regimes.py``.
-
-    python benchmarks/regimes_page.py
+"""Tables, figures and the page over the records of the regimes.
 
 Every number on the page is computed from the records; nothing here simulates.
 """
@@ -8,7 +6,6 @@ Every number on the page is computed from the records; nothing here simulates.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,17 +18,14 @@ import numpy as np
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from regimes import MODES, RECORDS, TWO_COUNTS
-
 from kdsim import plots
 from kdsim.plots.figures.policy_map import LEVELS, draw_gaps
 from kdsim.plots.style import INK, MUTED, add_marks, title
 
+from .study import MODES, RECORDS, TWO_COUNTS
+
 RESULTS = RECORDS.parent
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "evidence" / "regimes.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "evidence" / "regimes.md"
 #: A policy loses where its gap to the optimum is larger than this.
 LOST = 0.05
 Record = Mapping[str, Any]
@@ -278,7 +272,7 @@ def page(records: Mapping[str, Record]) -> str:
         f"({first['cycles']} cycles, one pass forward and two backward per image; all work scaled "
         "alike leaves the gaps as they are, so that the batch size does not matter). A policy "
         "*loses* where its makespan is more than 5 % above the optimum of the same scenario.", "",
-        "    python benchmarks/regimes.py && python benchmarks/regimes_page.py", "",
+        "    python benchmarks/regimes.py && python benchmarks/regimes.py page", "",
         workload_words(records), "",
     ]  # fmt: skip
     for mode in MODES:
@@ -312,8 +306,8 @@ def readme(records: Mapping[str, Record]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Make all of it."""
+def write_pages() -> None:
+    """Write the page, the tables and the figures."""
     records = read_records()
     (RESULTS / "README.md").write_text(readme(records), encoding="utf-8")
     PAGE.write_text(page(records), encoding="utf-8")
@@ -321,7 +315,3 @@ def main() -> None:
     for mode in MODES:
         plots.save(figure(four, mode), RESULTS / f"four-{mode}.png", dpi=90)
         plots.save(figure(records, mode), RESULTS / f"all-{mode}.png", dpi=75)
-
-
-if __name__ == "__main__":
-    main()

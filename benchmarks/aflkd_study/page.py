@@ -1,7 +1,7 @@
 """The page over all AFLKD records: every sentence with a number is made from them.
 
-``benchmarks/aflkd_report.py`` writes it; nothing here trains or reads files. Its tables are in
-``aflkd_sections``.
+``report`` writes it; nothing here trains or reads files. Its tables are in ``sections`` and
+``courses``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,12 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from aflkd_courses import backwards_table, steps_section, temperatures_table, went_backwards
-from aflkd_sections import (
+from calibration.workloads.aflkd.config import StudyConfig
+from calibration.workloads.aflkd.report import percent, verdict
+from calibration.workloads.records.tables import summarise_crossed
+
+from .courses import backwards_table, steps_section, temperatures_table, went_backwards
+from .sections import (
     DATA,
     Record,
     Row,
@@ -27,10 +31,6 @@ from aflkd_sections import (
     switches_table,
     worth_of_switches,
 )
-
-from calibration.workloads.aflkd.config import StudyConfig
-from calibration.workloads.aflkd.report import percent, verdict
-from calibration.workloads.records.tables import summarise_crossed
 
 #: Switches whose value is that of adapting n to T, and nothing else.
 ADAPTIVITY = (
@@ -266,9 +266,9 @@ def _files(records: Mapping[str, Any]) -> list[str]:
         "differences |",
         "| `STUDY/tables.md` | accuracies beside the paper's, every difference, every verdict |",
         "| `STUDY/*.png` | accuracy, differences (forest), course of T |",
-        *(["| `steps.json` | `benchmarks/aflkd_steps.py` |"] if "steps" in records else []),
-        "| `robustness.*`, `speed.*` | `benchmarks/aflkd_robustness.py`, "
-        "`benchmarks/aflkd_speed.py` |",
+        *(["| `steps.json` | `benchmarks/aflkd_study/steps.py` |"] if "steps" in records else []),
+        "| `robustness.*`, `speed.*` | `benchmarks/aflkd_study/robustness.py`, "
+        "`benchmarks/aflkd_study/speed.py` |",
         *(
             ["| `processors.json` | one run on several processors |"]
             if "processors" in records
@@ -285,7 +285,7 @@ def _again(planned: Mapping[str, StudyConfig]) -> list[str]:
         "## Making it again, and in full",
         "",
         "    python benchmarks/aflkd.py --data-dir DIR --device auto --workers 16 --work out/aflkd",
-        "    python benchmarks/aflkd_report.py --data-dir DIR --work out/aflkd",
+        "    python -m benchmarks.aflkd_study.report --data-dir DIR --work out/aflkd",
         "",
         "The first trains everything that is planned: all methods on all three networks to 5,000 "
         "Fashion-MNIST images with five seeds to 1,000 (three beyond) and three teachers, the main "

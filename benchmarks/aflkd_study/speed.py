@@ -1,6 +1,6 @@
 """Two ratios: AFLKD's step over a bare torch loop, and the backward pass against frozen layers.
 
-    python benchmarks/aflkd_speed.py [--threads 1] [--repeats 9] [--parts steps]
+    python -m benchmarks.aflkd_study.speed [--threads 1] [--repeats 9] [--parts steps]
 
 Both sides of a ratio are measured in turn within one run, on synthetic images of Fashion-MNIST's
 size, so that a slower moment of the machine meets both. Writes ``speed.json`` and ``speed.png``

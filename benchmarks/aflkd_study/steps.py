@@ -1,6 +1,6 @@
 """Find out why KD with all layers frozen goes backwards, and choose a step at which it does not.
 
-    python benchmarks/aflkd_steps.py --data-dir DIR --work out/aflkd
+    python -m benchmarks.aflkd_study.steps --data-dir DIR --work out/aflkd
 
 No test image is looked at. Edge-1 is trained on the 500 Fashion-MNIST images of a seed that no
 study has, under several methods and steps; recorded are the loss and the accuracy on those images
@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from aflkd import STUDIES
-from aflkd_report import RESULTS
 from torch import Tensor
 from torch.nn import functional
 
@@ -34,6 +32,9 @@ from calibration.workloads.losses import distillation_loss
 from calibration.workloads.records.results import RunLedger, manifest, write_json
 from calibration.workloads.training.networks import ConvNet, build_network, layer_count
 from calibration.workloads.training.seeds import derive_seed
+
+from .report import RESULTS
+from .studies import STUDIES
 
 #: No study has so many seeds.
 SEED = 1000
