@@ -117,7 +117,7 @@ class StateBased(Policy):
         self._clocked = as_views(clocked_of(plan) if self._timed else NO_CLOCK)
         self._outlooks: Any = None
         if looks_ahead(plan, self._noise):
-            self._outlooks = memoryview(outlooks_of(self._noise))
+            self._outlooks = as_views((outlooks_of(self._noise),))[0]
         self._answers = [Decision(c) for c in range(plan.c_total + 1)]
 
     def decide(self, state: State) -> Decision:
