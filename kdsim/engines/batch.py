@@ -19,7 +19,7 @@ from kdsim.engines.realised import realised
 from kdsim.messages import whole_number
 from kdsim.model.bound import optimum
 from kdsim.model.bound.optimum import corridor, is_timed, minimal_makespan
-from kdsim.model.bound.timed_optimum import arrivals_of, timed_makespan
+from kdsim.model.bound.timed_optimum import timed_makespan
 from kdsim.model.curves import FloatArray
 from kdsim.model.jit import announced
 from kdsim.model.lookahead.guide import (
@@ -294,9 +294,8 @@ def _bounds(real: Plan, plan: Plan) -> FloatArray:
     from kdsim.engines import kernels
 
     if is_timed(plan):
-        arrivals = arrivals_of(plan, float(real.comm.sum(axis=-1).max()))
         rows = zip(real.comm, real.forward, real.backward, strict=True)
-        return np.array([timed_makespan(plan.with_work(*row), arrivals) for row in rows])
+        return np.array([timed_makespan(plan.with_work(*row)) for row in rows])
     gates = corridor(real)
     lengths, n = np.empty(gates.total.size), gates.V.shape[1]
     scratch = (np.empty(n, np.int64), np.empty(n, np.int64), np.empty(2 * n, np.int64))

@@ -84,7 +84,7 @@ def test_every_makespan_and_bound_is_the_simpy_engines_to_the_last_bit(scenario,
 
 
 @given(scenarios(link=traces()), st.sampled_from(["state-based", "optimal"]), st.integers(0, 10**6))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 def test_rules_that_plan_agree_to_the_last_bit_over_traces_with_outages(scenario, policy, first):
     check_engines_agree(scenario, policy, first)
 
