@@ -207,6 +207,7 @@ def played_on(
             # In planned work: an outlook changes how fast it goes, not what the link carries.
             comm_rate, comp_rate = splits[4 * c] / comm_factor, splits[4 * c + 1] / comp_factor
             step, starved = math.inf, False
+            comm_time = comp_time = math.inf
             if comm_on and ready:
                 while at < last and times[at + 1] <= now:
                     at += 1
@@ -216,23 +217,24 @@ def played_on(
                         at, times, arrived, shared,
                     )  # fmt: skip
                 if comm_rate > 0.0:
-                    step = min(step, dv / comm_rate)
+                    comm_time = dv / comm_rate
             elif comm_on:
                 step = max(ready_at - now, 0.0)
                 completed = True
             if comp_on and comp_rate > 0.0:
-                step = min(step, rest / comp_rate)
+                comp_time = rest / comp_rate
+            step = min(step, comm_time, comp_time)
             now += step
             if comm_on and ready:
                 dv -= comm_rate * step
                 if not starved:
                     luck += price_v * comm_rate * (comm_factor - 1.0) * step
-                if dv <= TIE * tasks[3 * i]:
+                if comm_time <= step or dv <= TIE * tasks[3 * i]:
                     comm_on, i, completed = False, i + 1, True
             if comp_on:
                 rest -= comp_rate * step
                 luck += price_w * comp_rate * (comp_factor - 1.0) * step
-                if rest <= TIE * tasks[3 * (k // 2) + 1 + k % 2]:
+                if comp_time <= step or rest <= TIE * tasks[3 * (k // 2) + 1 + k % 2]:
                     comp_on, k, completed = False, k + 1, True
 
 
