@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--studies", default=",".join(STUDIES), help="names, or how they begin")
     parser.add_argument("--nets", help="only these, e.g. edge-1,edge-2")
     parser.add_argument("--methods", help="only these")
-    parser.add_argument("--seeds", type=int, help="only so many of them")
+    parser.add_argument("--seeds", type=int, help="how many of them")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--budget", type=float, default=None, metavar="SECONDS")
@@ -48,7 +48,7 @@ def main() -> int:
             device=arguments.device,
             workers=arguments.workers,
             budget_s=arguments.budget,
-            on_done=_tell,
+            on_done=_report_progress,
         )
     except KdsimError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -100,7 +100,7 @@ def _tiny(config: StudyConfig) -> StudyConfig:
     )
 
 
-def _tell(label: str, outcome: Outcome) -> None:
+def _report_progress(label: str, outcome: Outcome) -> None:
     """Write every tenth finished run to standard error, with the rate so far."""
     if outcome.done % 10 == 0:
         rate = outcome.done / max(outcome.seconds, 1e-9)

@@ -34,7 +34,7 @@ from dissimilarity_study.tables import reference_tables, study_tables
 from calibration.workloads.data.datasets import Dataset, load
 from calibration.workloads.decentralized.adaptation import AdaptationPlan, run_adaptation
 from calibration.workloads.decentralized.cohort import Material
-from calibration.workloads.decentralized.config import PRESETS, Study
+from calibration.workloads.decentralized.config import PRESETS, Preset, Study
 from calibration.workloads.decentralized.fedavg import FedAvgPlan, run_fedavg
 from calibration.workloads.decentralized.figures import plot_study
 from calibration.workloads.decentralized.multihead import MultiHeadPlan, run_multihead
@@ -47,16 +47,21 @@ from calibration.workloads.records.tables import compare_pairs, summarise
 
 RESULTS = Path(__file__).parent / "results" / "dissimilarity"
 
-_PRESET = PRESETS["fashion-mnist"]
-_BASE = Study(
-    cases=("sum", "average"),
-    alphas=(0.0, 0.2, 0.5, 0.8, 1.0),
-    private_samples=_PRESET.private,
-    public_samples=_PRESET.public,
-    test_samples=_PRESET.test,
-    rounds=_PRESET.rounds,
-    learning_rate=_PRESET.learning_rate,
-)
+
+def of_preset(preset: Preset) -> Study:
+    """Return the study of two cases and five alphas in the sizes of a preset."""
+    return Study(
+        cases=("sum", "average"),
+        alphas=(0.0, 0.2, 0.5, 0.8, 1.0),
+        private_samples=preset.private,
+        public_samples=preset.public,
+        test_samples=preset.test,
+        rounds=preset.rounds,
+        learning_rate=preset.learning_rate,
+    )
+
+
+_BASE = of_preset(PRESETS["fashion-mnist"])
 STUDIES: dict[str, Study] = {
     "study": _BASE,
     "curvature": replace(
@@ -133,15 +138,7 @@ def references(dataset: Dataset, *, report_only: bool) -> None:
 
 def reference_results(dataset: Dataset) -> dict[str, Any]:
     """Compare with FedAvg and multi-headed distillation on the skewed split; adapt to cameras."""
-    preset = PRESETS[dataset.name]
-    study = replace(
-        STUDIES["study"],
-        private_samples=preset.private,
-        public_samples=preset.public,
-        test_samples=preset.test,
-        rounds=preset.rounds,
-        learning_rate=preset.learning_rate,
-    )
+    study = of_preset(PRESETS[dataset.name])
     budgets = (study.rounds, 10 * study.rounds)
     rows: list[dict[str, Any]] = []
     cameras: list[dict[str, Any]] = []
@@ -254,15 +251,8 @@ _HEAD_LAYERS = (1, 3)
 
 def second_heads(dataset: Dataset) -> dict[str, Any]:
     """Train a main and a second head, the second one flat and deep, on skewed data."""
-    preset = PRESETS[dataset.name]
-    study = replace(
-        STUDIES["study"],
-        private_samples=preset.private,
-        public_samples=preset.public,
-        test_samples=preset.test,
-        rounds=10 * preset.rounds,
-        learning_rate=preset.learning_rate,
-    )
+    study = of_preset(PRESETS[dataset.name])
+    study = replace(study, rounds=10 * study.rounds)
     rows = []
     for seed in study.seeds:
         data = material(study, dataset, "skew", seed)

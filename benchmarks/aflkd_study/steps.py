@@ -36,7 +36,7 @@ from calibration.workloads.training.seeds import derive_seed
 from .report import RESULTS
 from .studies import STUDIES
 
-#: No study has so many seeds.
+#: No study has this many seeds, so that this one is new to all of them.
 SEED = 1000
 
 #: (method, learning rate, momentum): the rates that are chosen from, then what explains them.

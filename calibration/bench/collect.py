@@ -190,10 +190,12 @@ def guarded_trial(
     trial: int,
     t_zero: float,
     header: dict[str, Any],
+    *,
+    attempts: int = _MOST_REPEATS_OF_A_TRIAL,
 ) -> list[dict[str, Any]]:
     """Measure a trial, again while others disturb it; disturbed ones stay in the trace."""
     rows: list[dict[str, Any]] = []
-    for _ in range(_MOST_REPEATS_OF_A_TRIAL):
+    for _ in range(attempts):
         cores = bench_settings.cores
         wait_for_calm(cores, len(cores) * settings.guard / 2, settings.patience_s)
         with Bench(bench_settings, teacher) as bench:

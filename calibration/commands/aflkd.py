@@ -20,6 +20,7 @@ from calibration.commands.shared import (
     study_folder_option,
     words,
 )
+from kdsim._types import Record
 from kdsim.cli.options import json_option
 from kdsim.errors import WorkloadError
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from calibration.workloads.aflkd.methods import EpochRecord
     from calibration.workloads.aflkd.study import Watcher
     from calibration.workloads.data.datasets import Dataset
+    from calibration.workloads.training.loops import EpochMeasure
 
 _EXAMPLE = """\b
 Examples:
@@ -52,10 +54,9 @@ Examples:
     "aflkd-descend]",
 )
 @click.option(
-    "--update",
-    type=click.Choice(["new", "cumulative"]),
+    "--update", type=click.Choice(["new", "cumulative"]),
     help="Train each update on its new images or on all so far.  [default: new]",
-)
+)  # fmt: skip
 @click.option("--epochs", type=int, help="Epochs of each training of an edge network.")
 @click.option("--teacher-epochs", type=int, help="Epochs of the cloud network.")
 @click.option("--teacher-images", type=int, help="Training images of the cloud network.")
@@ -67,10 +68,9 @@ Examples:
 @click.option("--t-final", type=float, help="Where aflkd-schedule ends.  [default: 10]")
 @click.option("--t-rate", type=float, help="Learning rate of the temperature.  [default: 0.01]")
 @click.option(
-    "--refreeze",
-    type=click.Choice(["cloud", "keep"]),
+    "--refreeze", type=click.Choice(["cloud", "keep"]),
     help="A layer that freezes again takes the cloud's weights or keeps its own.  [default: cloud]",
-)
+)  # fmt: skip
 @click.option("--confidence-weighting", is_flag=True, help="Distil more where the cloud is sure.")
 @click.option("--safeguard", is_flag=True, help="Lower lambda if the cloud contradicts labels.")
 @click.option("--holdout", type=float, help="Share of labelled images the safeguard checks with.")
@@ -79,19 +79,13 @@ Examples:
 @click.option("--curve", is_flag=True, help="Report test accuracy after every epoch.")
 @click.option("--no-cache", is_flag=True, help="Recompute the frozen layers' outputs every epoch.")
 @click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="cpu",
-    show_default=True,
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="cpu", show_default=True,
     help="Device to train on; an accelerator writes no cost profiles.",
-)
+)  # fmt: skip
 @click.option(
-    "--workers",
-    type=int,
-    default=1,
-    show_default=True,
+    "--workers", type=int, default=1, show_default=True,
     help="Parallel processes; with more than one, runs write no cost profiles.",
-)
+)  # fmt: skip
 @click.option(
     "--budget", type=float, help="Do not start a run that would not end within S seconds."
 )
@@ -128,7 +122,7 @@ def command(**options: Any) -> None:
         torch.set_num_threads(threads)
 
 
-def _run(options: dict[str, Any]) -> None:
+def _run(options: Record) -> None:
     from calibration.workloads.aflkd.profiles import write_depth_profiles
     from calibration.workloads.aflkd.report import build_result, tables, write_report
     from calibration.workloads.aflkd.study import (
@@ -167,12 +161,12 @@ def _run(options: dict[str, Any]) -> None:
         click.echo(f"cost profiles, of {which}every frozen depth: {folder / 'profiles'}")
 
 
-def _side_by_side(options: dict[str, Any]) -> bool:
+def _side_by_side(options: Record) -> bool:
     """Whether runs go side by side, whose seconds would be those of a crowded machine."""
     return options["workers"] > 1 or options["budget"] is not None
 
 
-def _train(config: StudyConfig, dataset: Dataset, folder: Path, options: dict[str, Any]) -> None:
+def _train(config: StudyConfig, dataset: Dataset, folder: Path, options: Record) -> None:
     """Do what is missing: here with a bar, or side by side in worker processes."""
     from calibration.workloads.aflkd.campaign import Study, run_campaign
     from calibration.workloads.aflkd.study import run_study
@@ -222,7 +216,7 @@ def _methods() -> str:
     return "\n".join(lines) + "\n"
 
 
-def study_config(options: dict[str, Any]) -> StudyConfig:
+def study_config(options: Record) -> StudyConfig:
     """Turn the options of the command line into a study.
 
     Raises
@@ -237,7 +231,7 @@ def study_config(options: dict[str, Any]) -> StudyConfig:
         raise WorkloadError(f"--data must be one of {', '.join(DATASETS)}; got {options['data']!r}")
     preset = PRESETS[options["data"]]
 
-    def given(*same: str, **renamed: str) -> dict[str, Any]:
+    def given(*same: str, **renamed: str) -> Record:
         """Map fields to those options that were given: 0 is a value, an absent flag is not."""
         names = {name: name for name in same} | renamed
         found = {field: options[option] for field, option in names.items()}
@@ -298,7 +292,7 @@ def _progress(config: StudyConfig, folder: Path, *, verbose: bool) -> Iterator[W
         edge = bar.add_task("edge networks", total=total * epochs_a_run, start=False)
         bar.update(edge, completed=done * epochs_a_run)
 
-        def teacher_epoch(epoch: int, epochs: int, measure: Any) -> None:
+        def teacher_epoch(epoch: int, epochs: int, measure: EpochMeasure) -> None:
             bar.update(cloud, visible=True, advance=1)
             if verbose:
                 bar.console.print(

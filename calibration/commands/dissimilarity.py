@@ -20,6 +20,7 @@ from calibration.commands.shared import (
     study_folder_option,
     words,
 )
+from kdsim._types import Record, Row
 from kdsim.cli.options import json_option
 from kdsim.cli.progress import ProgressBar
 from kdsim.errors import WorkloadError
@@ -44,118 +45,83 @@ Examples:
 
 @click.command(name="dissimilarity", epilog=_EXAMPLE)
 @click.option(
-    "--data",
-    default="digits",
-    show_default=True,
+    "--data", default="digits", show_default=True,
     help="digits, fashion-mnist, cifar10, cifar10-jpeg, cifar100, or a folder with one folder of "
     "images per class, at any depth (SUN397).",
-)
+)  # fmt: skip
 @data_dir_option
 @click.option(
-    "--image-size",
-    default=64,
-    show_default=True,
+    "--image-size", default=64, show_default=True,
     help="Height and width to which the images of a folder are cut and scaled.",
-)
+)  # fmt: skip
 @click.option(
-    "--alpha",
-    "alphas",
-    default=_DEFAULT_ALPHAS,
-    show_default=True,
+    "--alpha", "alphas", default=_DEFAULT_ALPHAS, show_default=True,
     help="Weights of the labels: 0 distils only, 1 never exchanges.",
-)
+)  # fmt: skip
 @click.option(
     "--measures", default="all", show_default=True, help="Of ce, kl, js, sed, td; or all."
 )
 @click.option(
-    "--cases",
-    default=_DEFAULT_CASES,
-    show_default=True,
+    "--cases", default=_DEFAULT_CASES, show_default=True,
     help="sum: a loss for each remote client; average: one against their mean.",
-)
+)  # fmt: skip
 @click.option(
-    "--split",
-    "splits",
-    default="iid,skew",
-    show_default=True,
+    "--split", "splits", default="iid,skew", show_default=True,
     help="How the data are spread over the clients.",
-)
+)  # fmt: skip
 @click.option("--gamma", default=15.0, show_default=True, help="Skewness of the split skew.")
 @click.option(
-    "--primary",
-    "primary_per_client",
-    type=int,
+    "--primary", "primary_per_client", type=int,
     help="Primary labels per client [default: each label is primary for one client].",
-)
+)  # fmt: skip
 @click.option("--sizes", help="Relative data sizes of the clients, e.g. 3,1,1 [default: equal].")
 @click.option("--clients", default=3, show_default=True, help="Number of clients.")
 @click.option("--seeds", default=3, show_default=True, help="Paired repetitions.")
 @click.option(
-    "--rounds",
-    type=int,
-    help="Exchanges, each with one SGD step a client [default: by data set].",
-)
+    "--rounds", type=int, help="Exchanges, each with one SGD step a client [default: by data set].",
+)  # fmt: skip
 @click.option(
-    "--samples",
-    "private_samples",
-    type=int,
+    "--samples", "private_samples", type=int,
     help="Labelled samples over all clients [default: by data set].",
-)
+)  # fmt: skip
 @click.option(
-    "--network",
-    default="small-cnn",
-    show_default=True,
+    "--network", default="small-cnn", show_default=True,
     help="Model of each client; also edge-1 to edge-3, cloud, resnet-18 and, for images of 64 "
     "pixels or more, resnet-18-large.",
-)
+)  # fmt: skip
 @click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
+    "--weights", type=click.Path(path_type=Path),
     help="Start every client from this state dict (torch.save), e.g. torchvision's pretrained "
     "ResNet-18; with other classes, the last layer starts fresh.",
-)
+)  # fmt: skip
 @click.option(
-    "--augment",
-    is_flag=True,
-    help="Flip (left-right) and shift the private images of each batch; digits do not bear it.",
-)
+    "--augment", is_flag=True,
+    help="Flip (left-right) and shift the private images of each batch; not suited to digits.",
+)  # fmt: skip
 @click.option("--learning-rate", type=float, help="Of SGD, momentum 0.9 [default: by data set].")
 @click.option("--temperature", default=1.0, show_default=True, help="Of the soft predictions.")
 @click.option(
-    "--scale",
-    type=click.Choice(["none", "curvature"]),
-    default="none",
-    show_default=True,
+    "--scale", type=click.Choice(["none", "curvature"]), default="none", show_default=True,
     help="curvature brings all measures to one strength near p = q.",
-)
+)  # fmt: skip
 @click.option(
-    "--distil-on",
-    type=click.Choice(["public", "private"]),
-    default="public",
-    show_default=True,
+    "--distil-on", type=click.Choice(["public", "private"]), default="public", show_default=True,
     help="Compare predictions on unlabelled public samples, or on the learner's own batch.",
-)
+)  # fmt: skip
 @click.option(
-    "--graph",
-    default="complete",
-    show_default=True,
+    "--graph", default="complete", show_default=True,
     help="complete, ring, star, or a file with one edge 'teacher learner' a line.",
-)
+)  # fmt: skip
 @click.option(
-    "--refresh-every",
-    default=0,
-    show_default=True,
-    help="Learn from a rolling pool of stale checkpoints, one fetched every so many "
+    "--refresh-every", default=0, show_default=True,
+    help="Learn from a rolling pool of stale checkpoints, one fetched every N "
     "rounds; 0 exchanges predictions each round.",
-)
+)  # fmt: skip
 @click.option("--processes", is_flag=True, help="One operating-system process per client (gloo).")
 @click.option(
-    "--depart",
-    "departures",
-    multiple=True,
-    metavar="CLIENT@ROUND",
+    "--depart", "departures", multiple=True, metavar="CLIENT@ROUND",
     help="Let a client fail at the start of a round; the others go on. May be repeated.",
-)
+)  # fmt: skip
 @study_folder_option("dissimilarity")
 @json_option
 def command(
@@ -219,7 +185,7 @@ def _dataset(data: str, data_dir: Path | None, image_size: int) -> Dataset:
     return load(data, data_dir)
 
 
-def _study(dataset: Dataset, options: dict[str, Any]) -> Study:
+def _study(dataset: Dataset, options: Record) -> Study:
     """Turn the options into a study; list options are comma separated."""
     from calibration.workloads.decentralized.config import Study, preset_for
     from calibration.workloads.losses import MEASURES
@@ -250,7 +216,7 @@ def _departure(text: str) -> tuple[int, int]:
     return int(client), int(turn)
 
 
-def _write(study: Study, dataset: Any, rows: Sequence[Any], out: Path) -> dict[str, Any]:
+def _write(study: Study, dataset: Dataset, rows: Sequence[Row], out: Path) -> Record:
     """Write results.json and accuracy.png; return what the former holds."""
     from calibration.workloads.decentralized.figures import plot_study
     from calibration.workloads.decentralized.report import summary, verdicts
@@ -270,7 +236,7 @@ def _write(study: Study, dataset: Any, rows: Sequence[Any], out: Path) -> dict[s
     return content
 
 
-def _print(content: dict[str, Any], out: Path) -> None:
+def _print(content: Record, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -305,16 +271,16 @@ def _print(content: dict[str, Any], out: Path) -> None:
         "private in brackets"
     )
     for row in content["rows"]:
-        for gone in row["departures"]:
+        for left in row["departures"]:
             console.print(
                 f"[bold]{row['split']}, {row['case']}, {row['measure']}, alpha {row['alpha']:g}, "
-                f"seed {row['seed']}: client {gone['client']} departed in round {gone['round']} "
-                f"({gone['reason']}); its accuracy is missing[/bold]"
+                f"seed {row['seed']}: client {left['client']} departed in round {left['round']} "
+                f"({left['reason']}); its accuracy is missing[/bold]"
             )
     console.print(f"Written: {out}/results.json, accuracy.png, runs.jsonl, profile-*.csv")
 
 
-def _clients(rows: Iterable[Any]) -> str:
+def _clients(rows: Iterable[Row]) -> str:
     """Say how many clients reached the end of these rows' runs."""
     counts = {len(row["clients"]) for row in rows}
     low, high = min(counts), max(counts)

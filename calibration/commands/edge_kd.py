@@ -15,6 +15,7 @@ from calibration.commands.teachers import (
     remote_teacher,
     serve_until_interrupted,
 )
+from kdsim._types import Record
 from kdsim.cli.options import json_option
 from kdsim.cli.progress import ProgressBar
 
@@ -26,31 +27,21 @@ if TYPE_CHECKING:
 @data_option
 @click.option("--data-dir", type=click.Path(), help="Folder of the data sets.")
 @click.option(
-    "--methods",
-    default="none,response,feature,relation",
-    show_default=True,
+    "--methods", default="none,response,feature,relation", show_default=True,
     help="Comma-separated kinds of knowledge; none is training without a teacher.",
-)
+)  # fmt: skip
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
 @click.option(
     "--epochs", type=int, default=12, show_default=True, help="Passes over the public images."
 )
 @click.option(
-    "--private",
-    "private_images",
-    type=int,
-    default=60,
-    show_default=True,
+    "--private", "private_images", type=int, default=60, show_default=True,
     help="Labelled images of the edge.",
-)
+)  # fmt: skip
 @click.option(
-    "--public",
-    "public_images",
-    type=int,
-    default=512,
-    show_default=True,
+    "--public", "public_images", type=int, default=512, show_default=True,
     help="Unlabelled images that cloud and edge share.",
-)
+)  # fmt: skip
 @click.option("--teacher-images", type=int, default=700, show_default=True)
 @click.option("--teacher-epochs", type=int, default=30, show_default=True)
 @click.option(
@@ -63,30 +54,22 @@ if TYPE_CHECKING:
 @click.option("--measure", default="kl", show_default=True, help="kl, ce, js, sed or td.")
 @click.option("--rate", type=float, default=0.02, show_default=True, help="Learning rate.")
 @click.option(
-    "--policy",
-    default="comm-priority",
-    show_default=True,
+    "--policy", default="comm-priority", show_default=True,
     help="Who gets the cores; any policy of the simulator.",
-)
+)  # fmt: skip
 @click.option(
-    "--teacher",
-    metavar="HOST:PORT",
+    "--teacher", metavar="HOST:PORT",
     help="Address of a teacher started elsewhere with --serve.  [default: one of our own]",
-)
+)  # fmt: skip
 @click.option(
-    "--serve",
-    metavar="HOST:PORT",
+    "--serve", metavar="HOST:PORT",
     help="Act as the teacher and listen on this address (127.0.0.1:PORT for this machine alone).",
-)
+)  # fmt: skip
 @access_options
 @click.option(
-    "-o",
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="edge-kd",
-    show_default=True,
-    help="Folder of the study; the same command resumes it.",
-)
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), default="edge-kd",
+    show_default=True, help="Folder of the study; the same command resumes it.",
+)  # fmt: skip
 @json_option
 def command(
     methods: str,
@@ -170,7 +153,7 @@ def _serve(
         serve_until_interrupted(server)
 
 
-def _print(result: dict[str, Any], output: Path) -> None:
+def _print(result: Record, output: Path) -> None:
     from rich.table import Table
 
     from kdsim.cli.tables import console as make_console
@@ -201,5 +184,5 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
-def _interval(row: dict[str, Any]) -> str:
+def _interval(row: Record) -> str:
     return f"{_share(row['ci_low'])} .. {_share(row['ci_high'])}"

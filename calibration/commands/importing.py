@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdsim._types import Record
 from kdsim.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def import_command(source: str, output: str, add: bool, as_json: bool, **options
         click.echo(f"Next: kdsim calibrate fit {output} -o {Path(output).stem}.curves.yaml")
 
 
-def _imported(source: str, options: dict[str, Any]) -> Imported:
+def _imported(source: str, options: Record) -> Imported:
     from calibration.importing import into
 
     form = options["form"] or _found_form(source, options)
@@ -128,7 +129,7 @@ def _imported(source: str, options: dict[str, Any]) -> Imported:
     )
 
 
-def _found_form(source: str, options: dict[str, Any]) -> str:
+def _found_form(source: str, options: Record) -> str:
     """Recognise a format by content that only its files have."""
     import re
 
@@ -150,7 +151,7 @@ def _found_form(source: str, options: dict[str, Any]) -> str:
     )
 
 
-def _mapping(options: dict[str, Any], constants: list[str]) -> TableMapping:
+def _mapping(options: Record, constants: list[str]) -> TableMapping:
     from calibration.importing.mapping import TableMapping, mapping_of, read_mapping
 
     base = read_mapping(options["mapping"]) if options["mapping"] else TableMapping()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from kdsim.cli.options import check_outputs, json_option
+from kdsim._types import Record
+from kdsim.cli.options import OUTPUT_FILE, check_outputs, json_option
 from kdsim.cli.progress import ProgressBar
 from kdsim.errors import WorkloadError
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 NETWORKS = ("edge-1", "edge-2", "edge-3", "cloud")
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
-
 EXAMPLE = """\b
 Example:
   kdsim workload split --net edge-3 --input 224 --parts 2 --plot layers.png
@@ -31,71 +30,50 @@ Example:
 @click.command("split", epilog=EXAMPLE)
 @click.option("--net", type=click.Choice(NETWORKS), default="edge-3", show_default=True)
 @click.option(
-    "--input",
-    "size",
-    type=click.IntRange(8, 2048),
-    default=224,
-    show_default=True,
+    "--input", "size", type=click.IntRange(8, 2048), default=224, show_default=True,
     help="Height and width of the image.",
-)
+)  # fmt: skip
 @click.option("--channels", type=click.IntRange(1, 16), default=3, show_default=True)
 @click.option(
-    "--parts",
-    type=click.IntRange(2, 7),
-    default=2,
-    show_default=True,
+    "--parts", type=click.IntRange(2, 7), default=2, show_default=True,
     help="Workers, one core each as far as there are cores.",
-)
+)  # fmt: skip
 @click.option(
-    "--mode",
-    "modes",
-    multiple=True,
-    type=click.Choice(["layerwise", "overlap", "fused", "auto"]),
+    "--mode", "modes", multiple=True, type=click.Choice(["layerwise", "overlap", "fused", "auto"]),
     help="Ways of splitting to measure; may be repeated. Default: all.",
-)
+)  # fmt: skip
 @click.option(
-    "--transport",
-    "transports",
-    multiple=True,
-    type=click.Choice(["tcp", "gloo"]),
+    "--transport", "transports", multiple=True, type=click.Choice(["tcp", "gloo"]),
     help="How rows travel; may be repeated. Default: tcp.",
-)
+)  # fmt: skip
 @click.option(
-    "--layout",
-    type=click.Choice(["channels-last", "contiguous"]),
-    default="channels-last",
+    "--layout", type=click.Choice(["channels-last", "contiguous"]), default="channels-last",
     show_default=True,
     help="Memory layout of whole and split alike; the first is the faster one on most CPUs.",
-)
+)  # fmt: skip
 @click.option(
-    "--rounds",
-    type=click.IntRange(2, 1000),
-    default=15,
-    show_default=True,
+    "--rounds", type=click.IntRange(2, 1000), default=15, show_default=True,
     help="Undisturbed rounds of all methods. Very short rounds are repeated in a row, for at "
     "least half a second.",
-)
+)  # fmt: skip
 @click.option(
-    "--extra-rounds",
-    type=click.IntRange(0, 1000),
+    "--extra-rounds", type=click.IntRange(0, 1000),
     help="Disturbed rounds that are repeated at most.  [default: as --rounds]",
-)
+)  # fmt: skip
 @click.option(
-    "--guard",
-    type=click.FloatRange(0),
+    "--guard", type=click.FloatRange(0),
     help="CPU seconds per second that other processes or the host may take; a round with more is "
     "repeated.  [default: 0.05]",
-)
+)  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
+    "--weights", type=click.Path(path_type=Path),
     help="A state dict of the network, written by torch.save.",
-)
+)  # fmt: skip
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=60.0, show_default=True)
-@click.option("--plot", type=_FILE, help="Write the figure here (.png, .svg or .pdf).")
-@click.option("--trace-out", type=_FILE, help="Write a Chrome trace here.")
-@click.option("-o", "--out", type=_FILE, help="Write the JSON result here.")
+@click.option("--plot", type=OUTPUT_FILE, help="Write the figure here (.png, .svg or .pdf).")
+@click.option("--trace-out", type=OUTPUT_FILE, help="Write a Chrome trace here.")
+@click.option("-o", "--out", type=OUTPUT_FILE, help="Write the JSON result here.")
 @json_option
 def command(
     net: str,
@@ -134,7 +112,7 @@ def command(
     from kdsim.plots.saving import save
 
     check_outputs(plot, trace_out, out)
-    config: dict[str, Any] = {
+    config: Record = {
         "net": net,
         "input": [channels, size, size],
         "parts": parts,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdsim._types import Record
 from kdsim.cli.options import json_option
 from kdsim.cli.progress import ProgressBar
 
@@ -113,7 +114,7 @@ def _settings(
     from calibration.validation.predict import ValidationSettings
 
     texts = conditions or tuple(time_ratios.split(","))
-    given: dict[str, Any] = {}
+    given: Record = {}
     if policies:
         given["policies"] = tuple(name.strip() for name in policies.split(","))
     guard = GUARD if guard is None else guard
@@ -138,7 +139,7 @@ def _write(result: Validation, output: str | None, plot: str | None, timelines: 
             save(getattr(plots, draw)(result), path, dpi=150)
 
 
-def _as_json(fitted: Fit, result: Validation) -> dict[str, Any]:
+def _as_json(fitted: Fit, result: Validation) -> Record:
     from dataclasses import asdict
 
     return {
@@ -161,7 +162,7 @@ def _as_json(fitted: Fit, result: Validation) -> dict[str, Any]:
     }
 
 
-def manifest(fitted: Fit, settings: ValidationSettings) -> dict[str, Any]:
+def manifest(fitted: Fit, settings: ValidationSettings) -> Record:
     """Describe everything that a validation depends on; JSON values only."""
     from dataclasses import asdict
 

@@ -26,6 +26,7 @@ from calibration.devices.receiving import YARDSTICK, Receiver, measured_receiver
 from calibration.devices.scaling import LEVEL, RESAMPLES, ScalingCurve, fit_device
 from calibration.fit.estimate import TABLE
 from calibration.importing.ncnn import read_ncnn
+from kdsim._types import Record, RecordView
 from kdsim.output_file import write_output
 from kdsim.scenario.files.yaml_document import read_yaml
 from kdsim.scenario.load import CURVES_VERSION
@@ -91,13 +92,13 @@ def device_document(
     sizes: Mapping[str, float],
     receiver: Receiver,
     yardstick_pace: float,
-    source: Mapping[str, Any],
-) -> dict[str, Any]:
+    source: RecordView,
+) -> Record:
     """Return one device as the plain values of a curve file."""
     counts = device.counts
     proxies, communication = {"compute": COMPUTE_PROXY}, {}
-    receiving: dict[str, Any] = {}
-    draws: dict[str, Any] = {"count": DRAWS, "compute": _compute_draws(curve)}
+    receiving: Record = {}
+    draws: Record = {"count": DRAWS, "compute": _compute_draws(curve)}
     if counts[0] == 1:
         ratio = float(curve.measured[0]) / yardstick_pace
         middle, low, high = receiver.rates(ratio, counts[-1])
@@ -151,7 +152,7 @@ def device_document(
     }  # fmt: skip
 
 
-def _compute_draws(curve: ScalingCurve) -> dict[str, Any]:
+def _compute_draws(curve: ScalingCurve) -> Record:
     columns = {name: drawn_text(values[:DRAWS]) for name, values in curve.draws.parameters.items()}
     return {"rates": list(columns.values())} if curve.model == TABLE else columns
 
@@ -168,7 +169,7 @@ def _one_core_pace(device: MeasuredDevice, sizes: Mapping[str, float]) -> float:
     return float(np.exp(-np.mean(np.log(device.seconds[:, 0] / weights))))
 
 
-def _side(curve: ScalingCurve) -> dict[str, Any]:
+def _side(curve: ScalingCurve) -> Record:
     if curve.model == "paper":
         return dict(curve.parameters)
     if curve.model == TABLE:
@@ -177,21 +178,21 @@ def _side(curve: ScalingCurve) -> dict[str, Any]:
     return {"model": curve.model, **curve.parameters}
 
 
-def _model_table(curve: ScalingCurve) -> list[dict[str, Any]]:
+def _model_table(curve: ScalingCurve) -> list[Record]:
     if curve.table.empty:
         return []
     columns = ["model", "k", "rms_log_error", "delta_aicc", "held_out_error", "verdict"]
     return [{str(k): v for k, v in row.items()} for row in curve.table[columns].to_dict("records")]
 
 
-def _source() -> dict[str, Any]:
+def _source() -> Record:
     data: Any = read_yaml(HERE / "raw" / "sources.yaml").data
     found = dict(data["ncnn"])
     found.pop("file")
     return {**found, "sha256": hashlib.sha256(NCNN_LOG.read_bytes()).hexdigest()}
 
 
-def _dump(document: Mapping[str, Any]) -> str:
+def _dump(document: RecordView) -> str:
     """Write JSON with a line per field of the first two levels: small, and readable in a diff."""
     fields = []
     for key, value in _plain(document).items():

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+from kdsim._types import RecordView
 from kdsim.errors import PlotError
 from kdsim.output_file import write_output
 
 BEGIN, END = "<!-- table of devices: begin -->", "<!-- table of devices: end -->"
 
 
-def devices_markdown(entries: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+def devices_markdown(entries: Iterable[tuple[str, RecordView]]) -> str:
     """Return the table: one row per device.
 
     Parameters

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from calibration.devices.measurements import MeasuredDevice
 from calibration.fit.estimate import TABLE, Draws, Samples, bootstrap_rates, fit_model
 from calibration.fit.models import COMPUTE, side_models
 from calibration.fit.selection import choose, compare
+from kdsim._types import Record
 from kdsim.model.curves import FloatArray
 
 RESAMPLES = 200
@@ -49,7 +49,7 @@ class ScalingCurve:
     """
 
     model: str
-    parameters: dict[str, Any]
+    parameters: Record
     total: int
     rates: FloatArray
     low: FloatArray

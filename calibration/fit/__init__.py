@@ -32,6 +32,7 @@ from calibration.fit.models import COMMUNICATION, COMPUTE, FloatArray, side_mode
 from calibration.fit.selection import choose, compare
 from calibration.trace import Trace, read_trace
 from calibration.trace.trials import OUTLIER_SD
+from kdsim._types import Record
 from kdsim.errors import FitError
 from kdsim.model import curves
 
@@ -67,7 +68,7 @@ class Curve:
 
     side: str
     model: str
-    parameters: dict[str, Any]
+    parameters: Record
     total_cores: int
     rates: FloatArray
     low: FloatArray
@@ -162,14 +163,14 @@ class Fit:
 
     compute: Curve
     communication: Curve
-    parameters: dict[str, dict[str, Any]]
+    parameters: dict[str, Record]
     ci: dict[str, dict[str, tuple[float, float]]]
     model_table: pd.DataFrame
     verdicts: tuple[str, ...]
     points: pd.DataFrame
     trace: Trace
     samples: dict[str, Samples]
-    extras: dict[str, Any] = field(default_factory=dict)
+    extras: Record = field(default_factory=dict)
     level: float = 0.95
     bootstrap: int = 0
     seed: int = 0

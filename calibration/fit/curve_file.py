@@ -14,6 +14,7 @@ from typing import Any
 
 from calibration.fit import Curve, Fit
 from calibration.machine.host import package_versions
+from kdsim._types import Record
 from kdsim.errors import FitError
 from kdsim.output_file import write_output
 from kdsim.scenario.files.faults import FaultyFileError
@@ -27,7 +28,7 @@ _MOST_DRAWS = 200
 _MOST_NUMBERS = 10_000
 
 
-def curve_document(fit: Fit) -> dict[str, Any]:
+def curve_document(fit: Fit) -> Record:
     """Return a fit as the plain values of a curve file.
 
     Returns
@@ -75,7 +76,7 @@ def curve_document(fit: Fit) -> dict[str, Any]:
     }
 
 
-def _draws(fit: Fit) -> dict[str, Any]:
+def _draws(fit: Fit) -> Record:
     """Return the first of the bootstrap's draws, as many as stay small beside the rest."""
     sides = (fit.compute, fit.communication)
     widest = max(max(len(curve.parameter_draws), 1) for curve in sides)
@@ -85,7 +86,7 @@ def _draws(fit: Fit) -> dict[str, Any]:
     return {"draws": {"count": count, **{curve.side: _columns(curve, count) for curve in sides}}}
 
 
-def _columns(curve: Curve, count: int) -> dict[str, Any]:
+def _columns(curve: Curve, count: int) -> Record:
     texts = {name: drawn_text(v[:count]) for name, v in curve.parameter_draws.items()}
     return {"rates": list(texts.values())} if curve.model == "table" else texts
 
@@ -96,7 +97,7 @@ def _own_range(curve: Curve, total: int) -> list[int]:
     return [min(own), max(own)]
 
 
-def _side(curve: Curve) -> dict[str, Any]:
+def _side(curve: Curve) -> Record:
     if curve.model == "paper":
         return dict(curve.parameters)
     if curve.model == "table":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -11,6 +9,7 @@ from numpy.typing import ArrayLike
 from calibration.fit.models import COMMUNICATION, COMPUTE
 from calibration.trace import Trace, measurements, trial_times
 from calibration.trace.trials import HALVES
+from kdsim._types import Record
 from kdsim.results.intervals import mean_interval
 
 #: Work of twice the size that takes over 5 % more or less than twice the time is not linear.
@@ -74,7 +73,7 @@ def _linearity(rows: pd.DataFrame) -> list[str]:
     return found
 
 
-def extras(trace: Trace, trials: ArrayLike | None = None) -> dict[str, Any]:
+def extras(trace: Trace, trials: ArrayLike | None = None) -> Record:
     """Compute the other quantities of the trace that a scenario uses besides the curves.
 
     Returns
@@ -86,7 +85,7 @@ def extras(trace: Trace, trials: ArrayLike | None = None) -> dict[str, Any]:
     rows = trace.rows[trace.rows["status"] == "ok"]
     if trials is not None:
         rows = rows[rows["trial"].isin(np.asarray(trials).ravel().tolist())]
-    found: dict[str, Any] = {}
+    found: Record = {}
     phases = rows[(rows["phase"].isin(HALVES)) & (rows["condition"] != "shared")]
     if len(phases):
         medians = (
@@ -113,7 +112,7 @@ def extras(trace: Trace, trials: ArrayLike | None = None) -> dict[str, Any]:
     return found
 
 
-def _reallocation(rows: pd.DataFrame) -> dict[str, Any]:
+def _reallocation(rows: pd.DataFrame) -> Record:
     """Time lost at a change of the split: what a window's work took beyond what it should.
 
     A window is held against the same trial's windows at the two splits that it goes between: a

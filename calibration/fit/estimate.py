@@ -20,6 +20,7 @@ from scipy.special import ndtr
 from calibration.fit.models import COMMUNICATION, COMPUTE, FloatArray, SideModel
 from calibration.trace import Trace, trial_times
 from calibration.trace.trials import OUTLIER_SD
+from kdsim._types import Record
 from kdsim.errors import FitError
 from kdsim.model import curves
 from kdsim.results.intervals import student_t_quantile
@@ -198,7 +199,7 @@ def _choose_condition(times: pd.DataFrame, condition: str) -> pd.DataFrame:
 
 def fit_model(
     samples: Samples, model: SideModel | None, total: int, start: FloatArray | None = None
-) -> tuple[dict[str, Any], FloatArray]:
+) -> tuple[Record, FloatArray]:
     """Fit one model to samples that are free of outliers.
 
     Parameters
@@ -245,7 +246,7 @@ def _solve(
     return np.asarray(found.x)
 
 
-def fit_table(samples: Samples, total: int) -> tuple[dict[str, Any], FloatArray]:
+def fit_table(samples: Samples, total: int) -> tuple[Record, FloatArray]:
     """Fit a rate to each measured core count: the soft mean of its trials."""
     counts = samples.counts
     rates = np.array([math.exp(-_soft_mean(samples.log_time[samples.cores == c])) for c in counts])

@@ -25,6 +25,7 @@ from calibration.trace.columns import MAX_CORES
 from calibration.trace.meaning import check_meaning
 from calibration.trace.reading import frame
 from calibration.trace.trials import POINT
+from kdsim._types import Record
 from kdsim.errors import TraceError
 
 INFERENCE = "forward passes of inference: a proxy of training steps, not a measurement of them"
@@ -46,9 +47,9 @@ class Imported:
         Format, file name, SHA-256, options, and notes on what the rows are not.
     """
 
-    records: list[dict[str, Any]]
+    records: list[Record]
     lines: list[int]
-    origin: dict[str, Any]
+    origin: Record
     path: Path
 
 
@@ -124,9 +125,7 @@ def from_ncnn(
     if not records:
         raise TraceError(f"{path}: {network}: no run on the CPU with at most {total} threads")
     notes = [f"mean over each run's loops of {network}; {INFERENCE}"]
-    beyond = sorted({r.threads for r in runs} - {r.threads for r in usable})
-    if beyond:
-        notes.append(f"left out: {beyond} threads on {total} cores (threads are not cores)")
+    notes += _left_out(runs, usable, total)
     options = {
         "network": network, "board": found.name or None, "powersave": runs[0].powersave,
         "variant": runs[0].variant or None,
@@ -154,20 +153,26 @@ def from_llama_bench(
     if not records:
         raise TraceError(f"{path}: no result with at most {total} threads")
     notes = [f"a batch is one repetition of {results[0].test} by {results[0].model}; {INFERENCE}"]
-    beyond = sorted({r.threads for r in results} - {r.threads for r in usable})
-    if beyond:
-        notes.append(f"left out: {beyond} threads on {total} cores (threads are not cores)")
+    notes += _left_out(results, usable, total)
     options = {"test": results[0].test, "model": results[0].model}
     origin = _origin("llama-bench", Path(path), table.sha256, options)
     return Imported(records, lines, origin | {"notes": notes}, Path(path))
 
 
-def _origin(form: str, path: Path, sha256: str, options: dict[str, Any]) -> dict[str, Any]:
+def _left_out(
+    runs: Sequence[Run] | Sequence[Result], usable: Sequence[Run] | Sequence[Result], total: int
+) -> list[str]:
+    beyond = sorted({r.threads for r in runs} - {r.threads for r in usable})
+    text = f"left out: {beyond} threads on {total} cores (threads are not cores)"
+    return [text] if beyond else []
+
+
+def _origin(form: str, path: Path, sha256: str, options: Record) -> Record:
     kept = {key: value for key, value in options.items() if value is not None}
     return {"format": form, "file": path.name, "sha256": sha256, "options": kept}
 
 
-def _compute(device: str, total: int, own: int) -> dict[str, Any]:
+def _compute(device: str, total: int, own: int) -> Record:
     return {
         "device": device, "task": "compute", "total_cores": total, "comm_cores": total - own,
         "work": 1.0, "unit": "batch",
@@ -261,7 +266,7 @@ def write_import(imported: Imported, output: PathLike, *, add: bool) -> str:
     rows = frame(imported.records)
     check_meaning(rows, imported.lines, {}, str(imported.path))
     check_place(output)
-    header: dict[str, Any] = {"origin": [imported.origin]}
+    header: Record = {"origin": [imported.origin]}
     outcome = "written"
     if output.exists():
         if output.samefile(imported.path):
@@ -284,7 +289,7 @@ def write_import(imported: Imported, output: PathLike, *, add: bool) -> str:
     return outcome
 
 
-def _holds(origins: list[dict[str, Any]], new: dict[str, Any], output: Path) -> bool:
+def _holds(origins: list[Record], new: Record, output: Path) -> bool:
     for origin in origins:
         if origin.get("sha256") != new["sha256"]:
             continue

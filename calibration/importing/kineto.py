@@ -14,11 +14,11 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from calibration.importing.foreign import read_foreign
+from kdsim._types import Record, RecordView
 from kdsim.errors import TraceError
 
 _STEP = re.compile(r"ProfilerStep#(\d+)")
@@ -123,7 +123,7 @@ class _Found:
     backward: float
 
 
-def _events(text: str, where: str) -> list[dict[str, Any]]:
+def _events(text: str, where: str) -> list[Record]:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
@@ -152,7 +152,7 @@ def _events(text: str, where: str) -> list[dict[str, Any]]:
     return found
 
 
-def _check_times(event: Mapping[str, Any], index: int, where: str) -> None:
+def _check_times(event: RecordView, index: int, where: str) -> None:
     for key in ("ts", "dur"):
         value = event.get(key)
         number = (
@@ -167,13 +167,13 @@ def _check_times(event: Mapping[str, Any], index: int, where: str) -> None:
         raise TraceError(f"{where}: traceEvents[{index}]: name: must be text")
 
 
-def _spans(events: Iterable[Mapping[str, Any]]) -> list[_Range]:
+def _spans(events: Iterable[RecordView]) -> list[_Range]:
     spans = [_Range(float(e["ts"]), float(e["ts"]) + float(e["dur"])) for e in events]
     return sorted(spans, key=lambda r: (r.start, r.end))
 
 
 def _by_ranges(
-    ranges: Sequence[Mapping[str, Any]], forward: str, backward: str, names: Counter[str],
+    ranges: Sequence[RecordView], forward: str, backward: str, names: Counter[str],
     where: str,
 ) -> tuple[list[_Found], str]:  # fmt: skip
     mine = {}
@@ -210,7 +210,7 @@ def _by_ranges(
 
 
 def _by_engine(
-    events: Sequence[Mapping[str, Any]], ranges: Sequence[Mapping[str, Any]],
+    events: Sequence[RecordView], ranges: Sequence[RecordView],
     names: Counter[str], where: str,
 ) -> tuple[list[_Found], str]:  # fmt: skip
     steps = _spans(e for e in ranges if _STEP.fullmatch(str(e["name"])))

@@ -19,9 +19,9 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from calibration.importing.foreign import read_foreign
+from kdsim._types import RecordView
 from kdsim.errors import TraceError
 
 _TEST = re.compile(r"(pp|tg) ?(\d{1,9})")
@@ -193,7 +193,7 @@ def _json_results(text: str, where: str) -> list[Result]:
     return [_record(row, f"{where}: result {i}", i) for i, row in enumerate(rows, start=1)]
 
 
-def _record(row: Mapping[str, Any], place: str, number: int) -> Result:
+def _record(row: RecordView, place: str, number: int) -> Result:
     missing = [k for k in ("n_threads", "n_prompt", "n_gen", "avg_ns") if k not in row]
     if missing:
         raise TraceError(f"{place}: {missing[0]}: missing")

@@ -7,14 +7,15 @@ when the table is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from calibration.importing.units import TIME, WORK
 from calibration.trace.columns import COLUMNS
+from kdsim._types import Record, RecordView
 from kdsim.errors import TraceError
 from kdsim.messages import did_you_mean
 from kdsim.scenario.files.faults import FaultyFileError, faults_of
@@ -110,7 +111,7 @@ def mapping_of(
     TraceError
         If an option is not of its form or names an unknown column or unit.
     """
-    data: dict[str, Any] = base.model_dump()
+    data: Record = base.model_dump()
     for text in maps:
         ours, theirs = _pair(text, "--map", "ours=theirs or ours=theirs:unit")
         data["columns"][ours] = _mapped(ours, theirs)
@@ -159,7 +160,7 @@ def _mapped(ours: str, theirs: str) -> dict[str, str | None]:
 
 
 def _check(mapping: TableMapping, where: str) -> None:
-    named: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    named: tuple[tuple[str, RecordView], ...] = (
         ("columns", mapping.columns), ("values", mapping.values), ("set", mapping.set),
         ("skip", mapping.skip),
     )  # fmt: skip

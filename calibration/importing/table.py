@@ -18,6 +18,7 @@ from calibration.importing.mapping import OWN_CORES, TIMES, TableMapping
 from calibration.importing.units import TIME, WORK
 from calibration.trace.columns import COLUMNS, TASKS, check_record, convert_record
 from calibration.trace.listing import listing
+from kdsim._types import Record
 from kdsim.errors import TraceError
 from kdsim.messages import did_you_mean
 
@@ -37,7 +38,7 @@ _THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,]\d{3})+")
 class TableRows:
     """A table's rows in the words of a trace: one record per row, each with its line."""
 
-    records: list[dict[str, Any]]
+    records: list[Record]
     lines: list[int]
 
 
@@ -72,7 +73,7 @@ def table_rows(source: Foreign, mapping: TableMapping) -> TableRows:
     }
     comma = _decimal_comma(table, index, mapping)
     faults: list[str] = []
-    records: list[dict[str, Any]] = []
+    records: list[Record] = []
     lines: list[int] = []
     for line, fields in table.rows:
         texts = {ours: fields[i].strip() for ours, i in index.items()}
@@ -233,7 +234,7 @@ def _decimal_comma(table: _Table, index: dict[str, int], mapping: TableMapping) 
 
 def _record(
     texts: dict[str, str], mapping: TableMapping, comma: bool, place: str, faults: list[str]
-) -> dict[str, Any] | None:
+) -> Record | None:
     fields = {name: str(value) for name, value in mapping.set.items()} | texts
     for column in [name for name in _WORDS if name in fields]:
         word = _word(column, fields[column], mapping, place, faults)
@@ -284,7 +285,7 @@ def _ask_once(question: str, place: str, faults: list[str]) -> None:
 
 
 def _scale(
-    record: dict[str, Any], unit: str | None, mapping: TableMapping, place: str, faults: list[str]
+    record: Record, unit: str | None, mapping: TableMapping, place: str, faults: list[str]
 ) -> None:
     """Turn times into seconds and work into batches and MB."""
     task = record["task"]
@@ -303,7 +304,7 @@ def _scale(
             record[name] *= TIME[mapped.unit or "s"]
 
 
-def _number(records: list[dict[str, Any]]) -> None:
+def _number(records: list[Record]) -> None:
     """Give each measurement of a point a number of its own, in the table's order."""
     seen: dict[tuple[Any, ...], int] = {}
     for record in records:

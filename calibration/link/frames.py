@@ -15,10 +15,10 @@ import time
 import zlib
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 
+from kdsim._types import Record
 from kdsim.errors import TransportError
 
 #: magic, type, knowledge kind, reserved, batch, chunk, payload length, CRC-32 of the payload
@@ -221,7 +221,7 @@ def tune(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
 
 
-def json_object(sock: socket.socket, frame: Frame, what: str) -> dict[str, Any]:
+def json_object(sock: socket.socket, frame: Frame, what: str) -> Record:
     """Read a frame's payload as a JSON object.
 
     Raises

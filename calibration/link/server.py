@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from calibration.link.frames import (
     MAX_GREETING_BYTES,
@@ -33,6 +32,7 @@ from calibration.link.frames import (
     tune,
 )
 from calibration.link.tls import Tls, is_proof
+from kdsim._types import Record
 from kdsim.errors import KdsimError, TransportError
 
 _MAX_CLIENTS = 64
@@ -47,7 +47,7 @@ Source = Callable[[int, int, int], "tuple[bytes | memoryview, int | None] | None
 
 #: Given what a client asks for when it connects, returns the source and the greeting meant for it;
 #: refuses by raising a KdsimError.
-Select = Callable[[dict[str, Any]], "tuple[Source, dict[str, Any]]"]
+Select = Callable[[Record], "tuple[Source, Record]"]
 
 
 @dataclass(eq=False, slots=True)
@@ -94,7 +94,7 @@ class KnowledgeServer:
     def __init__(
         self,
         source: Source,
-        greeting: dict[str, Any],
+        greeting: Record,
         *,
         select: Select | None = None,
         host: str = "127.0.0.1",
@@ -252,7 +252,7 @@ class KnowledgeServer:
         if frame.type != FrameType.PROOF or not is_proof(self._token, challenge, given):
             raise TransportError("the client does not know the teacher's token")
 
-    def _chosen(self, study_request: dict[str, Any]) -> tuple[Source, dict[str, Any]]:
+    def _chosen(self, study_request: Record) -> tuple[Source, Record]:
         if not study_request:
             return self._common
         if self._select is None:

@@ -13,7 +13,6 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +29,7 @@ from calibration.link.frames import (
     tune,
 )
 from calibration.link.tls import Tls, proof_of
+from kdsim._types import Record, RecordView
 from kdsim.errors import AddressError, TransportError
 
 _FIRST_PAUSE_S = 0.05
@@ -86,7 +86,7 @@ class KnowledgeStream:
         reconnect_s: float = 0.0,
         tls: Tls | None = None,
         token: bytes | None = None,
-        study_request: Mapping[str, Any] | None = None,
+        study_request: RecordView | None = None,
     ) -> None:
         self._token = token
         self._study_request = json.dumps(dict(study_request)).encode() if study_request else b""
@@ -96,7 +96,7 @@ class KnowledgeStream:
         self._pending: list[tuple[int, int, int]] = []
         self._socket: socket.socket | None = None
         self._lost_at: float | None = None
-        self.greeting: dict[str, Any] = {}
+        self.greeting: Record = {}
         self.reconnects = 0
         self._connect(reconnect_s)
 
@@ -256,7 +256,7 @@ class _RefusedError(TransportError):
 
 def _greet(
     sock: socket.socket, study_request: bytes, token: bytes | None, timeout_s: float
-) -> dict[str, Any]:
+) -> Record:
     """Say what is wanted, prove who asks if asked to, and return the teacher's welcome."""
     deadline = time.monotonic() + timeout_s
     send_frame(sock, FrameType.HELLO, study_request, deadline=deadline)

@@ -16,10 +16,11 @@ import multiprocessing.forkserver
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from typing import Any
 
+from kdsim._types import Record, RecordView
 from kdsim.messages import how_it_ended
 
 #: prctl(2): the signal that a process is sent when its parent ends.
@@ -81,13 +82,13 @@ class Child:
         """Its process id."""
         return self.process.pid or 0
 
-    def send(self, message: Mapping[str, Any]) -> None:
+    def send(self, message: RecordView) -> None:
         """Send a message; an `OSError` says that the process has ended."""
         self.pipe.send_bytes(json.dumps(message).encode())
 
-    def receive(self) -> dict[str, Any]:
+    def receive(self) -> Record:
         """Wait for a message; an `EOFError` or `OSError` says that the process has ended."""
-        message: dict[str, Any] = json.loads(self.pipe.recv_bytes())
+        message: Record = json.loads(self.pipe.recv_bytes())
         return message
 
     def exit_code(self, timeout_s: float = 10.0) -> int | None:

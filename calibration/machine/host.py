@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+
+from kdsim._types import Record
 
 
 def _read(path: str) -> str:
@@ -51,12 +52,12 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> Record:
     """Return the processor's name, the number of cores and the architecture; JSON values only."""
     return {"cpu": cpu_model(), "cores": os.cpu_count(), "machine": platform.machine()}
 
 
-def fingerprint() -> dict[str, Any]:
+def fingerprint() -> Record:
     """Describe the host: hardware, governor, kernel and versions; JSON values only."""
     governor = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     memory = re.search(r"MemTotal:\s+(\d+)", _read("/proc/meminfo"))

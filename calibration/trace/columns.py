@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kdsim._types import Record, RecordView
 from kdsim.messages import did_you_mean
 
 FORMAT_VERSION = 1
@@ -147,9 +148,9 @@ def check_names(names: list[str], where: str, faults: list[str]) -> None:
     )
 
 
-def convert_record(fields: Mapping[str, str], where: str, faults: list[str]) -> dict[str, Any]:
+def convert_record(fields: Mapping[str, str], where: str, faults: list[str]) -> Record:
     """Convert one row's texts by column name; what is not legal is a fault and left out."""
-    record: dict[str, Any] = {}
+    record: Record = {}
     for name, value in fields.items():
         try:
             record[name] = COLUMNS[name].convert(value)
@@ -158,9 +159,7 @@ def convert_record(fields: Mapping[str, str], where: str, faults: list[str]) -> 
     return record
 
 
-def check_record(
-    record: Mapping[str, Any], first: Mapping[str, Any], where: str, faults: list[str]
-) -> None:
+def check_record(record: RecordView, first: RecordView, where: str, faults: list[str]) -> None:
     """Check what one row says against itself and against the trace's first row."""
     task, total, comm = record["task"], record["total_cores"], record["comm_cores"]
     if record["unit"] != TASKS[task]:

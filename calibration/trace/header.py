@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from calibration.trace.columns import FORMAT_VERSION
+from kdsim._types import Record
 
 #: What others rely on in the header, where it is there; any further key is free.
 _VALUES: dict[str, tuple[type, str]] = {
@@ -17,7 +17,7 @@ _VALUES: dict[str, tuple[type, str]] = {
 }
 
 
-def split_header(lines: list[str], where: str, faults: list[str]) -> tuple[dict[str, Any], int]:
+def split_header(lines: list[str], where: str, faults: list[str]) -> tuple[Record, int]:
     """Read the comment lines above a trace's table.
 
     A file that begins with ``# kdsim-trace: 1`` has a header of ``# key: <JSON value>`` lines; in
@@ -41,7 +41,7 @@ def split_header(lines: list[str], where: str, faults: list[str]) -> tuple[dict[
     )
     if not any(line.lstrip("# ").startswith("kdsim-trace") for line in lines[:count]):
         return {}, count
-    header: dict[str, Any] = {}
+    header: Record = {}
     for number, line in enumerate(lines[:count], start=1):
         if line.startswith("##") or not line.strip("# \t"):
             continue

@@ -8,7 +8,7 @@ first among a fit's verdicts. All know the line.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import pandas as pd
 from calibration.trace.columns import TASKS
 from calibration.trace.listing import listing
 from calibration.trace.trials import HALVES, POINT, STEP, measurements
+from kdsim._types import RecordView
 from kdsim.errors import TraceError
 
 #: Work per second that no device has (faults), or few have (questions): batches, MB.
@@ -40,7 +41,7 @@ class _Checked:
     """What the checks work on: undisturbed rows, each with its line."""
 
     rows: pd.DataFrame
-    header: Mapping[str, Any]
+    header: RecordView
     where: str
     faults: list[str]
     questions: list[str]
@@ -50,7 +51,7 @@ class _Checked:
 
 
 def check_meaning(
-    rows: pd.DataFrame, lines: list[int], header: Mapping[str, Any], where: str
+    rows: pd.DataFrame, lines: list[int], header: RecordView, where: str
 ) -> tuple[str, ...]:
     """Check what a trace's rows mean together.
 

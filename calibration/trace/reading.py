@@ -7,7 +7,6 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -15,6 +14,7 @@ from calibration.trace.columns import COLUMNS, check_names, check_record, conver
 from calibration.trace.header import split_header
 from calibration.trace.listing import listing
 from calibration.trace.meaning import check_meaning
+from kdsim._types import Record
 from kdsim.errors import TraceError
 
 #: A day of measuring writes a few MB; anything far beyond is not a trace.
@@ -41,7 +41,7 @@ class Trace:
     """
 
     rows: pd.DataFrame
-    header: dict[str, Any] = field(default_factory=dict)
+    header: Record = field(default_factory=dict)
     path: Path | None = None
     sha256: str = ""
     questions: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
     return Trace(rows, header, path, hashlib.sha256(raw).hexdigest(), questions)
 
 
-def frame(records: list[dict[str, Any]]) -> pd.DataFrame:
+def frame(records: list[Record]) -> pd.DataFrame:
     """Make a table of all columns from rows of some; without `trial`, each `repeat` is a trial."""
     rows = pd.DataFrame.from_records(records)
     if "trial" not in rows:
@@ -132,9 +132,9 @@ def _read_bytes(path: Path) -> bytes:
 
 def _records(
     body: list[str], first_line: int, where: str, faults: list[str]
-) -> tuple[list[dict[str, Any]], list[int]]:
+) -> tuple[list[Record], list[int]]:
     reader = csv.reader(body)
-    records: list[dict[str, Any]] = []
+    records: list[Record] = []
     numbers: list[int] = []
     try:
         names = next(reader, [])

@@ -5,20 +5,19 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from calibration.trace.columns import COLUMNS, FORMAT_VERSION, check_names
 from calibration.trace.listing import listing
+from kdsim._types import RecordView
 from kdsim.errors import PlotError, TraceError
 from kdsim.output_file import write_output
 
 
 def write_trace(
-    path: str | os.PathLike[str], rows: pd.DataFrame, header: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str], rows: pd.DataFrame, header: RecordView | None = None
 ) -> None:
     """Write a trace atomically: a reader sees the old file or the whole new one.
 

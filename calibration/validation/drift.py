@@ -33,6 +33,9 @@ from kdsim.results.intervals import median_interval
 _FITTED = ("alone", "contended")
 #: Runs between two visits take at least so long, and so many times as long as a visit took.
 _LEAST_S, _SHARE = 30.0, 4.0
+#: A point of a visit is tried once, after waiting no longer than this for others to be calm: the
+#: next visit comes soon, and on a busy machine the runs need the time.
+_PATIENCE_S = 1.0
 #: Fewer rounds of points make no curve.
 _LEAST_ROUNDS = 3
 
@@ -171,7 +174,8 @@ class Recheck:
         if earlier is not None:
             self._rows = [{str(k): v for k, v in row.items()} for row in earlier.to_dict("records")]
         self._on_rows, self._clock = on_rows, clock
-        self._next = self._clock()
+        self._next = self._clock() + _LEAST_S
+        self._runs_since = False
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -179,20 +183,22 @@ class Recheck:
         return pd.DataFrame(self._rows)
 
     def visit(self, *, last: bool = False) -> None:
-        """Measure one round of points if it is time, or if it is the last."""
+        """Measure one round of points if it is time, or the last after the last runs."""
         began = self._clock()
-        if began < self._next and not last:
+        if began < self._next and not (last and self._runs_since):
+            self._runs_since = True
             return
         trial = max((int(row["trial"]) for row in self._rows), default=-1) + 1
         zero = time.perf_counter() - since_trace(self._fit.trace)
         for point in self._in_turn(trial):
             measured = guarded_trial(
-                self._bench, self._teacher, point, self._settings, trial, zero, {}
+                self._bench, self._teacher, point, self._settings, trial, zero, {}, attempts=1
             )
             self._rows += [{**row, "device": self._fit.trace.device} for row in measured]
         if self._on_rows is not None:
             self._on_rows(self.rows)
         ended = self._clock()
+        self._runs_since = not last
         self._next = ended + max(_LEAST_S, _SHARE * (ended - began))
 
     def _in_turn(self, trial: int) -> Sequence[Point]:
@@ -219,4 +225,5 @@ def _settings_of(header: Mapping[str, Any]) -> CollectSettings:
         for name, value in header.items()
         if name in known
     }
-    return CollectSettings(**given)
+    patience_s = min(given.get("patience_s", _PATIENCE_S), _PATIENCE_S)
+    return CollectSettings(**{**given, "patience_s": patience_s})

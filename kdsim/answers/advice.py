@@ -7,11 +7,12 @@ aside). What is computed here are numbers; ``sentences`` turns them into text.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kdsim._types import Record, RecordView
 from kdsim.answers.cores import core_rows
 from kdsim.answers.curve_answers import curve_answers
 from kdsim.answers.thresholds import EQUAL, NUDGE
@@ -71,14 +72,14 @@ class Advice:
     scenario: Scenario
     makespan: float
     bound_kind: str
-    cores: Sequence[Mapping[str, Any]]
-    link: Sequence[Mapping[str, Any]]
-    policies: Sequence[Mapping[str, Any]]
-    against: Mapping[str, Any]
-    sensitivity: Sequence[Mapping[str, Any]]
+    cores: Sequence[RecordView]
+    link: Sequence[RecordView]
+    policies: Sequence[RecordView]
+    against: RecordView
+    sensitivity: Sequence[RecordView]
     stakes: Stakes
     unknown: tuple[str, ...]
-    curves: Mapping[str, Any] = field(default_factory=dict)
+    curves: RecordView = field(default_factory=dict)
 
 
 def advise(
@@ -132,7 +133,7 @@ def advise(
     done()
     sensitivity = sorted(_sensitivity(base), key=lambda row: -max(abs(row["down"]), abs(row["up"])))
     done()
-    curves: Mapping[str, Any] = {}
+    curves: RecordView = {}
     if curve_draws is not None:
         pair = against["policy"], against["next"]
         curves = curve_answers(base, candidates, pair, cores, curve_draws)
@@ -174,7 +175,7 @@ def _reporter(progress: Progress | None, total: int) -> Callable[[], None]:
 # --- the link -------------------------------------------------------------------------------------
 
 
-def _link(scenario: Scenario, candidates: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _link(scenario: Scenario, candidates: Sequence[str]) -> Iterator[Record]:
     """Compare the candidates over link rates around the one that the optimum needs.
 
     The scenario has no noise: a single run of each would otherwise stand for all.
@@ -204,8 +205,8 @@ def _link(scenario: Scenario, candidates: Sequence[str]) -> Iterator[dict[str, A
 
 def _policies(
     scenario: Scenario, candidates: Sequence[str], noise: Sequence[float], replications: int
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+) -> tuple[list[Record], Record]:
+    rows: list[Record] = []
     makespans: dict[tuple[str, float], Any] = {}
     for level in noise:
         changed = with_fields(scenario, {"extensions.noise": level})
@@ -237,7 +238,7 @@ def _policies(
     return rows, against
 
 
-def _advised(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def _advised(rows: Sequence[RecordView]) -> tuple[str, str]:
     """Choose the policy with the smallest worst gap, the simplest of equals; and the next one."""
     worst: dict[str, float] = {}
     for row in rows:
@@ -258,7 +259,7 @@ def _complexity(name: str) -> int:
 # --- sensitivity ----------------------------------------------------------------------------------
 
 
-def _sensitivity(scenario: Scenario) -> Iterator[dict[str, Any]]:
+def _sensitivity(scenario: Scenario) -> Iterator[Record]:
     base = minimal_makespan(scenario.plan()).makespan
     for path, value, changes in _nudges(scenario):
         moved = {}
@@ -275,7 +276,7 @@ def _sensitivity(scenario: Scenario) -> Iterator[dict[str, Any]]:
 
 def _nudges(
     scenario: Scenario,
-) -> Iterator[tuple[str, float, Callable[[float], dict[str, Any]]]]:
+) -> Iterator[tuple[str, float, Callable[[float], Record]]]:
     """Yield each field, its value, and what changes when it is multiplied by a factor."""
     for side in ("compute", "communication"):
         curve = getattr(scenario.device, side)
@@ -294,7 +295,7 @@ def _nudges(
             yield path, value, _times(path, value)
 
 
-def _times(path: str, value: float) -> Callable[[float], dict[str, Any]]:
+def _times(path: str, value: float) -> Callable[[float], Record]:
     return lambda factor: {path: factor * value}
 
 

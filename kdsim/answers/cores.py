@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from kdsim._types import Record, RecordView
 from kdsim.answers.thresholds import WORTH
 from kdsim.errors import ScenarioError
 from kdsim.model.bound.optimum import minimal_makespan
@@ -31,7 +31,7 @@ def core_counts(scenario: Scenario) -> list[int]:
     return sorted(counts)
 
 
-def core_rows(scenario: Scenario) -> Iterator[dict[str, Any]]:
+def core_rows(scenario: Scenario) -> Iterator[Record]:
     """Yield ``cores``, ``makespan`` and ``saved_s`` (by each core more than before, seconds)."""
     before: tuple[int, float] | None = None
     for count in core_counts(scenario):
@@ -45,17 +45,17 @@ def core_rows(scenario: Scenario) -> Iterator[dict[str, Any]]:
         before = count, makespan
 
 
-def saved_shares(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+def saved_shares(rows: Sequence[RecordView]) -> list[float]:
     """Return what each row's core saves, as a share of the makespan before it; from the second."""
     return [row["saved_s"] / before["makespan"] for before, row in itertools.pairwise(rows)]
 
 
-def first_not_worth(rows: Sequence[Mapping[str, Any]]) -> int | None:
+def first_not_worth(rows: Sequence[RecordView]) -> int | None:
     """Return where `saved_shares` has the first core that is not worth it; None if all are."""
     return next((k for k, share in enumerate(saved_shares(rows)) if share < WORTH), None)
 
 
-def cores_worth(rows: Sequence[Mapping[str, Any]]) -> int:
+def cores_worth(rows: Sequence[RecordView]) -> int:
     """Return the largest number of cores up to which each is worth it."""
     poor = first_not_worth(rows)
     return int(rows[-1 if poor is None else poor]["cores"])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from kdsim._types import Record, RecordView
 from kdsim.answers.cores import core_rows, cores_worth
 from kdsim.answers.thresholds import EQUAL
 from kdsim.engines.curve_uncertainty import over_curve_draws
@@ -21,9 +22,9 @@ def curve_answers(
     scenario: Scenario,
     candidates: Sequence[str],
     pair: tuple[str, str],
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[RecordView],
     count: int,
-) -> dict[str, Any]:
+) -> Record:
     """Ask the questions on cores and policy again in each draw of the curves.
 
     Parameters
@@ -70,10 +71,10 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 
 
 #: `core_rows` of each draw.
-_DrawnRows = Sequence[Sequence[Mapping[str, Any]]]
+_DrawnRows = Sequence[Sequence[RecordView]]
 
 
-def _makespans(drawn: _DrawnRows, rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _makespans(drawn: _DrawnRows, rows: Sequence[RecordView]) -> Iterator[Record]:
     """Yield the interval on each number of cores that is legal in every draw."""
     if not drawn:
         return
@@ -84,7 +85,7 @@ def _makespans(drawn: _DrawnRows, rows: Sequence[Mapping[str, Any]]) -> Iterator
             yield {"cores": cores, "low_s": low, "high_s": high}
 
 
-def _cores(drawn: _DrawnRows, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _cores(drawn: _DrawnRows, rows: Sequence[RecordView]) -> Record:
     if not drawn:
         return {}
     answer = cores_worth(rows)
@@ -94,7 +95,7 @@ def _cores(drawn: _DrawnRows, rows: Sequence[Mapping[str, Any]]) -> dict[str, An
     return {"cores": answer, "same": same, "low": low, "high": high}
 
 
-def _policy(played: Any, pair: tuple[str, str]) -> dict[str, Any]:
+def _policy(played: Any, pair: tuple[str, str]) -> Record:
     chosen, other = pair
     if chosen == other:
         return {}

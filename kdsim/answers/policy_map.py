@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdsim._types import Record
 from kdsim.engines.compare import compare
 from kdsim.errors import ScenarioError
 from kdsim.model.bound.optimum import minimal_makespan
@@ -18,6 +19,9 @@ from kdsim.policies.resolve import distinct_policies
 from kdsim.scenario.changes import parse_ratio, with_fields
 from kdsim.scenario.load import load_scenario
 from kdsim.scenario.study import Design, Scenario
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Called with (runs done, runs in all).
 Progress = Callable[[int, int], None]
@@ -63,7 +67,7 @@ class PolicyMap:
     bound_kind: str
     marks: tuple[Mark, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """Return plain data, as ``kdsim map --json`` prints it."""
         return {
             "scenario": self.scenario.name,
@@ -76,7 +80,7 @@ class PolicyMap:
             "marks": list(self.scenario.marks()),
         }
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes | list[Axes]:
         """Draw the map; see `kdsim.plots.policy_map`."""
         from kdsim import plots
 

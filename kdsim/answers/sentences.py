@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from kdsim._types import Record, RecordView
 from kdsim.answers.advice import Advice
 from kdsim.answers.cores import first_not_worth, saved_shares
 from kdsim.answers.thresholds import EQUAL, NUDGE, WORTH
@@ -29,14 +30,14 @@ class Sentence:
 
     topic: str
     form: str
-    numbers: Mapping[str, Any]
+    numbers: RecordView
 
     @property
     def text(self) -> str:
         """The sentence."""
         return _Words().format(FORMS[self.form], **self.numbers)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """Return plain data."""
         return {
             "topic": self.topic,
@@ -169,7 +170,7 @@ def _over_draws(advice: Advice) -> Iterator[Sentence]:
     yield Sentence("unknown", "unknown-draws", numbers)
 
 
-def advice_data(advice: Advice) -> dict[str, Any]:
+def advice_data(advice: Advice) -> Record:
     """Return an advice as plain data with its sentences, as ``kdsim advise --json`` prints it."""
     return {
         "scenario": advice.scenario.name,
@@ -193,7 +194,7 @@ def _cores(advice: Advice) -> Iterator[Sentence]:
         yield Sentence("cores", "cores-only", {"cores": rows[0]["cores"] if rows else 0})
         return
     shares, poor = saved_shares(rows), first_not_worth(rows)
-    worth: dict[str, Any] = {"worth": WORTH}
+    worth: Record = {"worth": WORTH}
     if poor is None:
         last = {"cores": rows[-1]["cores"], "saved_s": rows[-1]["saved_s"], "saved": shares[-1]}
         yield Sentence("cores", "cores-all", {**last, **worth})
@@ -274,7 +275,7 @@ def _policy(advice: Advice) -> Iterator[Sentence]:
     yield Sentence("policy", f"policy-next-{side}", numbers)
 
 
-def _interval(against: Mapping[str, Any]) -> str:
+def _interval(against: RecordView) -> str:
     """Say how sure the difference is, its ends in the order of the seconds named."""
     if against["method"] == "exact":
         return "exact"

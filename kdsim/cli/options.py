@@ -165,12 +165,25 @@ curve_draws_option = click.option(
     help="Repeat with the first K bootstrap draws of the fitted curves, to show how much the "
     "error of the measurement matters [off].",
 )  # fmt: skip
+#: The type of an option that names a file to write.
+OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
 output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Save the figure (.png, .svg or .pdf).",
+    "-o", "--output", type=OUTPUT_FILE, help="Save the figure (.png, .svg or .pdf)."
 )
+figure_option = click.option(
+    "-o", "--output", type=OUTPUT_FILE, required=True,
+    help="Where to save the figure (.png, .svg or .pdf).",
+)  # fmt: skip
+
+
+def replications_option(
+    words: str, *, least: int = 1, most: int | None = None, default: int | None = None
+) -> Callable[[_Function], _Function]:
+    """Make -n, the number of runs of a policy that draws at random."""
+    return click.option(
+        "-n", "--replications", type=click.IntRange(least, most), default=default,
+        show_default=default is not None, help=words,
+    )  # fmt: skip
 
 
 def outputs_option(what: str) -> Callable[[_Function], _Function]:
@@ -181,7 +194,7 @@ def outputs_option(what: str) -> Callable[[_Function], _Function]:
         "--output",
         "outputs",
         multiple=True,
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=OUTPUT_FILE,
         help=f"{what} by its suffix ({kinds}; repeatable).",
     )
 
@@ -243,7 +256,7 @@ def _parse_change(text: str) -> tuple[str, Any]:
 # --- outputs --------------------------------------------------------------------------------------
 
 
-def save_figure(axes: Any, path: Path) -> None:
+def save_figure(axes: object, path: Path) -> None:
     """Save a figure and say where it went."""
     from kdsim import plots
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from kdsim._types import RecordView
 from kdsim.model.bound.optimum import BOUND_NOTE, Optimum
 from kdsim.results.comparison import SUMMARY_COLUMNS, Comparison
 from kdsim.results.learning import LearningCurves, Traffic
@@ -144,7 +145,7 @@ def add_fields(table: Table, fields: Sequence[str]) -> None:
     table.add_column("policy", no_wrap=True)
 
 
-def _interval(row: Mapping[str, Any]) -> str:
+def _interval(row: RecordView) -> str:
     if row["ci_method"] == "exact":
         return "exact"
     if row["ci_method"] == "none":
@@ -162,9 +163,7 @@ def _how(kinds: Sequence[str], *, noisy: bool, marks: Sequence[str]) -> str:
     return "\n".join([text, *marks])
 
 
-def difference_table(
-    rows: Sequence[Mapping[str, Any]], reference: str, *, scale: float = 0.0
-) -> Table:
+def difference_table(rows: Sequence[RecordView], reference: str, *, scale: float = 0.0) -> Table:
     """Lay paired differences out; rounding of makespans of `scale` seconds is no difference."""
     rows = [_without_rounding(row, _ROUNDING * scale) for row in rows]
     fields = [n for n in rows[0] if n not in _DIFFERENCE_COLUMNS]
@@ -194,7 +193,7 @@ def difference_table(
     return table
 
 
-def _without_rounding(row: Mapping[str, Any], limit: float) -> Mapping[str, Any]:
+def _without_rounding(row: RecordView, limit: float) -> RecordView:
     if row["ci_method"] == "exact" and abs(row["mean"]) <= limit:
         return {**row, "mean": 0.0}
     return row
@@ -272,7 +271,7 @@ def schedule_table(optimum: Optimum, *, limit: int = 16) -> Table:
     return table
 
 
-def devices_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def devices_table(rows: Sequence[RecordView]) -> Table:
     """Lay the device library out: one row per device."""
     table = Table(
         title=f"{len(rows)} devices of the library",
@@ -299,7 +298,7 @@ def devices_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def device_table(name: str, entry: Mapping[str, Any]) -> Table:
+def device_table(name: str, entry: RecordView) -> Table:
     """Lay one device of the library out: rates by cores."""
     facts = entry["provenance"]
     points = facts["points"]

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
+from kdsim._types import Record
 from kdsim.plots.style import MUTED, PolicyStyle
 
 if TYPE_CHECKING:
     from kdsim.results.comparison import Comparison, Sample
 
-BAND: dict[str, Any] = {"alpha": 0.16, "linewidth": 0, "zorder": 1}
+BAND: Record = {"alpha": 0.16, "linewidth": 0, "zorder": 1}
 
 
 class CurveBands:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kdsim.errors import PlotError
 from kdsim.plots.figures.comparison import comparison
@@ -12,12 +12,14 @@ from kdsim.plots.figures.maps import gap_maps
 from kdsim.plots.figures.marginal import marginal, no_steps
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from kdsim.results.comparison import Comparison
 
-_Draw = Callable[["Comparison", str | None, str | None], Any]
+_Draw = Callable[["Comparison", str | None, str | None], "Axes | list[Axes]"]
 
 
-def _marginal(cmp: Comparison, x: str | None) -> Any:
+def _marginal(cmp: Comparison, x: str | None) -> Axes | list[Axes]:
     reason = no_steps(cmp, x)
     if reason:
         return comparison(cmp, x=x, notes=[f"Makespans instead of savings: {reason}."])
@@ -38,7 +40,9 @@ KINDS: dict[str, tuple[str, _Draw]] = {
 }
 
 
-def draw(cmp: Comparison, kind: str, x: str | None = None, y: str | None = None) -> Any:
+def draw(
+    cmp: Comparison, kind: str, x: str | None = None, y: str | None = None
+) -> Axes | list[Axes]:
     """Draw a figure of one of the `KINDS`.
 
     Parameters

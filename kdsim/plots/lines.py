@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from kdsim._types import Record, RecordView
 from kdsim.errors import PlotError
 from kdsim.plots.labels import apart, axis_positions, field_label, is_log, value_label
 from kdsim.plots.style import (
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Broad and below the policies' lines: a policy on the bound stays visible on top of it.
-BOUND_LINE: dict[str, Any] = {
+BOUND_LINE: Record = {
     "color": MUTED, "alpha": 0.4, "linewidth": 6.0, "solid_capstyle": "round", "zorder": 1.5,
 }  # fmt: skip
 #: Values on the axis from which on marks would run together, and intervals become bands.
@@ -143,20 +144,20 @@ def sweep_lines(
     return ax
 
 
-def marks_in(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+def marks_in(rows: Iterable[RecordView]) -> list[str]:
     """Return the marks of a comparison's rows, each once."""
     cells = [str(row.get("marks") or "") for row in rows]
     return list(dict.fromkeys(mark for cell in cells for mark in cell.split("; ") if mark))
 
 
-def rows_of(frame: Any, fields: Sequence[str]) -> list[Mapping[str, Any]]:
+def rows_of(frame: Any, fields: Sequence[str]) -> list[RecordView]:
     """Return the rows of a comparison's table, having checked that it has all columns needed."""
     columns = list(frame.columns)
     needed = [*fields, "policy", "mean", "ci_low", "ci_high", "bound", "bound_kind"]
     missing = [name for name in needed if name not in columns]
     if missing:
         raise PlotError(f"the table has no column {missing[0]!r}; there are {', '.join(columns)}")
-    rows: list[Mapping[str, Any]] = frame.to_dict("records")
+    rows: list[RecordView] = frame.to_dict("records")
     if not rows:
         raise PlotError("there is nothing to draw: the table has no rows")
     return rows
@@ -213,7 +214,7 @@ def policy_handle(name: str, style: PolicyStyle, *, line: bool) -> Line2D:
 def bound_handle(kinds: set[str], *, line: bool) -> Line2D:
     """Make the legend's entry of the bound: an optimum only where every one of them is exact."""
     words = "optimum (proven)" if kinds == {"optimum"} else "lower bound (proven)"
-    look: dict[str, Any] = BOUND_LINE if line else {"color": INK, "linewidth": 1.2}
+    look: Record = BOUND_LINE if line else {"color": INK, "linewidth": 1.2}
     return Line2D([], [], label=words, **look)
 
 

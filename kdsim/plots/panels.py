@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field as defaulting
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdsim._types import RecordView
 from kdsim.errors import PlotError
 from kdsim.plots.labels import axis_positions, field_label, point_label
 
@@ -53,7 +54,7 @@ def default_axis(fields: Sequence[str]) -> str:
     return "device.cores" if "device.cores" in fields else next(iter(fields), "")
 
 
-def varying_fields(points: Sequence[Mapping[str, Any]]) -> list[str]:
+def varying_fields(points: Sequence[RecordView]) -> list[str]:
     """Return the swept fields that have more than one value among these points."""
     fields = list(points[0]) if points else []
     return [name for name in fields if len({repr(point[name]) for point in points}) > 1]
@@ -118,7 +119,7 @@ def fitting(panels: Sequence[Panel]) -> tuple[Sequence[Panel], list[str]]:
     ]
 
 
-def _monotone(points: Sequence[Mapping[str, Any]]) -> bool:
+def _monotone(points: Sequence[RecordView]) -> bool:
     """Return whether all fields rise or fall together, as in a zipped design."""
     columns = [[point[name] for point in points] for name in points[0]]
     if not all(axis_positions(column)[2] for column in columns):

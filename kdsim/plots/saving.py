@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from kdsim._types import Record
 from kdsim.errors import PlotError
 from kdsim.output_file import suffix_of, write_output
 
 #: Suffix -> metadata that would differ from one run to the next, switched off.
-_FORMATS: dict[str, dict[str, Any]] = {
+_FORMATS: dict[str, Record] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},

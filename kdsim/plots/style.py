@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
+from kdsim._types import Record
 from kdsim.errors import PlotError
 
 #: Text and proven bounds, secondary text, grid, paper. A report swaps these four in dark mode.
@@ -190,7 +191,7 @@ def prepare(ax: Axes) -> None:
 
 def title(ax: Axes, text: str, setting: str = "") -> None:
     """Put a left-aligned title over the Axes, and below it the setting; neither is a formula."""
-    look: dict[str, Any] = {"fontsize": "medium", "fontweight": "bold", "color": INK}
+    look: Record = {"fontsize": "medium", "fontweight": "bold", "color": INK}
     lines = _wrapped(setting, ax)
     ax.set_title(text, loc="left", parse_math=False, pad=6.0 + 11.0 * len(lines), **look)
     if lines:
@@ -216,7 +217,7 @@ def add_legend(
 
     `marks` is what everything drawn must say, e.g. that it is extrapolated.
     """
-    look: dict[str, Any] = {
+    look: Record = {
         "frameon": False,
         "fontsize": "small",
         "labelcolor": INK,
@@ -240,7 +241,7 @@ def add_legend(
         text.set_parse_math(False)
 
 
-_MARK_LOOK: dict[str, Any] = {"fontsize": "small", "color": WARNING, "fontweight": "bold"}
+_MARK_LOOK: Record = {"fontsize": "small", "color": WARNING, "fontweight": "bold"}
 
 
 def _wrapped_marks(marks: Sequence[str], figure: Figure) -> str:

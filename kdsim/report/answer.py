@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from kdsim._types import RecordView
 from kdsim.plots.figures.marginal import savings
 from kdsim.plots.labels import percent, value_label
 from kdsim.plots.panels import panels_of
@@ -84,7 +84,7 @@ def answer(made: Comparison) -> Section:
     return Section("answer", "Answer", words + table(columns, rows, caption, name="gaps"))
 
 
-def _conclusion(rows: Sequence[Mapping[str, Any]], bound: str, where: str) -> list[str]:
+def _conclusion(rows: Sequence[RecordView], bound: str, where: str) -> list[str]:
     on_bound = [row["policy"] for row in rows if row["most"] <= NO_GAP]
     closest = min(rows, key=lambda row: row["most"])
     slowest = max(rows, key=lambda row: row["most"])

@@ -15,8 +15,9 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
+from kdsim._types import Record
 from kdsim._version import __version__
 from kdsim.output_file import whole_file
 
@@ -131,17 +132,17 @@ def _at_work(piece: Interval, c_total: int) -> Iterator[Slice]:
                 yield Slice(core, start, end, shown, task + 1, len(cores))
 
 
-def events(run: Run) -> Iterator[dict[str, Any]]:
+def events(run: Run) -> Iterator[Record]:
     """Yield the events of a run: names of the tracks first, all else by time."""
     parts = (map(_slice_event, slices(run)), *_flows(run), _counters(run))
     return itertools.chain(_names(run), heapq.merge(*parts, key=_place))
 
 
-def _place(event: dict[str, Any]) -> tuple[int, int, int]:
+def _place(event: Record) -> tuple[int, int, int]:
     return event["ts"], _PHASES.index(event["ph"]), event["tid"]
 
 
-def _about(run: Run) -> dict[str, Any]:
+def _about(run: Run) -> Record:
     return {
         "scenario": run.scenario,
         "policy": run.policy,
@@ -155,7 +156,7 @@ def _about(run: Run) -> dict[str, Any]:
     }
 
 
-def trace_events(run: Run) -> dict[str, Any]:
+def trace_events(run: Run) -> Record:
     """Return a run as a Chrome trace; for a long run, `write` needs far less memory.
 
     Returns
@@ -202,7 +203,7 @@ def _write(run: Run, file: IO[str]) -> None:
 # --- events ---------------------------------------------------------------------------------------
 
 
-def _names(run: Run) -> Iterator[dict[str, Any]]:
+def _names(run: Run) -> Iterator[Record]:
     process = {"ph": "M", "pid": _PROCESS, "tid": 0}
     label = f"{run.scenario} · {run.policy} (seed {run.seed}, replication {run.replication})"
     yield {**process, "name": "process_name", "args": {"name": label}}
@@ -212,7 +213,7 @@ def _names(run: Run) -> Iterator[dict[str, Any]]:
         yield {**thread, "name": "thread_sort_index", "args": {"sort_index": core}}
 
 
-def _slice_event(piece: Slice) -> dict[str, Any]:
+def _slice_event(piece: Slice) -> Record:
     return {
         "name": piece.name,
         "cat": piece.kind,
@@ -226,7 +227,7 @@ def _slice_event(piece: Slice) -> dict[str, Any]:
     }
 
 
-def _flows(run: Run) -> tuple[Iterator[dict[str, Any]], Iterator[dict[str, Any]]]:
+def _flows(run: Run) -> tuple[Iterator[Record], Iterator[Record]]:
     """Return the tails and the heads of the arrows: from the end of Comm_i to Backward_i."""
     # Communication always has core 0, computation the last: one core stands for all of a task.
     # A whole pass ahead, because a tail is drawn only where there will be a head.
@@ -246,15 +247,15 @@ def _flows(run: Run) -> tuple[Iterator[dict[str, Any]], Iterator[dict[str, Any]]
 
 
 def _arrow_ends(
-    times: array[int], other: array[int], kind: dict[str, Any], core: int, shift: int
-) -> Iterator[dict[str, Any]]:
+    times: array[int], other: array[int], kind: Record, core: int, shift: int
+) -> Iterator[Record]:
     for cycle, time in enumerate(times):
         if time >= 0 and other[cycle] >= 0:
             logits = {"name": "logits", "cat": "logits", "id": cycle, "pid": _PROCESS}
             yield {**logits, **kind, "ts": time + shift, "tid": core + 1}
 
 
-def _counters(run: Run) -> Iterator[dict[str, Any]]:
+def _counters(run: Run) -> Iterator[Record]:
     counter = {"name": "cores", "ph": "C", "pid": _PROCESS, "tid": 0}
     last = None
     for piece in run.intervals:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kdsim import plots
+from kdsim._types import Record, RecordView
 from kdsim.engines.des import simulate
 from kdsim.errors import KdsimError, PlotError
 from kdsim.plots.labels import axis_positions, field_label, point_label
@@ -88,14 +89,14 @@ def _regret(made: Comparison) -> Iterator[str]:
 # --- one run --------------------------------------------------------------------------------------
 
 
-def median_point(samples: Sequence[Sample]) -> dict[str, Any]:
+def median_point(samples: Sequence[Sample]) -> Record:
     """Return the point in the middle of the design: the median of the points' proven bounds."""
     bounds = {repr(s.point): (float(s.bounds.mean()), s.point) for s in samples}
     middle = statistics.median_low([bound for bound, _ in bounds.values()])
     return next(point for bound, point in bounds.values() if bound == middle)
 
 
-def timelines(made: Comparison, point: Mapping[str, Any] | None) -> list[Section]:
+def timelines(made: Comparison, point: RecordView | None) -> list[Section]:
     """Return the section that shows runs at one point: the optimum and another policy.
 
     Parameters

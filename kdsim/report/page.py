@@ -11,11 +11,12 @@ import html
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from kdsim._types import RecordView
 from kdsim.plots.style import GRID, INK, MUTED, PAPER, STAGE_COLORS, WARNING
 
 _RATIO = re.compile(r"\s*(\d+(?:\.\d+)?)\s*:\s*(\d+(?:\.\d+)?)\s*", re.ASCII)
@@ -136,7 +137,7 @@ class Column:
 
 def table(
     columns: Sequence[Column],
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[RecordView],
     caption: str,
     *,
     name: str,
@@ -178,7 +179,7 @@ def _heading(column: Column, *, sortable: bool) -> str:
     return f'<th scope="col"{kind} aria-sort="none"><button type="button">{words}</button></th>'
 
 
-def _cell(column: Column, row: Mapping[str, Any]) -> str:
+def _cell(column: Column, row: RecordView) -> str:
     shown = escape(column.shown(row.get(column.key)))
     sort = "" if shown == "–" else escape(_sort_key(row.get(column.sort_by or column.key)))
     kind = ' class="text"' if column.text else ""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kdsim._types import RecordView
 from kdsim._version import __version__
 from kdsim.answers.advice import Advice
 from kdsim.errors import PlotError
@@ -54,9 +55,9 @@ class ReportData:
 
     scenario: Scenario
     samples: Sequence[Sample]
-    manifest: Mapping[str, Any] = field(default_factory=dict)
+    manifest: RecordView = field(default_factory=dict)
     missing: Sequence[MissingRun] = ()
-    point: Mapping[str, Any] | None = None
+    point: RecordView | None = None
     curves: CurveUncertainty | None = None
     advice: Advice | None = None
 
@@ -148,13 +149,13 @@ def _numbers(made: Comparison) -> Section:
     return Section("numbers", f"All numbers ({len(rows):,} rows)", f"{shown}\n{link}", folded=True)
 
 
-def _range(row: Mapping[str, Any]) -> str:
+def _range(row: RecordView) -> str:
     if row["ci_method"] in ("exact", "none"):
         return "exact" if row["ci_method"] == "exact" else "–"
     return f"{row['ci_low']:,.3f} – {row['ci_high']:,.3f} ({row['ci_method']})"
 
 
-def _csv(fields: Sequence[str], rows: Sequence[Mapping[str, Any]], *, drawn: bool) -> str:
+def _csv(fields: Sequence[str], rows: Sequence[RecordView], *, drawn: bool) -> str:
     text = io.StringIO()
     names = [*fields, *SUMMARY_COLUMNS, *(CURVE_COLUMNS if drawn else ())]
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
@@ -183,7 +184,7 @@ def _scenario(scenario: Scenario) -> Section:
     return Section("scenario-fields", "Scenario", f"{shown}\n{source}", folded=True)
 
 
-def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(data: RecordView, prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in data.items():
         if isinstance(value, Mapping) and value and key != "sweep":
             yield from _flat(value, f"{prefix}{key}.")

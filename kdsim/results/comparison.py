@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kdsim._types import Record
 from kdsim.errors import KdsimError, UnknownPolicyError
 from kdsim.messages import did_you_mean
 from kdsim.model.curves import FloatArray
@@ -19,6 +20,7 @@ from kdsim.results.stakes import PointStakes, stakes_of
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from kdsim.scenario.study import Scenario
 
@@ -46,7 +48,7 @@ class Sample:
         What must be said wherever these numbers stand, e.g. that a curve was extrapolated.
     """
 
-    point: dict[str, Any]
+    point: Record
     policy: str
     makespans: FloatArray
     bounds: FloatArray
@@ -59,7 +61,7 @@ class Sample:
         """``makespan / bound - 1`` of each replication: the gap, under noise the regret."""
         return gap_of(self.makespans, self.bounds)
 
-    def summary(self, *, level: float = 0.95) -> dict[str, Any]:
+    def summary(self, *, level: float = 0.95) -> Record:
         """Return the sample as one flat row of a comparison; see `SUMMARY_COLUMNS`."""
         interval = mean_interval(self.makespans, level=level, deterministic=not self.varies)
         gaps = self.gaps
@@ -117,7 +119,7 @@ class MissingRun:
     """
 
     run_id: str
-    point: dict[str, Any]
+    point: Record
     policy: str
     status: Literal["failed", "pending"]
     error: str
@@ -173,7 +175,7 @@ class Comparison:
         return (*state, *marks_of(self.samples))
 
     @functools.cached_property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Record]:
         """One summary per point and policy; see `Sample.summary`."""
         return [sample.summary() for sample in self.samples]
 
@@ -183,12 +185,12 @@ class Comparison:
         return stakes_of(self)
 
     @property
-    def curve_intervals(self) -> list[dict[str, Any]]:
+    def curve_intervals(self) -> list[Record]:
         """Intervals over draws of the curves, see `CurveUncertainty.intervals`; else empty."""
         return self.curves.intervals if self.curves else []
 
     @property
-    def faster(self) -> list[dict[str, Any]]:
+    def faster(self) -> list[Record]:
         """In how many draws each policy is faster, see `CurveUncertainty.faster`; else empty."""
         return self.curves.faster if self.curves else []
 
@@ -200,11 +202,11 @@ class Comparison:
         pairs = zip(self.samples, self.rows, strict=True)
         return pd.DataFrame([{**row, **self.curve_columns(sample)} for sample, row in pairs])
 
-    def curve_columns(self, sample: Sample) -> dict[str, Any]:
+    def curve_columns(self, sample: Sample) -> Record:
         """Return a sample's `CurveUncertainty.columns`; empty where nothing was drawn."""
         return self.curves.columns(sample.point, sample.policy) if self.curves else {}
 
-    def differences(self, reference: str, *, level: float = 0.95) -> list[dict[str, Any]]:
+    def differences(self, reference: str, *, level: float = 0.95) -> list[Record]:
         """Compare every policy with `reference`, replication by replication.
 
         Parameters
@@ -262,13 +264,13 @@ class Comparison:
             )
         return rows
 
-    def plot(self, ax: Any = None, **kwargs: Any) -> Any:
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes | list[Axes]:
         """Draw the comparison; see `kdsim.plots.comparison`."""
         from kdsim import plots
 
         return plots.comparison(self, ax=ax, **kwargs)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """Return plain data, as ``kdsim compare --json`` prints it."""
         return {
             "scenario": self.scenario.name,
@@ -307,5 +309,5 @@ class Comparison:
         return str(self.frame.to_html())
 
 
-def _key(point: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+def _key(point: Record) -> tuple[tuple[str, str], ...]:
     return tuple((name, repr(value)) for name, value in point.items())

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kdsim._types import Record, RecordView
 from kdsim.model.curves import FloatArray
 from kdsim.results.gaps import NO_GAP
 
@@ -39,12 +40,12 @@ class PointDraws:
         Mean gap to the optimum of the same draw.
     """
 
-    point: dict[str, Any]
+    point: Record
     policies: tuple[str, ...]
     makespans: FloatArray
     gaps: FloatArray
 
-    def intervals(self) -> Iterator[dict[str, Any]]:
+    def intervals(self) -> Iterator[Record]:
         """Yield each policy's median and 95 % interval over the draws; see `CurveUncertainty`."""
         seconds, gaps = _percentiles(self.makespans), _percentiles(self.gaps)
         for name, time, gap in zip(self.policies, seconds.T, gaps.T, strict=True):
@@ -55,7 +56,7 @@ class PointDraws:
                 "draws": len(self.makespans),
             }  # fmt: skip
 
-    def pairs(self) -> Iterator[dict[str, Any]]:
+    def pairs(self) -> Iterator[Record]:
         """Yield the comparison of each pair of policies over the draws; see `CurveUncertainty`."""
         for policy, other in itertools.combinations(self.policies, 2):
             mine, its, ties = self._two(policy, other)
@@ -98,7 +99,7 @@ class CurveUncertainty:
     points: Sequence[PointDraws]
 
     @property
-    def intervals(self) -> list[dict[str, Any]]:
+    def intervals(self) -> list[Record]:
         """Percentile intervals (95 %) over the draws, one row per point and policy.
 
         ``policy, median, low, high`` (seconds), ``gap_median, gap_low, gap_high, draws``.
@@ -106,7 +107,7 @@ class CurveUncertainty:
         return [row for point in self.points for row in point.intervals()]
 
     @property
-    def faster(self) -> list[dict[str, Any]]:
+    def faster(self) -> list[Record]:
         """One row per point and pair of policies.
 
         ``policy, other, faster`` (share of the draws in which `policy` has the smaller makespan;
@@ -115,14 +116,14 @@ class CurveUncertainty:
         """
         return [row for point in self.points for row in point.pairs()]
 
-    def columns(self, point: Mapping[str, Any], policy: str) -> dict[str, Any]:
+    def columns(self, point: RecordView, policy: str) -> Record:
         """Return what `CURVE_COLUMNS` hold for one row of a table; None if it was not drawn."""
         found = self._row_of.get((_key(point), policy), {})
         names = ("low", "high", "gap_low", "gap_high", "draws")
         return dict(zip(CURVE_COLUMNS, map(found.get, names), strict=True))
 
     @functools.cached_property
-    def _row_of(self) -> dict[Any, dict[str, Any]]:
+    def _row_of(self) -> dict[Any, Record]:
         return {
             (_key(point.point), row["policy"]): row
             for point in self.points
@@ -139,7 +140,7 @@ class CurveUncertainty:
             f"percentile intervals{held}"
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """Return plain data."""
         return {
             "draws": self.draws,
@@ -150,7 +151,7 @@ class CurveUncertainty:
         }
 
 
-def _key(point: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _key(point: RecordView) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((name, repr(value)) for name, value in point.items()))
 
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdsim._types import Record
 from kdsim.errors import ScenarioError
 from kdsim.model.curves import FloatArray
 from kdsim.results.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from kdsim.scenario.study import Scenario
 
@@ -106,7 +108,7 @@ class LearningCurves:
         return float(min(curve.accuracies.max() for curve in self.curves))
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Record]:
         """One row per profile, policy and measured accuracy; seconds with their 95 % interval."""
         return [_row(curve, mark) for curve in self.curves for mark in range(curve.accuracies.size)]
 
@@ -117,7 +119,7 @@ class LearningCurves:
 
         return pd.DataFrame(self.rows)
 
-    def reached(self, target: float | None = None) -> list[dict[str, Any]]:
+    def reached(self, target: float | None = None) -> list[Record]:
         """Return when each profile under each policy first has an accuracy of at least `target`.
 
         Accuracies are known at the ends of epochs only; nothing is interpolated between them.
@@ -148,13 +150,13 @@ class LearningCurves:
             found.append({**row, "target": target})
         return found
 
-    def plot(self, ax: Any = None, **kwargs: Any) -> Any:
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes | list[Axes]:
         """Draw the curves; see `kdsim.plots.learning`."""
         from kdsim import plots
 
         return plots.learning(self, ax=ax, **kwargs)
 
-    def to_dict(self, target: float | None = None) -> dict[str, Any]:
+    def to_dict(self, target: float | None = None) -> Record:
         """Return plain data, as ``kdsim learning --json`` prints it."""
         return {
             "scenario": self.scenario.name,
@@ -167,7 +169,7 @@ class LearningCurves:
         }
 
 
-def _row(curve: LearningCurve, mark: int) -> dict[str, Any]:
+def _row(curve: LearningCurve, mark: int) -> Record:
     interval = curve.at(mark)
     return {
         "profile": curve.profile,

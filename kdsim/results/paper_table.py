@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from kdsim._types import RecordView
 from kdsim._version import __version__
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def cells_of(result: Comparison) -> tuple[list[str], list[list[str]]]:
     return headings, rows
 
 
-def _draws(ends: Mapping[str, Any]) -> list[str]:
+def _draws(ends: RecordView) -> list[str]:
     """Write the intervals over draws of the curves; a dash for a run that was not drawn."""
     if not ends:
         return []
@@ -75,7 +75,7 @@ def _value(value: object) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
-def _interval(row: Mapping[str, Any]) -> str:
+def _interval(row: RecordView) -> str:
     if row["ci_method"] == "t":
         return f"± {(row['ci_high'] - row['ci_low']) / 2.0:.2g}"
     return "exact" if row["ci_method"] == "exact" else "one run"

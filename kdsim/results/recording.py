@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
+
+from kdsim._types import Record
+from kdsim.model.curves import FloatArray
 
 #: Stretches that are converted into columns together.
 _BLOCK = 16_384
@@ -57,7 +60,7 @@ class Stretches(Sequence[Interval]):
         work.
     """
 
-    def __init__(self, columns: dict[str, Any]) -> None:
+    def __init__(self, columns: Record) -> None:
         self.columns = columns
 
     def __len__(self) -> int:
@@ -88,7 +91,7 @@ class Stretches(Sequence[Interval]):
     __hash__ = None  # type: ignore[assignment]  # it is compared by its arrays
 
 
-def _intervals(columns: dict[str, Any]) -> Iterator[Interval]:
+def _intervals(columns: Record) -> Iterator[Interval]:
     tasks = columns["comp_task"]
     stage = np.where(tasks < 0, "", np.where(tasks % 2, "backward", "forward")).tolist()
     return map(
@@ -105,11 +108,11 @@ def _intervals(columns: dict[str, Any]) -> Iterator[Interval]:
 
 
 class Recording:
-    """What the engine notes while a run goes on."""
+    """What the engine records during a run."""
 
     def __init__(self) -> None:
         self._fresh: list[tuple[float, float, int, int, int, float, bool]] = []
-        self._blocks: list[dict[str, Any]] = []
+        self._blocks: list[Record] = []
         self._begin = 0.0
 
     def append(self, entry: tuple[float, float, int, int, int, float, bool]) -> None:
@@ -159,7 +162,7 @@ class Recording:
         self._blocks.append({n: twice[n][kept].astype(t) for n, t in _COLUMNS.items()})
 
 
-def chunked(values: Any) -> Iterator[float]:
+def chunked(values: FloatArray) -> Iterator[float]:
     """Yield the numbers of an array as Python floats, without a list of all of them."""
     return itertools.chain.from_iterable(
         values[begin : begin + _READ].tolist() for begin in range(0, len(values), _READ)

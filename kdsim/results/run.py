@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kdsim._types import Record
 from kdsim.messages import html_table
 from kdsim.results.gaps import gap_of
 from kdsim.results.recording import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from kdsim.model.plan import Plan
 
@@ -136,18 +138,18 @@ class Run:
             rest = self.plan.c_total - split
             yield begin, until, split, rest, comm + 1, comp + 1, *flags, *said
 
-    def plot(self, ax: Any = None, **kwargs: Any) -> Any:
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """Draw the timeline; see `kdsim.plots.timeline`."""
         from kdsim import plots
 
         return plots.timeline(self, ax=ax, **kwargs)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """Return plain data, as ``kdsim run --json`` prints it."""
         segments = list(self.segment_data())
         return {**self.summary(), "segments": segments, "counters": self.counters}
 
-    def segment_data(self) -> Iterator[dict[str, Any]]:
+    def segment_data(self) -> Iterator[Record]:
         """Yield the segments as plain data; `starved` only where there is a link to wait for."""
         for segment in self.iter_segments():
             data = asdict(segment)
@@ -155,7 +157,7 @@ class Run:
                 del data["starved"]
             yield data
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Record:
         """Return what `to_dict` returns before the segments."""
         return {
             "scenario": self.scenario,

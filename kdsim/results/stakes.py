@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+from kdsim._types import RecordView
 from kdsim.model.bound.stakes import Stakes, stakes
 from kdsim.scenario.changes import with_fields
 
@@ -18,7 +19,7 @@ _SENTENCES = 6
 class PointStakes(NamedTuple):
     """What is at stake at one point of a sweep; `point` holds the swept fields and their values."""
 
-    point: Mapping[str, Any]
+    point: RecordView
     stakes: Stakes
 
 
@@ -30,7 +31,7 @@ def stakes_of(made: Comparison) -> list[PointStakes]:
     list of PointStakes
         In the order of the points. Planned work counts; the optimum is the mean bound.
     """
-    bounds: dict[str, tuple[Mapping[str, Any], float]] = {}
+    bounds: dict[str, tuple[RecordView, float]] = {}
     for sample in made.samples:
         bounds.setdefault(repr(sample.point), (sample.point, float(sample.bounds.mean())))
     return [
@@ -59,5 +60,5 @@ def stakes_lines(found: Sequence[PointStakes]) -> list[str]:
     ]
 
 
-def _where(point: Mapping[str, Any]) -> str:
+def _where(point: RecordView) -> str:
     return ", ".join(f"{name.rpartition('.')[2]} = {value}" for name, value in point.items())

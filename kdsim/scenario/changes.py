@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kdsim._types import Record, RecordView
 from kdsim.errors import ScenarioError
 from kdsim.messages import shorten, whole_number
 from kdsim.scenario.files.faults import Document, FaultyFileError, faults_of, unknown_field
@@ -39,7 +40,7 @@ def parse_ratio(value: float | str) -> tuple[float, float]:
     )
 
 
-def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
+def with_fields(scenario: Scenario, changes: RecordView) -> Scenario:
     """Return the scenario with fields changed by dotted path, validated anew.
 
     Parameters
@@ -91,7 +92,7 @@ def with_fields(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
     return _validated(data, scenario.files)
 
 
-def _validated(data: Mapping[str, Any], files: Mapping[str, str]) -> Scenario:
+def _validated(data: RecordView, files: Mapping[str, str]) -> Scenario:
     try:
         scenario = Scenario.model_validate(data)
     except ValidationError as error:
@@ -105,7 +106,7 @@ def _validated(data: Mapping[str, Any], files: Mapping[str, str]) -> Scenario:
 _RATIO_SIDE = {"forward": 0, "backward": 0, "comm": 1}
 
 
-def multiply_work(amounts: Mapping[str, Any], ratio: tuple[float, float]) -> dict[str, Any]:
+def multiply_work(amounts: RecordView, ratio: tuple[float, float]) -> Record:
     """Return a workload's data with computation and communication multiplied by a ratio's numbers.
 
     Parameters
@@ -121,7 +122,7 @@ def multiply_work(amounts: Mapping[str, Any], ratio: tuple[float, float]) -> dic
     }
 
 
-def multiply_sweep(sweep: Mapping[str, Any], ratio: tuple[float, float]) -> dict[str, Any]:
+def multiply_sweep(sweep: RecordView, ratio: tuple[float, float]) -> Record:
     """Return a sweep with its amounts of work multiplied by a ratio's numbers."""
     changed = dict(sweep)
     for name, side in _RATIO_SIDE.items():
@@ -146,7 +147,7 @@ TEXT_FIELDS = frozenset({"device.library", "link.starved"})
 SWITCHES = (*TEXT_FIELDS, "device.extrapolate")
 
 
-def _on_library_device(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
+def _on_library_device(scenario: Scenario, changes: RecordView) -> Scenario:
     """Put a device of the library in the place of the scenario's, with all its cores.
 
     Of the scenario's own device only the permission to extrapolate stays.
@@ -160,7 +161,7 @@ def _on_library_device(scenario: Scenario, changes: Mapping[str, Any]) -> Scenar
     return _validated({**data, "device": device}, scenario.files)
 
 
-def with_run_counts(scenario: Scenario, seed: Any, replications: Any) -> Scenario:
+def with_run_counts(scenario: Scenario, seed: int | None, replications: int | None) -> Scenario:
     """Return the scenario with another seed or number of replications, where one is given."""
     changes = {}
     if seed is not None:

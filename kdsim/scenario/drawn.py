@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from kdsim.errors import ScenarioError
 from kdsim.messages import whole_number
 from kdsim.scenario.parts.curve_draws import MAX_DRAWS
@@ -14,7 +12,7 @@ from kdsim.scenario.validate import scenario_from_data
 LEAST_DRAWS = 2
 
 
-def check_draws(scenario: Scenario, count: Any) -> int:
+def check_draws(scenario: Scenario, count: int) -> int:
     """Return how many draws were asked for, if the scenario's curves have so many.
 
     Raises

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from kdsim._types import Record
 from kdsim.scenario.study import Scenario
 
 
-def scenario_schema() -> dict[str, Any]:
+def scenario_schema() -> Record:
     """Return the JSON Schema (draft 2020-12) of a scenario file.
 
     A file may say less than a scenario holds: ``device.curves`` or ``device.library`` stands in
@@ -32,6 +31,6 @@ def scenario_schema() -> dict[str, Any]:
     }
 
 
-def _either(part: dict[str, Any], fields: list[str], *instead: str) -> None:
+def _either(part: Record, fields: list[str], *instead: str) -> None:
     part["required"] = [name for name in part["required"] if name not in fields]
     part["anyOf"] = [{"required": fields}, *({"required": [name]} for name in instead)]

@@ -6,10 +6,10 @@ import hashlib
 import math
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
+from kdsim._types import Record
 from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean
 from kdsim.scenario.files.bandwidth import read_bandwidth
@@ -91,7 +91,7 @@ def find_scenario(source: str | Path) -> tuple[Path, str]:
     raise ScenarioError(f"{text}: no such file, and no scenario of that name ships{hint}")
 
 
-def _refuse_beside_library(data: dict[str, Any], document: Document) -> None:
+def _refuse_beside_library(data: Record, document: Document) -> None:
     """Refuse a second source of what a device of the library brings.
 
     Its communication may be replaced: of most devices it was not measured.
@@ -107,7 +107,7 @@ def _refuse_beside_library(data: dict[str, Any], document: Document) -> None:
             del device[key]
 
 
-def _insert_curves(data: dict[str, Any], document: Document, folder: Path) -> None:
+def _insert_curves(data: Record, document: Document, folder: Path) -> None:
     """Put the curves of the file that ``device.curves`` names into the device."""
     device = data.get("device")
     if not isinstance(device, dict) or not isinstance(device.get("curves"), str):
@@ -130,7 +130,7 @@ def _insert_curves(data: dict[str, Any], document: Document, folder: Path) -> No
             device.setdefault(key, fitted[key])
 
 
-def read_curves(path: Path) -> dict[str, Any]:
+def read_curves(path: Path) -> Record:
     """Read a curve file written by ``kdsim calibrate fit``.
 
     Returns
@@ -148,7 +148,7 @@ def read_curves(path: Path) -> dict[str, Any]:
     return curves_of(read_yaml(path))
 
 
-def curves_of(document: Document) -> dict[str, Any]:
+def curves_of(document: Document) -> Record:
     """Take the curves out of a curve file's document; see :func:`read_curves`.
 
     Whoever writes such a file checks it by this before it is there.
@@ -173,10 +173,10 @@ def curves_of(document: Document) -> dict[str, Any]:
     return {**curves, "provenance": data.get("provenance", {})}
 
 
-def _check_curves(curves: dict[str, Any], document: Document) -> None:
+def _check_curves(curves: Record, document: Document) -> None:
     # A device of the library may lack the communication side, and a range may begin beyond one
     # core: what that means for a scenario is said where one uses it.
-    stand_in: dict[str, Any] = {"extrapolate": True}
+    stand_in: Record = {"extrapolate": True}
     if "proxies" in curves:
         stand_in["communication"] = _ANY_DEVICE["communication"]
     try:
@@ -193,7 +193,7 @@ def _sha256(path: Path) -> str:
 # --- cost profiles ------------------------------------------------------------------------------
 
 
-def _insert_profile(data: dict[str, Any], document: Document, folder: Path) -> None:
+def _insert_profile(data: Record, document: Document, folder: Path) -> None:
     """Put the amounts of the cost profile that ``workload.profile`` names into the workload."""
     work = data.get("workload")
     if not isinstance(work, dict) or not isinstance(work.get("profile"), str):
@@ -213,7 +213,7 @@ def _insert_profile(data: dict[str, Any], document: Document, folder: Path) -> N
     work.update(amounts)
 
 
-def _profile_work(profile: Profile, data: dict[str, Any]) -> dict[str, Any]:
+def _profile_work(profile: Profile, data: Record) -> Record:
     """Turn a profile into work for the device; faults of the device are reported elsewhere."""
     rate = data["workload"].get("profile_rate")
     legal = isinstance(rate, int | float) and 0 < rate < math.inf
@@ -227,7 +227,7 @@ def _profile_work(profile: Profile, data: dict[str, Any]) -> dict[str, Any]:
 # --- bandwidth traces ---------------------------------------------------------------------------
 
 
-def _insert_trace(data: dict[str, Any], document: Document, folder: Path) -> None:
+def _insert_trace(data: Record, document: Document, folder: Path) -> None:
     """Put the stretches of the bandwidth trace that ``link.trace`` names into the link."""
     link = data.get("link")
     if not isinstance(link, dict) or not isinstance(link.get("trace"), str):

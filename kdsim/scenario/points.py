@@ -6,8 +6,8 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from kdsim._types import Record
 from kdsim.errors import ScenarioError
 from kdsim.scenario.changes import COUNT_FIELDS, with_fields
 from kdsim.scenario.files.faults import FaultyFileError
@@ -28,7 +28,7 @@ class Point:
         Why it is not legal, else empty.
     """
 
-    values: dict[str, Any]
+    values: Record
     scenario: Scenario | None
     error: str = ""
 
@@ -67,7 +67,7 @@ def iterate(scenario: Scenario) -> Iterator[Point]:
         yield _point(scenario, values)
 
 
-def _point(scenario: Scenario, values: dict[str, Any]) -> Point:
+def _point(scenario: Scenario, values: Record) -> Point:
     try:
         return Point(values, with_fields(scenario, values))
     except FaultyFileError as error:
@@ -77,7 +77,7 @@ def _point(scenario: Scenario, values: dict[str, Any]) -> Point:
         return Point(values, None, str(error))
 
 
-def _combinations(scenario: Scenario) -> Iterator[dict[str, Any]]:
+def _combinations(scenario: Scenario) -> Iterator[Record]:
     names = list(scenario.sweep)
     method = scenario.design.method
     if method in ("grid", "zip"):
@@ -89,9 +89,7 @@ def _combinations(scenario: Scenario) -> Iterator[dict[str, Any]]:
     yield from _sample(ranges, method, scenario.design.samples or 1, scenario.seed)
 
 
-def _sample(
-    ranges: Mapping[str, Range], method: str, samples: int, seed: int
-) -> list[dict[str, Any]]:
+def _sample(ranges: Mapping[str, Range], method: str, samples: int, seed: int) -> list[Record]:
     import warnings
 
     from scipy.stats import qmc  # only sampled designs need scipy.stats, which loads slowly

@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from kdsim._types import Record
 from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean, shorten
 from kdsim.model.plan import Plan
@@ -200,7 +201,7 @@ class Scenario(StrictModel):
         """Return the numbers that engines and policies read."""
         return self._plan
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Record:
         """Return everything that determines a run's result, except policy and replication."""
         return self.model_dump(
             mode="json",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from kdsim._types import Record
 from kdsim.errors import ScenarioError
 from kdsim.messages import shorten
 from kdsim.scenario.changes import COUNT_FIELDS, TEXT_FIELDS
@@ -32,7 +33,7 @@ def with_sweep(scenario: Scenario, texts: Sequence[str]) -> Scenario:
     """
     if not texts:
         return scenario
-    swept: dict[str, Any] = {}
+    swept: Record = {}
     for field, values in map(parse_sweep, texts):
         if field in swept:
             raise ScenarioError("--sweep names this field twice; give all values at once",

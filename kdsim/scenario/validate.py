@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kdsim._types import Record
 from kdsim.errors import ScenarioError
 from kdsim.policies.names import STATIC
 from kdsim.scenario.changes import COUNT_FIELDS, TEXT_FIELDS, sweepable_fields, with_fields
@@ -67,7 +68,7 @@ def _is_of_a_curve(path: str | int) -> bool:
 
 
 #: Legal parts that stand in for faulty ones, so that a file's sweep is checked all the same.
-_STAND_INS: dict[str, Any] = {
+_STAND_INS: Record = {
     "name": "scenario",
     "device": {
         "cores": 1,

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kdsim._types import Record
 from kdsim.engines.curve_uncertainty import over_curve_draws
 from kdsim.errors import ScenarioError, SweepError
 from kdsim.messages import seconds_allowed, whole_number
@@ -91,7 +92,7 @@ def sweep(
 def _chosen(
     scenario: Scenario, policies: Sequence[str] | None, replications: int | None
 ) -> Scenario:
-    changes: dict[str, Any] = {}
+    changes: Record = {}
     if isinstance(policies, str):
         raise ScenarioError(f"must be a list of policies (got {policies!r})", field="policies")
     if policies:

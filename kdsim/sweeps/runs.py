@@ -13,10 +13,10 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
+from kdsim._types import Record, RecordView
 from kdsim._version import __version__
 from kdsim.engines.batch import bound_kind, varies
 from kdsim.errors import KdsimError, ScenarioError, StoreError, UnknownPolicyError
@@ -100,7 +100,7 @@ def _planned(
     )
 
 
-def is_legal(scenario: Scenario, point: Mapping[str, Any]) -> bool:
+def is_legal(scenario: Scenario, point: RecordView) -> bool:
     """Whether a point's values are legal together."""
     try:
         with_fields(scenario, point)
@@ -159,7 +159,7 @@ class StudyPlan:
     scenario: Scenario
     requested: Scenario
     sources: Mapping[str, str]
-    entries: Mapping[str, Any]
+    entries: RecordView
     is_entered: bool
 
     def runs(self) -> Iterator[tuple[str, list[PlannedRun]]]:
@@ -167,7 +167,7 @@ class StudyPlan:
         return planned_runs(self.requested, self.sources)
 
 
-def plan_study(scenario: Scenario, manifest: Mapping[str, Any], path: str) -> StudyPlan:
+def plan_study(scenario: Scenario, manifest: RecordView, path: str) -> StudyPlan:
     """Decide what a sweep enters into its store.
 
     Parameters
@@ -214,7 +214,7 @@ def plan_study(scenario: Scenario, manifest: Mapping[str, Any], path: str) -> St
     return StudyPlan(merged, scenario, sources, entries, is_entered=False)
 
 
-def _known_scenario(manifest: Mapping[str, Any], path: str) -> Scenario | None:
+def _known_scenario(manifest: RecordView, path: str) -> Scenario | None:
     if not manifest:
         return None
     try:
@@ -223,7 +223,7 @@ def _known_scenario(manifest: Mapping[str, Any], path: str) -> Scenario | None:
         raise StoreError(f"{path}: holds no scenario that this kdsim reads: {error}") from None
 
 
-def _refuse_others(path: str, manifest: Mapping[str, Any], there: Scenario, here: Scenario) -> None:
+def _refuse_others(path: str, manifest: RecordView, there: Scenario, here: Scenario) -> None:
     if manifest.get("engine") != ENGINE_VERSION:
         raise StoreError(
             f"{path}: its runs were made by version {manifest.get('engine')} of the engine, "
@@ -261,8 +261,8 @@ def differences(there: Scenario, here: Scenario) -> list[str]:
     return lines
 
 
-def _flat(scenario: Scenario) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(scenario: Scenario) -> Record:
+    flat: Record = {}
 
     def visit(prefix: str, value: object) -> None:
         if isinstance(value, dict):

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: From the ground up: a module imports only from its own package and from lower floors.
 FLOORS = {
     "kdsim": [
-        {"_version", "_lazy", "errors"},
+        {"_version", "_lazy", "_types", "errors"},
         {"messages", "output_file"},
         {"model"},
         {"policies"},
@@ -66,6 +66,7 @@ FLOORS = {
         {"commands"},
     ],
     "calibration.workloads": [
+        {"checks"},
         {"losses", "partition", "data"},
         {"training"},
         {"records"},

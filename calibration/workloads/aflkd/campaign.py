@@ -41,6 +41,7 @@ from calibration.workloads.aflkd.study import (
 from calibration.workloads.data.datasets import Dataset, load
 from calibration.workloads.records.results import RunLedger
 from calibration.workloads.training.placement import choose_device
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
 
 #: Without a budget, a campaign in which nothing finishes for so long has come to a standstill.
@@ -253,13 +254,13 @@ def _run_jobs(ledgers: dict[Study, RunLedger]) -> list[Job]:
 
 def _finish(
     jobs: Sequence[Job],
-    submit: Callable[[Job], Future[tuple[dict[str, Any], float]]],
+    submit: Callable[[Job], Future[tuple[Record, float]]],
     workers: int,
     clock: _Clock,
-) -> Iterator[tuple[Job, dict[str, Any]]]:
+) -> Iterator[tuple[Job, Record]]:
     """Do jobs in their order, as many at a time as there are workers, and yield their results."""
     waiting = list(jobs)
-    running: dict[Future[tuple[dict[str, Any], float]], Job] = {}
+    running: dict[Future[tuple[Record, float]], Job] = {}
     while True:
         while len(running) < workers:
             job = next((job for job in waiting if clock.fits(job)), None)
@@ -295,7 +296,7 @@ def _finish(
 @contextmanager
 def _workers(
     count: int, device: str, data_dir: Path | None, clock: _Clock
-) -> Iterator[Callable[[Job], Future[tuple[dict[str, Any], float]]]]:
+) -> Iterator[Callable[[Job], Future[tuple[Record, float]]]]:
     """Start worker processes, and end them at once when the block is left."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -328,14 +329,14 @@ def _end_with(driver: Connection, limit_s: float | None) -> None:
     os._exit(0)
 
 
-def _work(job: Job, device: str, data_dir: Path | None) -> tuple[dict[str, Any], float]:
+def _work(job: Job, device: str, data_dir: Path | None) -> tuple[Record, float]:
     """Do a job; return its result and how long it took."""
     begin = time.monotonic()
     config, folder = job.study.config, job.study.folder
     number = job.run if isinstance(job.run, int) else job.run.teacher
     taught = _taught(config, folder, number, device, data_dir)
     if isinstance(job.run, int):
-        result: dict[str, Any] = {"accuracy": test_accuracy(taught)}
+        result: Record = {"accuracy": test_accuracy(taught)}
     else:
         result = do_run(config, _dataset(config.data, data_dir), folder, taught, job.run)
         if device != "cpu":

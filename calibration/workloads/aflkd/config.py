@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from calibration.workloads.aflkd.incremental import LessonConfig, check_sizes
 from calibration.workloads.aflkd.methods import METHODS, StudentConfig
+from calibration.workloads.checks import check_choice, check_least
 from calibration.workloads.training.loops import TrainingConfig
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
 
 EDGE_NETWORKS: tuple[str, ...] = ("edge-1", "edge-2", "edge-3")
@@ -79,16 +80,8 @@ class StudyConfig:
         check_sizes(self.sizes)
         _check_names("networks", self.nets, EDGE_NETWORKS)
         _check_names("methods", self.methods, tuple(METHODS))
-        if self.seeds < 1:
-            raise WorkloadError(f"seeds must be 1 or more, got {self.seeds}")
-        if self.teacher_images < 1:
-            raise WorkloadError(f"teacher_images must be 1 or more, got {self.teacher_images}")
-        if self.teachers < 1:
-            raise WorkloadError(f"teachers must be 1 or more, got {self.teachers}")
-        if self.teacher_sees not in ("own", "everything"):
-            raise WorkloadError(
-                f"teacher_sees must be 'own' or 'everything', got {self.teacher_sees!r}"
-            )
+        check_least(self, seeds=1, teacher_images=1, teachers=1)
+        check_choice("teacher_sees", self.teacher_sees, ("own", "everything"))
         if not 0 <= self.short_seeds <= self.seeds:
             raise WorkloadError(
                 f"short_seeds must lie in 0 to seeds ({self.seeds}), got {self.short_seeds}"
@@ -124,14 +117,14 @@ class StudyConfig:
             return self.sizes
         return tuple(size for size in self.sizes if size <= self.short_size)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Record:
         """Return what every run of the study depends on: not which runs there are."""
         config = asdict(self)
         for key in ("nets", "methods", "seeds", "teachers", "short_seeds", "short_size"):
             del config[key]
         del config["student"]["method"]
         # Tuples become lists, as they are read back.
-        plain: dict[str, Any] = json.loads(json.dumps(config))
+        plain: Record = json.loads(json.dumps(config))
         return plain
 
 

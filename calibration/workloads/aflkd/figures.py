@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibration.workloads.aflkd.switches import REFERENCES
 from calibration.workloads.records.results import ResultError
+from kdsim._types import RecordView
 from kdsim.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ _MAIN = (
 
 
 def plot_accuracy(
-    result: Mapping[str, Any],
+    result: RecordView,
     net: str,
     *,
     methods: Sequence[str] | None = None,
@@ -120,9 +121,7 @@ def plot_accuracy(
     return ax
 
 
-def plot_forest(
-    result: Mapping[str, Any], net: str, reference: str, *, ax: Axes | None = None
-) -> Axes:
+def plot_forest(result: RecordView, net: str, reference: str, *, ax: Axes | None = None) -> Axes:
     """Draw every method's paired difference from one: a row each, a mark for each number of images.
 
     Parameters
@@ -175,9 +174,7 @@ def plot_forest(
     return ax
 
 
-def plot_temperature(
-    result: Mapping[str, Any], net: str, method: str, *, ax: Axes | None = None
-) -> Axes:
+def plot_temperature(result: RecordView, net: str, method: str, *, ax: Axes | None = None) -> Axes:
     """Draw the course of T over the epochs, one line per run, with n written by the scale of n.
 
     Parameters
@@ -221,7 +218,7 @@ def plot_temperature(
     return ax
 
 
-def save_figures(result: Mapping[str, Any], folder: Path) -> list[Path]:
+def save_figures(result: RecordView, folder: Path) -> list[Path]:
     """Save ``accuracy.png``, ``forest.png`` and, where T is adaptive, ``temperature.png``.
 
     Raises
@@ -273,7 +270,7 @@ def _name(method: str) -> str:
     return f"{_LABEL.get(family, family.upper())} {policy}".strip()
 
 
-def _teachers(config: Mapping[str, Any]) -> str:
+def _teachers(config: RecordView) -> str:
     return f" and {config['teachers']} teachers" if config["teachers"] > 1 else ""
 
 

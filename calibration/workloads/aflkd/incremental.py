@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calibration.workloads.aflkd.robustness import check_share, corrupt_logits, flip_labels
+from calibration.workloads.checks import check_choice
 from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.data.splits import Split
 from calibration.workloads.training.loops import predict
@@ -94,13 +95,8 @@ class LessonConfig:
 
     def __post_init__(self) -> None:
         check_sizes(self.sizes)
-        if self.update not in UPDATES:
-            raise WorkloadError(f"update must be one of {', '.join(UPDATES)}; got {self.update!r}")
-        if self.stream_labels not in STREAM_LABELS:
-            raise WorkloadError(
-                f"stream_labels must be one of {', '.join(STREAM_LABELS)}; got "
-                f"{self.stream_labels!r}"
-            )
+        check_choice("update", self.update, UPDATES)
+        check_choice("stream_labels", self.stream_labels, STREAM_LABELS)
         if not 0 <= self.holdout < 1:
             raise WorkloadError(f"holdout must lie in [0, 1), got {self.holdout!r}")
         if self.held_out == self.sizes[0]:

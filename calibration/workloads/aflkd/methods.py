@@ -11,12 +11,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from calibration.workloads.aflkd.temperature import TemperatureConfig, frozen_layers
+from calibration.workloads.checks import check_choice
 from calibration.workloads.records.profile import CycleCost
 from calibration.workloads.training.loops import TrainingConfig
 from calibration.workloads.training.networks import ConvNet
+from kdsim._types import RecordView
 from kdsim.errors import WorkloadError
 
 
@@ -38,7 +40,7 @@ class Method:
 
     shares: Literal["nothing", "frozen", "all"]
     freezes: Literal["none", "half", "all", "adaptive"]
-    temperature: Mapping[str, Any] | None = None
+    temperature: RecordView | None = None
 
     @property
     def distils(self) -> bool:
@@ -58,7 +60,7 @@ class Method:
         return {"none": 0, "half": (m + 1) // 2, "all": m}[self.freezes]
 
 
-def _fixed(temperature: float) -> Mapping[str, Any]:
+def _fixed(temperature: float) -> RecordView:
     return MappingProxyType({"policy": "fixed", "initial": temperature})
 
 
@@ -66,7 +68,7 @@ _REVERSE = MappingProxyType({"policy": "reverse"})
 _DESCEND = MappingProxyType({"policy": "descend"})
 #: T itself is the parameter and is clamped to its range: eq. 5 without a sigmoid.
 _CLAMPED = MappingProxyType({"policy": "descend", "form": "clamped"})
-#: Eq. 5 letter by letter: it prints no learning rate, so that the step is the gradient itself.
+#: Eq. 5 exactly as printed: it has no learning rate, so that the step is the gradient itself.
 _PRINTED = MappingProxyType({**_CLAMPED, "learning_rate": 1.0, "momentum": 0.0})
 
 #: Every method, each reached from a neighbour by one switch. The temperature of the methods that
@@ -141,15 +143,13 @@ class StudentConfig:
     curve: bool = False
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise WorkloadError(f"method must be one of {', '.join(METHODS)}; got {self.method!r}")
+        check_choice("method", self.method, METHODS)
         if not 0 <= self.distillation_weight < math.inf:
             raise WorkloadError(
                 "distillation_weight must be finite and not negative, got "
                 f"{self.distillation_weight!r}"
             )
-        if self.refreeze not in ("cloud", "keep"):
-            raise WorkloadError(f"refreeze must be 'cloud' or 'keep', got {self.refreeze!r}")
+        check_choice("refreeze", self.refreeze, ("cloud", "keep"))
 
     @property
     def switches(self) -> Method:

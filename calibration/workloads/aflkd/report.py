@@ -7,10 +7,9 @@ interval stands alone; none is corrected for how many there are. Figures are in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from calibration.workloads.aflkd.config import StudyConfig
 from calibration.workloads.aflkd.paper import paper_accuracy, paper_cloud_accuracy
@@ -24,8 +23,9 @@ from calibration.workloads.training.networks import (
     layer_count,
     parameter_count,
 )
+from kdsim._types import Record, RecordView
 
-Result = dict[str, Any]
+Result = Record
 
 _NOTES = (
     "aflkd-reverse ascends the loss in T where the paper's eq. 5 descends it; aflkd-descend is "
@@ -38,7 +38,7 @@ _NOTES = (
 def build_result(
     config: StudyConfig,
     dataset: Dataset,
-    runs: Sequence[Mapping[str, Any]],
+    runs: Sequence[RecordView],
     clouds: Sequence[float],
 ) -> Result:
     """Gather a study into one JSON-ready result.
@@ -72,7 +72,7 @@ def build_result(
     }
 
 
-def findings(data: str, methods: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> Result:
+def findings(data: str, methods: Sequence[str], runs: Sequence[RecordView]) -> Result:
     """Compute what a study's runs say: everything in its result that holds an accuracy.
 
     Parameters
@@ -138,7 +138,7 @@ def _notes(config: StudyConfig) -> list[str]:
     return [sees[config.teacher_sees], labels[config.stream_labels], *_NOTES]
 
 
-def verdict(difference: Mapping[str, Any]) -> str:
+def verdict(difference: RecordView) -> str:
     """Return what an interval says of the claim "first method is better": holds, open, ..."""
     if difference["ci_low"] is None or difference["n"] < 2:
         return "open"
@@ -216,7 +216,7 @@ def write_report(result: Result, folder: Path) -> list[Path]:
     return [folder / "results.json", folder / "tables.md", *save_figures(result, folder)]
 
 
-def percent(row: Mapping[str, Any], digits: int = 1) -> str:
+def percent(row: RecordView, digits: int = 1) -> str:
     """Return a row's mean and interval in percent, e.g. ``82.1 [80.3, 83.9]``."""
     mean = f"{100 * row['mean']:.{digits}f}"
     if row["ci_low"] is None:
@@ -228,7 +228,7 @@ def _clouds(accuracies: Sequence[float]) -> str:
     return ", ".join(f"{100 * a:.2f} %" for a in accuracies)
 
 
-def _repetitions(config: Mapping[str, Any]) -> str:
+def _repetitions(config: RecordView) -> str:
     seeds = f"{config['seeds']} paired seed{'s' if config['seeds'] > 1 else ''}"
     if config["short_seeds"]:
         seeds += (
@@ -240,7 +240,7 @@ def _repetitions(config: Mapping[str, Any]) -> str:
     return f"{seeds}, each with every one of {config['teachers']} teachers"
 
 
-def _accuracy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _accuracy_table(rows: Sequence[RecordView]) -> list[str]:
     sizes = sorted({row["size"] for row in rows})
     cells = {(row["net"], row["method"], row["size"]): row for row in rows}
     lines = [
@@ -257,7 +257,7 @@ def _accuracy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _difference_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _difference_table(rows: Sequence[RecordView]) -> list[str]:
     lines = ["| network | images | difference | mean | n | claim |", "|---|---|---|---|---|---|"]
     lines += [
         f"| {row['net']} | {row['size']:,} | {row['difference']} | {percent(row)} | {row['n']} | "
@@ -267,7 +267,7 @@ def _difference_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _switch_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _switch_table(rows: Sequence[RecordView]) -> list[str]:
     if not rows:
         return []
     lines = [
@@ -289,7 +289,7 @@ def _switch_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
-def _variance_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _variance_table(rows: Sequence[RecordView]) -> list[str]:
     """Say where the spread of the accuracies comes from; nothing without two of each source."""
     known = [row for row in rows if row["sd_rest"] is not None]
     if not known:
@@ -312,7 +312,7 @@ def _variance_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
-def _claims(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _claims(rows: Sequence[RecordView]) -> list[str]:
     """Count the verdicts on each claim over networks and sizes."""
     lines = ["The paper claims each difference to be above zero in every cell:", ""]
     for name in dict.fromkeys(row["difference"] for row in rows):
@@ -329,7 +329,7 @@ def _claims(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _networks(config: StudyConfig, dataset: Dataset) -> list[dict[str, Any]]:
+def _networks(config: StudyConfig, dataset: Dataset) -> list[Record]:
     found = []
     for name in ("cloud", *config.nets):
         network = build_network(name, dataset.input_shape, dataset.classes)

@@ -3,13 +3,13 @@
 All methods (``methods``) share one training loop and differ in switches. The *baseline* trains
 from scratch by cross-entropy. *SSLF* copies the cloud's first layers, freezes them and trains the
 rest. *AFLKD* adds ``lambda * T^2 * KL(teacher || student)`` and freezes ``n(T)`` layers, recomputed
-every epoch as the temperature T moves (Algorithm 1); on a stream it goes on with what the cloud
-returns (Algorithm 2, ``incremental``). Its ablations turn these off one by one.
+every epoch as the temperature T moves (Algorithm 1); on a stream it continues with what the
+cloud returns (Algorithm 2, ``incremental``). Its ablations turn these off one by one.
 
 A frozen layer is the cloud's: a layer that freezes again takes the cloud's weights again, unless
 ``refreeze="keep"`` asks to freeze it as it stands. A layer that has never been frozen starts from
-random weights (Algorithm 1, line 3) unless the method shares all of them; one that thaws goes on
-from the cloud's.
+random weights (Algorithm 1, line 3) unless the method shares all of them; one that thaws
+starts from the cloud's.
 
 A run takes place where its teacher is, on the CPU or on an accelerator.
 
@@ -27,10 +27,9 @@ compares the student with itself, Algorithm 1 cites eq. 7 for eq. 17.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +64,7 @@ from calibration.workloads.training.seeds import (
     generator_for,
     own_random_state,
 )
+from kdsim._types import Record, RecordView
 
 __all__ = [
     "METHODS",
@@ -86,7 +86,7 @@ def train_student(
     seed: int,
     checkpoint: Path | None = None,
     checkpoint_every_s: float = 30.0,
-    identity: Mapping[str, Any] | None = None,
+    identity: RecordView | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> StudentRun:
     """Train one edge network through its lessons: Algorithm 1 on the first, 2 on the others.
@@ -312,7 +312,7 @@ class _Student:
                 )
             )
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Record:
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -323,7 +323,7 @@ class _Student:
             "cycles": [asdict(cycle) for cycle in self.run.cycles],
         }
 
-    def load_state_dict(self, path: Path, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, path: Path, state: RecordView) -> None:
         restore(path, self.network, state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.temperature is not None:

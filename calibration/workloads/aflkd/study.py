@@ -29,6 +29,7 @@ from calibration.workloads.training.loops import EpochMeasure, accuracy, predict
 from calibration.workloads.training.networks import ConvNet
 from calibration.workloads.training.placement import device_of
 from calibration.workloads.training.teacher import train_teacher
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
 
 
@@ -135,7 +136,7 @@ def run_study(
     *,
     device: torch.device | None = None,
     watcher: Watcher | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Do every run of a study that is not done yet, one after the other.
 
     Parameters
@@ -231,7 +232,7 @@ def do_run(
     *,
     alone: bool = False,
     watcher: Watcher | None = None,
-) -> dict[str, Any]:
+) -> Record:
     """Train one edge network.
 
     A run that has the machine to itself (`alone`) keeps its state in the study's folder every half

@@ -7,12 +7,11 @@ is one over teachers and seeds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from calibration.workloads.records.tables import compare_crossed
-
-Row = Mapping[str, Any]
+from kdsim._types import Record, Row
 
 #: What every method is compared with: the same teacher and data without adaptive freezing, without
 #: distillation, without a teacher.
@@ -44,7 +43,7 @@ SWITCHES: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def switch_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
+def switch_rows(rows: Iterable[Row]) -> list[Record]:
     """Give what each switch is worth, network by network and over all of them.
 
     Parameters
@@ -78,7 +77,7 @@ def switch_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
     return found
 
 
-def _mean_over(rows: Iterable[Row], by: Sequence[str]) -> list[dict[str, Any]]:
+def _mean_over(rows: Iterable[Row], by: Sequence[str]) -> list[Record]:
     """Average the accuracy over the rows that agree in `by`."""
     groups: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
@@ -89,7 +88,7 @@ def _mean_over(rows: Iterable[Row], by: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _over_all(rows: Sequence[Row], nets: set[str]) -> list[dict[str, Any]]:
+def _over_all(rows: Sequence[Row], nets: set[str]) -> list[Record]:
     """Average the networks, for those methods, teachers and seeds that have run on all of them."""
     by = ["method", "teacher", "seed"]
     there: dict[tuple[Any, ...], set[str]] = {}

@@ -29,7 +29,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from calibration.workloads.checks import check_choice
 from calibration.workloads.training.seeds import generator_for
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
 
 POLICIES: tuple[str, ...] = ("reverse", "descend", "fixed", "schedule")
@@ -114,12 +116,8 @@ class TemperatureConfig:
     form: str = "sigmoid"
 
     def __post_init__(self) -> None:
-        if self.policy not in POLICIES:
-            raise WorkloadError(
-                f"temperature policy must be one of {', '.join(POLICIES)}; got {self.policy!r}"
-            )
-        if self.form not in FORMS:
-            raise WorkloadError(f"form must be one of {', '.join(FORMS)}; got {self.form!r}")
+        check_choice("temperature policy", self.policy, POLICIES)
+        check_choice("form", self.form, FORMS)
         if not 0 < self.t_min < self.t_max:
             raise WorkloadError(f"need 0 < t_min < t_max, got {self.t_min:g} and {self.t_max:g}")
         for name in ("initial", "final"):
@@ -216,8 +214,8 @@ class Temperature:
         self._constant = temperature
         self._given = torch.tensor(temperature, device=self._device)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what :meth:`load_state_dict` needs to go on as if never interrupted."""
+    def state_dict(self) -> Record:
+        """Return what :meth:`load_state_dict` needs to resume as if never interrupted."""
         return {
             "learned": None if self._learned is None else self._learned.detach().clone(),
             "constant": self._constant,
@@ -227,8 +225,8 @@ class Temperature:
             else copy.deepcopy(self._optimizer.state_dict()),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that :meth:`state_dict` returned."""
+    def load_state_dict(self, state: Record) -> None:
+        """Resume from a state that :meth:`state_dict` returned."""
         self._give(state["constant"])
         if self._learned is not None and self._optimizer is not None:
             with torch.no_grad():

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from calibration.workloads.data.fetch import fetch_cifar, fetch_fashion_mnist
 from calibration.workloads.data.files import Images, Labels, read_cifar, read_idx
+from kdsim._types import Record
 from kdsim.errors import DataError
 
 DATASETS: tuple[str, ...] = ("digits", "fashion-mnist", "cifar10", "cifar10-jpeg", "cifar100")
@@ -213,7 +214,7 @@ def _load_fashion_mnist(folder: Path, download: bool) -> Dataset:
     absent = [stem for stem in stems.values() if _existing(raw, stem) is None]
     if absent and download:
         fetch_fashion_mnist(raw, absent)
-    arrays: dict[str, Any] = {}
+    arrays: Record = {}
     for key, stem in stems.items():
         path = _existing(raw, stem)
         if path is None:

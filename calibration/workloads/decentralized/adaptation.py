@@ -21,19 +21,20 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from calibration.workloads.checks import check_choice, check_least
 from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.data.splits import split
 from calibration.workloads.losses import MEASURES, distillation_loss
 from calibration.workloads.training.loops import TrainingConfig, accuracy, fit, predict
 from calibration.workloads.training.networks import build_network
 from calibration.workloads.training.seeds import derive_seed, generator_for
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
 
 
@@ -200,19 +201,16 @@ class AdaptationPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("cameras", "general_samples", "camera_samples", "teacher_epochs",
-                     "student_epochs", "camera_epochs"):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise WorkloadError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.measure not in MEASURES:
-            raise WorkloadError(
-                f"measure must be one of {', '.join(MEASURES)}; got {self.measure!r}"
-            )
+        check_least(
+            self, cameras=1, general_samples=1, camera_samples=1, teacher_epochs=1,
+            student_epochs=1, camera_epochs=1,
+        )  # fmt: skip
+        check_choice("measure", self.measure, MEASURES)
 
 
 def run_adaptation(
     dataset: Dataset, plan: AdaptationPlan, *, progress: Callable[[int, int], None] | None = None
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Train teacher and student on general images, adapt a student to each camera, compare.
 
     Parameters

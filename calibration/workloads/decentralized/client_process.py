@@ -48,12 +48,13 @@ from calibration.workloads.decentralized.run import (
 )
 from calibration.workloads.training.checkpoints import snapshot
 from calibration.workloads.training.residual import ClientNetwork
+from kdsim._types import Record
 from kdsim.errors import KdsimError
 
 #: Exit status of a client that a plan lets fail: abrupt, without closing anything.
 LEFT = 17
 
-#: Signs of life within the longest silence that the parent bears: a busy machine may delay some.
+#: Heartbeats within the longest silence that the parent accepts: a busy machine may delay some.
 _BEATS = 10
 
 _SAMPLES, _ANSWERS, _CHECKPOINT = 1, 2, 3  # message tags
@@ -69,7 +70,7 @@ def work(
     timeout_s: float,
     threads: int,
 ) -> None:
-    """Run one client to the end, telling the parent of each round.
+    """Run one client to the end, reporting each round to the parent.
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ class _Reports:
         self.pipe = pipe
         self._lock = threading.Lock()
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: Record) -> None:
         """Send a message; an empty one is a heartbeat."""
         try:
             with self._lock:
@@ -159,8 +160,8 @@ def _rounds(
             "lost": sorted(peers.lost),
         }
     )
-    # A peer may still be reading what this client sent last: stay until the parent lets go.
-    while not reports.pipe.poll(1.0):  # the parent never writes: readable means that it let go
+    # A peer may still be reading what this client sent last: stay until the parent closes the pipe.
+    while not reports.pipe.poll(1.0):  # the parent never writes: readable is closed
         pass
     dist.destroy_process_group()
 

@@ -24,10 +24,7 @@ from torch.nn import functional
 from calibration.workloads.data.augmentation import augment
 from calibration.workloads.partition import label_mix
 from calibration.workloads.training.loops import predict
-from calibration.workloads.training.networks import to_channels_last
-from calibration.workloads.training.residual import ClientNetwork, build_client_network
-from calibration.workloads.training.seeds import derive_seed, generator_for, own_random_state
-from calibration.workloads.training.weights import StartingWeights, start_from
+from calibration.workloads.training.seeds import own_random_state
 from kdsim.errors import DataError, WorkloadError
 
 #: Small enough for a client's activations to stay in cache; 2,000 at once took 2.5 times as long.
@@ -229,60 +226,6 @@ class Client(Generic[_Network]):
             mix=tuple(label_mix(self.labels.numpy(), classes).tolist()),
             recalls=tuple(class_recalls(judged, images, labels, classes).tolist()),
         )
-
-
-def make_client(
-    index: int,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    classes: int,
-    network: str,
-    learning_rate: float,
-    momentum: float,
-    seed: int,
-    common_start: bool = False,
-    weights: StartingWeights | None = None,
-    augmented: bool = False,
-) -> Client[ClientNetwork]:
-    """Build a client; where no file says more, all of it follows from `seed` and `index`.
-
-    Parameters
-    ----------
-    network : str
-        Architecture, see :func:`calibration.workloads.training.residual.build_client_network`.
-    learning_rate, momentum : float
-        Of SGD.
-    common_start : bool
-        All clients begin with the same weights.
-    weights : StartingWeights, optional
-        A file with the weights to begin with; what it lacks of the last layer is drawn.
-    augmented : bool
-        Flip and shift the private images of each batch.
-
-    Raises
-    ------
-    DataError
-        If the client has no samples.
-    WorkloadError
-        If the weights do not fit the network.
-    """
-    if len(labels) == 0:
-        raise DataError(
-            f"client {index} has no samples; use fewer clients, more data or a smaller gamma"
-        )
-    start = derive_seed(seed, "weights", 0 if common_start else index)
-    channels, height, width = images.shape[1:]
-    shape = (channels, height, width)
-    model = build_client_network(network, shape, classes, seed=start)
-    if weights is not None:
-        start_from(model, weights)
-    to_channels_last(model)
-    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum)
-    order = generator_for(seed, "order", index)
-    moves = generator_for(seed, "augment", index) if augmented else None
-    images = images.contiguous(memory_format=torch.channels_last)
-    return Client(index, model, optimizer, images, labels, order, seed, moves)
 
 
 def class_recalls(

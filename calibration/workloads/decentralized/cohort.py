@@ -11,58 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
 
-from calibration.workloads.decentralized.clients import Client, ClientAccuracy, make_client
+from calibration.workloads.decentralized.clients import Client, ClientAccuracy
 from calibration.workloads.decentralized.exchange import Traffic
-from calibration.workloads.training.residual import ClientNetwork
-from calibration.workloads.training.seeds import generator_for
-from calibration.workloads.training.weights import StartingWeights
+from calibration.workloads.training.networks import to_channels_last
+from calibration.workloads.training.residual import ClientNetwork, build_client_network
+from calibration.workloads.training.seeds import derive_seed, generator_for
+from calibration.workloads.training.weights import start_from
 from kdsim.errors import DataError
 
+if TYPE_CHECKING:
+    from calibration.workloads.decentralized.fedavg import FedAvgPlan
+    from calibration.workloads.decentralized.multihead import MultiHeadPlan
+    from calibration.workloads.decentralized.run import Plan
+
+    #: Every plan says what its clients' models are and how they descend.
+    AnyPlan: TypeAlias = Plan | MultiHeadPlan | FedAvgPlan
+
 Progress = Callable[[int], None]
-
-
-class Training(Protocol):
-    """What every plan says about its clients' models and their SGD."""
-
-    @property
-    def network(self) -> str:
-        """Name of the architecture."""
-        ...
-
-    @property
-    def batch(self) -> int:
-        """Samples in a step."""
-        ...
-
-    @property
-    def learning_rate(self) -> float:
-        """Where the cosine starts."""
-        ...
-
-    @property
-    def momentum(self) -> float:
-        """Of the descent."""
-        ...
-
-    @property
-    def weights(self) -> StartingWeights | None:
-        """The file that the models begin with."""
-        ...
-
-    @property
-    def augment(self) -> bool:
-        """Whether private images are flipped and shifted."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """Of the whole run."""
-        ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -168,26 +138,45 @@ class CostLedger:
 
 
 def client_of(
-    material: Material, plan: Training, index: int, *, common_start: bool = False
+    material: Material, plan: AnyPlan, index: int, *, common_start: bool = False
 ) -> Client[ClientNetwork]:
-    """Build client `index` of a run; see `make_client`."""
+    """Build client `index` of a run; where no file says more, all of it follows from the seed.
+
+    Parameters
+    ----------
+    plan : Plan, MultiHeadPlan or FedAvgPlan
+        Architecture, SGD, augmentation, the seed, and perhaps a file with the weights to begin
+        with; what that lacks of the last layer is drawn.
+    common_start : bool
+        All clients begin with the same weights.
+
+    Raises
+    ------
+    DataError
+        If the client has no samples.
+    WorkloadError
+        If the weights do not fit the network.
+    """
     images, labels = material.shares[index]
-    return make_client(
-        index,
-        images,
-        labels,
-        classes=material.classes,
-        network=plan.network,
-        learning_rate=plan.learning_rate,
-        momentum=plan.momentum,
-        seed=plan.seed,
-        common_start=common_start,
-        weights=plan.weights,
-        augmented=plan.augment,
-    )
+    if len(labels) == 0:
+        raise DataError(
+            f"client {index} has no samples; use fewer clients, more data or a smaller gamma"
+        )
+    start = derive_seed(plan.seed, "weights", 0 if common_start else index)
+    channels, height, width = images.shape[1:]
+    shape = (channels, height, width)
+    model = build_client_network(plan.network, shape, material.classes, seed=start)
+    if plan.weights is not None:
+        start_from(model, plan.weights)
+    to_channels_last(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=plan.learning_rate, momentum=plan.momentum)
+    order = generator_for(plan.seed, "order", index)
+    moves = generator_for(plan.seed, "augment", index) if plan.augment else None
+    images = images.contiguous(memory_format=torch.channels_last)
+    return Client(index, model, optimizer, images, labels, order, plan.seed, moves)
 
 
-def check_public(material: Material, plan: Training) -> None:
+def check_public(material: Material, plan: AnyPlan) -> None:
     """Refuse data that cannot be distilled on.
 
     Raises
@@ -202,7 +191,7 @@ def check_public(material: Material, plan: Training) -> None:
         )
 
 
-def draw_public(public: Tensor, plan: Training, turn: int) -> Tensor:
+def draw_public(public: Tensor, plan: AnyPlan, turn: int) -> Tensor:
     """Draw the public samples of a round, the same for every client, (batch, ...)."""
     order = torch.randperm(len(public), generator=generator_for(plan.seed, "public", turn))
     return public[order[: plan.batch]]

@@ -6,7 +6,7 @@ What is *not* here: doing the runs (``dissimilarity``).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final, Literal
 
 from calibration.workloads.data.datasets import Dataset
@@ -184,24 +184,11 @@ def _units(study: Study) -> Iterator[Unit]:
 
 def plan_of(study: Study, unit: Unit) -> Plan:
     """Return the plan of one run."""
+    own = {field.name for field in fields(Study)}
     return Plan(
-        rounds=study.rounds,
+        **{f.name: getattr(study, f.name) for f in fields(Plan) if f.name in own},
         measure=unit.measure if unit.measure != NOT_EXCHANGING else "kl",
         case=unit.case if unit.case != NOT_EXCHANGING else "average",
         alpha=unit.alpha,
-        temperature=study.temperature,
-        scale=study.scale,
-        averaging=study.averaging,
-        distil_on=study.distil_on,
-        graph=study.graph,
-        network=study.network,
-        batch=study.batch,
-        learning_rate=study.learning_rate,
-        common_start=study.common_start,
-        weights=study.weights,
-        augment=study.augment,
-        refresh_every=study.refresh_every,
-        pool_size=study.pool_size,
-        departures=study.departures,
         seed=unit.seed,
     )

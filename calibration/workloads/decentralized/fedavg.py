@@ -13,13 +13,13 @@ AISTATS 2017.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from calibration.workloads.checks import check_least, check_positive
 from calibration.workloads.decentralized.clients import Client
 from calibration.workloads.decentralized.cohort import (
     CostLedger,
@@ -66,11 +66,8 @@ class FedAvgPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("rounds", 1), ("local_steps", 1), ("batch", 2)):
-            if getattr(self, name) < least:
-                raise WorkloadError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise WorkloadError(f"learning_rate must be positive, got {self.learning_rate!r}")
+        check_least(self, rounds=1, local_steps=1, batch=2)
+        check_positive(self, "learning_rate")
 
 
 def average_states(states: Sequence[StateDict], weights: Sequence[float]) -> StateDict:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from calibration.workloads.losses import MEASURES
-from calibration.workloads.records.tables import Row, summarise
+from calibration.workloads.records.tables import summarise
+from kdsim._types import Row
 from kdsim.errors import WorkloadError
 from kdsim.plots.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
 

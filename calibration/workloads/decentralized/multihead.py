@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import skip_init
 
+from calibration.workloads.checks import check_least
 from calibration.workloads.decentralized.clients import Client, ClientAccuracy
 from calibration.workloads.decentralized.cohort import (
     Material,
@@ -98,13 +99,10 @@ class MultiHeadPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"rounds": 1, "warm_up": 0, "heads": 0, "head_layers": 1, "teachers": 1,
-                 "pool_size": 1, "batch": 2, "refresh_every": 1, "embedding_weight": 0,
-                 "head_weight": 0}  # fmt: skip
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if not value >= bound:
-                raise WorkloadError(f"{name} must be at least {bound}, got {value!r}")
+        check_least(
+            self, rounds=1, warm_up=0, heads=0, head_layers=1, teachers=1, pool_size=1, batch=2,
+            refresh_every=1, embedding_weight=0, head_weight=0,
+        )  # fmt: skip
         if self.warm_up >= self.rounds:
             raise WorkloadError(
                 f"warm_up must be less than the {self.rounds} rounds, or nothing is ever "

@@ -33,6 +33,7 @@ from calibration.workloads.decentralized.cohort import (
 )
 from calibration.workloads.decentralized.exchange import Traffic, exchange_graph
 from calibration.workloads.decentralized.run import Plan, check_material
+from kdsim._types import Record
 from kdsim.errors import TransportError, WorkloadError
 
 
@@ -116,7 +117,7 @@ class _Worker:
     silent_s: float = 0.0
     rounds: int = 0
     traffic: Traffic = field(default_factory=Traffic)
-    outcome: dict[str, Any] | None = None
+    outcome: Record | None = None
     departure: Departure | None = None
 
     @property
@@ -188,11 +189,11 @@ def _result(workers: list[_Worker]) -> Result:
     departures = tuple(w.departure for w in workers if w.departure is not None)
     there = [w.outcome for w in workers if w.outcome is not None]
     if not there:
-        told = "; ".join(f"client {d.client}: {d.reason}" for d in departures)
-        raise WorkloadError(f"no client reached the end ({told})")
-    gone = {d.client for d in departures}
+        reasons = "; ".join(f"client {d.client}: {d.reason}" for d in departures)
+        raise WorkloadError(f"no client reached the end ({reasons})")
+    departed = {d.client for d in departures}
     for outcome in there:
-        if apart := set(outcome["lost"]) - gone:
+        if apart := set(outcome["lost"]) - departed:
             raise TransportError(
                 f"client {outcome['accuracy']['client']} lost its connection to client "
                 f"{min(apart)}, though both continued; the result would not be that of one run"

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from calibration.workloads.losses import MEASURES, SAME_GRADIENT
-from calibration.workloads.records.tables import Row, interval_row, summarise
+from calibration.workloads.records.tables import interval_row, summarise
+from kdsim._types import Record, Row
 from kdsim.results.intervals import Interval, mean_interval
 
 #: Two accuracies closer than this are taken for equal in practice; 0.01 is one percentage point.
@@ -37,7 +37,7 @@ def methods_of(measures: Iterable[str]) -> list[str]:
     return [m for m in given if SAME_GRADIENT.get(m) not in given]
 
 
-def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def summary(rows: Sequence[Row]) -> list[Record]:
     """Average shared and private accuracy, and the clients' spread, over seeds.
 
     Parameters
@@ -84,7 +84,7 @@ class Verdict:
     estimate: Interval
     verdict: str
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> Record:
         """Return it as a JSON-ready row."""
         return {
             "claim": self.claim,
@@ -183,45 +183,36 @@ def _on_gains(grid: _Grid, case: str) -> list[Verdict | None]:
         ]
     if "skew" not in grid.splits or 0.5 not in grid.between:
         return found
-    found.append(
-        _judged(
+    asked = [
+        (
             "with skewed data, distillation at alpha = 0.5 raises the mean accuracy",
-            "skew",
-            case,
             "gain at alpha = 0.5 over alpha = 1, mean of the measures",
             gain("skew", 0.5),
-            _positive,
         )
-    )
-    found += [
-        _judged(
+    ]
+    asked += [
+        (
             "with skewed data, the gain is largest near alpha = 0.5",
-            "skew",
-            case,
             f"accuracy at alpha = 0.5 minus alpha = {other:g}, mean of the measures",
             gain("skew", 0.5, other),
-            _positive,
         )
         for other in grid.between
         if other != 0.5
     ]
     spread = [grid.mean("skew", case, alpha, spread=True) for alpha in (1.0, 0.5)]
-    found.append(
-        _judged(
+    asked.append(
+        (
             "with skewed data, alpha = 0.5 leaves little variance among clients",
-            "skew",
-            case,
             "sd over clients at alpha = 1 minus at alpha = 0.5, mean of the measures",
             _minus(*spread),
-            _positive,
         )
     )
-    return found
+    return found + [_judged(c, "skew", case, q, samples, _positive) for c, q, samples in asked]
 
 
 def _on_measures(grid: _Grid, case: str) -> list[Verdict | None]:
     """Examine whether some measures do better than others on skewed data."""
-    found = []
+    asked = []
 
     def lead(
         alpha: float, ours: Sequence[str], theirs: Sequence[str], *, spread: bool = False
@@ -231,56 +222,30 @@ def _on_measures(grid: _Grid, case: str) -> list[Verdict | None]:
 
     new = [m for m in NEW_MEASURES if m in grid.measures]
     old = [m for m in OLD_MEASURES if m in grid.measures]
+    names = f"mean of {'/'.join(new)} minus mean of {'/'.join(old)}"
     if new and old:
-        found += [
-            _judged(
-                "at small alpha SED, JS and TD do better than CE and KL",
-                "skew",
-                case,
-                f"mean of {'/'.join(new)} minus mean of {'/'.join(old)} at alpha = {alpha:g}",
-                lead(alpha, new, old),
-                _positive,
-            )
+        claim = "at small alpha SED, JS and TD do better than CE and KL"
+        asked += [
+            (claim, f"{names} at alpha = {alpha:g}", lead(alpha, new, old))
             for alpha in grid.alphas
             if alpha < 0.5
         ]
-    if case != "sum":
-        return found
-    if new and old and 0.8 in grid.between:
-        found.append(
-            _judged(
-                "under the sum of losses, SED, JS and TD do better than CE and KL at alpha = 0.8",
-                "skew",
-                case,
-                f"mean of {'/'.join(new)} minus mean of {'/'.join(old)} at alpha = 0.8",
-                lead(0.8, new, old),
-                _positive,
+    if case == "sum":
+        others = {m: [o for o in grid.measures if o != m] for m in ("kl", "sed")}
+        if new and old and 0.8 in grid.between:
+            claim = (
+                "under the sum of losses, SED, JS and TD do better than CE and KL at alpha = 0.8"
             )
-        )
-    others = {m: [o for o in grid.measures if o != m] for m in ("kl", "sed")}
-    if "kl" in grid.measures and others["kl"] and 0.5 in grid.between:
-        found.append(
-            _judged(
-                "under the sum of losses, KL varies more among clients than the others",
-                "skew",
-                case,
-                "sd over clients of KL minus the mean of the others at alpha = 0.5",
-                lead(0.5, ["kl"], others["kl"], spread=True),
-                _positive,
-            )
-        )
-    if "sed" in grid.measures and others["sed"] and 0.2 in grid.between:
-        found.append(
-            _judged(
-                "under the sum of losses, SED is superior from alpha = 0.2 on",
-                "skew",
-                case,
-                "SED minus the mean of the other measures at alpha = 0.2",
-                lead(0.2, ["sed"], others["sed"]),
-                _positive,
-            )
-        )
-    return found
+            asked.append((claim, f"{names} at alpha = 0.8", lead(0.8, new, old)))
+        if "kl" in grid.measures and others["kl"] and 0.5 in grid.between:
+            claim = "under the sum of losses, KL varies more among clients than the others"
+            what = "sd over clients of KL minus the mean of the others at alpha = 0.5"
+            asked.append((claim, what, lead(0.5, ["kl"], others["kl"], spread=True)))
+        if "sed" in grid.measures and others["sed"] and 0.2 in grid.between:
+            claim = "under the sum of losses, SED is superior from alpha = 0.2 on"
+            what = "SED minus the mean of the other measures at alpha = 0.2"
+            asked.append((claim, what, lead(0.2, ["sed"], others["sed"])))
+    return [_judged(c, "skew", case, q, samples, _positive) for c, q, samples in asked]
 
 
 def _on_cases(grid: _Grid) -> list[Verdict | None]:

@@ -25,6 +25,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor, nn
 
+from calibration.workloads.checks import check_choice, check_positive
 from calibration.workloads.decentralized.clients import Client, StepCost
 from calibration.workloads.decentralized.cohort import (
     CostLedger,
@@ -87,7 +88,7 @@ class Plan:
     pool_size : int
         Capacity of that pool.
     departures : tuple of (client, round)
-        Clients that fail without a word at the start of a round; the others go on.
+        Clients that fail abruptly at the start of a round; the others continue.
     evaluate_every : int
         Rounds after which each client's accuracy is entered among its costs; 0 for never. It
         changes nothing else.
@@ -126,8 +127,7 @@ class Plan:
             "distil_on": (self.distil_on, ("public", "private")),
         }
         for name, (value, known) in choices.items():
-            if value not in known:
-                raise WorkloadError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+            check_choice(name, value, known)
         ranges = {
             "alpha": (self.alpha, 0.0, 1.0),
             "rounds": (self.rounds, 1, math.inf),
@@ -140,10 +140,7 @@ class Plan:
         for name, (number, low, high) in ranges.items():
             if not low <= number <= high:
                 raise WorkloadError(f"{name} must lie in [{low}, {high}], got {number!r}")
-        for name in ("temperature", "learning_rate"):
-            number = getattr(self, name)
-            if not (number > 0 and math.isfinite(number)):
-                raise WorkloadError(f"{name} must be positive and finite, got {number!r}")
+        check_positive(self, "temperature", "learning_rate")
 
 
 def run_decentralized(

@@ -16,7 +16,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -35,6 +34,7 @@ from calibration.workloads.decentralized.run import Plan, run_decentralized
 from calibration.workloads.partition import primary_labels, skewed_partition
 from calibration.workloads.records.profile import CycleCost, write_profile
 from calibration.workloads.records.results import ResultError, RunLedger, manifest
+from kdsim._types import Record
 from kdsim.errors import DataError
 
 
@@ -90,7 +90,7 @@ def run_study(
     processes: bool = False,
     profiles: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Do the runs of a study that its ledger does not hold yet, and return all rows.
 
     Parameters
@@ -122,7 +122,7 @@ def run_study(
     missing = [unit for unit in todo if unit.name not in ledger]
     total, done = len(todo) * study.rounds, (len(todo) - len(missing)) * study.rounds
     data: tuple[tuple[str, int], Material] | None = None
-    broken: dict[str, dict[str, Any]] = {}
+    broken: dict[str, Record] = {}
     for unit in missing:
         if data is None or data[0] != (unit.split, unit.seed):
             data = (unit.split, unit.seed), material(study, dataset, unit.split, unit.seed)
@@ -169,7 +169,7 @@ def run_unit(
     return run_decentralized(data, plan, progress=progress)
 
 
-def row_of(unit: Unit, result: Result, rounds: int) -> dict[str, Any]:
+def row_of(unit: Unit, result: Result, rounds: int) -> Record:
     """Turn a run's result into a JSON-ready row, without timings: equal seeds give equal rows."""
     shared = [a.shared for a in result.accuracies]
     private = [a.private for a in result.accuracies]
@@ -195,8 +195,8 @@ def row_of(unit: Unit, result: Result, rounds: int) -> dict[str, Any]:
 
 
 def rows(
-    study: Study, ledger: RunLedger, broken: Mapping[str, dict[str, Any]] | None = None
-) -> list[dict[str, Any]]:
+    study: Study, ledger: RunLedger, broken: Mapping[str, Record] | None = None
+) -> list[Record]:
     """Return the rows of all finished runs; one with alpha = 1 stands for each measure and case.
 
     Rows of `broken` runs are among them, with the clients that they `lost`.
@@ -219,7 +219,7 @@ def rows(
 
 
 def profiled(study: Study, unit: Unit) -> bool:
-    """Tell whether a run's cost profile is kept: first seed, last split, alpha nearest 0.5."""
+    """Return whether a run's cost profile is kept: first seed, last split, alpha nearest 0.5."""
     exchanging = [a for a in study.alphas if a < 1]
     if unit.alpha == 1 or not exchanging:
         return False
@@ -267,7 +267,7 @@ def _epoch_rounds(samples: int, study: Study) -> int:
     return math.ceil(samples / study.batch)
 
 
-def study_manifest(study: Study, dataset: Dataset) -> dict[str, Any]:
+def study_manifest(study: Study, dataset: Dataset) -> Record:
     """Describe everything the rows depend on."""
     return manifest(
         asdict(study),
@@ -311,13 +311,13 @@ def _claim(ledger: RunLedger, study: Study, dataset: Dataset) -> None:
             )
 
 
-def _identity(study: Study) -> dict[str, Any]:
+def _identity(study: Study) -> Record:
     """Return what each run of a study depends on, as a ledger holds it."""
     grid = {"measures", "cases", "alphas", "splits", "seeds"}
     settings = {k: v for k, v in asdict(study).items() if k not in grid}
     if study.weights is not None:  # the content counts, not where it lies
         settings["weights"] = study.weights.sha256
-    plain: dict[str, Any] = json.loads(json.dumps(settings))  # as the ledger gives it back
+    plain: Record = json.loads(json.dumps(settings))  # as the ledger gives it back
     return plain
 
 

@@ -27,6 +27,7 @@ from calibration.workloads.training.checkpoints import differences
 from calibration.workloads.training.loops import TrainingConfig, accuracy, predict
 from calibration.workloads.training.networks import ConvNet, build_network
 from calibration.workloads.training.teacher import train_teacher
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
 
 
@@ -49,7 +50,7 @@ def prepare_teacher(config: EdgeConfig, folder: Path) -> ConvNet:
     return train_teacher(dataset, parts.teacher, training, checkpoint=folder / "teacher.pt")
 
 
-def build_source(spec: dict[str, Any]) -> tuple[Source, dict[str, Any]]:
+def build_source(spec: Record) -> tuple[Source, Record]:
     """Set the cloud up (called in the teacher's process).
 
     Parameters
@@ -86,9 +87,7 @@ _SERVED = (
 )  # fmt: skip
 
 
-def make_study_request(
-    config: EdgeConfig, method: str, seed: int, data_sha256: str
-) -> dict[str, Any]:
+def make_study_request(config: EdgeConfig, method: str, seed: int, data_sha256: str) -> Record:
     """Return what an edge asks of a remote teacher: JSON values, checked by its `serve_study`.
 
     Parameters
@@ -120,9 +119,9 @@ def serve_study(config: EdgeConfig, folder: Path) -> Select:
     teacher = prepare_teacher(config, folder)
     test = accuracy(predict(teacher, dataset.images("test")), dataset.labels("test"))
     lock = threading.Lock()
-    built: dict[tuple[str, int], tuple[Source, dict[str, Any]]] = {}
+    built: dict[tuple[str, int], tuple[Source, Record]] = {}
 
-    def select(study_request: dict[str, Any]) -> tuple[Source, dict[str, Any]]:
+    def select(study_request: Record) -> tuple[Source, Record]:
         method: Any = study_request.get("method")  # of whatever JSON type: checked below
         seed, study = study_request.get("seed"), study_request.get("edge-kd")
         if not (isinstance(study, dict) and isinstance(seed, int) and seed >= 0):

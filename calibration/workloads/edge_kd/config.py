@@ -20,16 +20,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from calibration.bench.bench import MAX_BATCHES
+from calibration.workloads.checks import check_choice, check_positive
 from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.data.splits import Split, split
 from calibration.workloads.losses import MEASURES
 from calibration.workloads.training.networks import NETWORKS, ConvNet
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
 from kdsim.messages import shorten
 
@@ -80,8 +81,7 @@ class EdgeConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.alpha <= 1.0:
             raise WorkloadError(f"alpha must lie in [0, 1], got {self.alpha}")
-        if not 0 < self.temperature < math.inf:
-            raise WorkloadError(f"temperature must be positive and finite, got {self.temperature}")
+        check_positive(self, "temperature")
         if self.batch < 3:
             raise WorkloadError(f"a batch needs at least 3 images (relations), got {self.batch}")
         if self.public_images < self.batch or self.private_images < 2:
@@ -101,12 +101,8 @@ class EdgeConfig:
                 "teacher_images and teacher_epochs must be positive, got "
                 f"{self.teacher_images} and {self.teacher_epochs}"
             )
-        for what, name, known in (
-            ("student", self.student, NETWORKS),
-            ("measure", self.measure, MEASURES),
-        ):
-            if name not in known:
-                raise WorkloadError(f"{what} must be one of {', '.join(known)}; got {name!r}")
+        check_choice("student", self.student, NETWORKS)
+        check_choice("measure", self.measure, MEASURES)
 
     @property
     def cycles_per_epoch(self) -> int:
@@ -171,7 +167,7 @@ def check_methods(methods: Sequence[str]) -> None:
         )
 
 
-def spec_of(config: EdgeConfig, method: str, seed: int, folder: Path) -> dict[str, Any]:
+def spec_of(config: EdgeConfig, method: str, seed: int, folder: Path) -> Record:
     """Return the settings that the processes of a run receive, as JSON values.
 
     Raises

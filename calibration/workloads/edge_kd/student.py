@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from calibration.workloads.training.checkpoints import snapshot
 from calibration.workloads.training.loops import accuracy, predict
 from calibration.workloads.training.networks import build_network
 from calibration.workloads.training.seeds import derive_seed, generator_for, own_random_state
+from kdsim._types import Record
 from kdsim.errors import WorkloadError
 
 #: Epochs at whose ends the student's weights are kept, to be judged when the run is over.
@@ -44,7 +44,7 @@ class EdgeStudent:
         Where the received knowledge lies.
     """
 
-    def __init__(self, spec: dict[str, Any], shared: Shared) -> None:
+    def __init__(self, spec: Record, shared: Shared) -> None:
         self._config, self._method = EdgeConfig(**spec["config"]), spec["method"]
         self._seed, self._shared = spec["seed"], shared
         dataset = load(self._config.data, self._config.data_dir)
@@ -135,7 +135,7 @@ class EdgeStudent:
         size = min(self._config.batch, len(self._private))
         return torch.randperm(len(self._private), generator=generator)[:size]
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Record:
         """Tell the loss of the latest Backward, and the seconds of the latest steps.
 
         Of computing alone: a task's own length holds what it waited for cores, too.
@@ -146,7 +146,7 @@ class EdgeStudent:
             "backward_s": self._backward_s,
         }
 
-    def answer_accuracy(self) -> dict[str, Any]:
+    def answer_accuracy(self) -> Record:
         """Return the share of test images classified correctly, 0 to 1: now, and on the way.
 
         ``accuracies`` holds pairs of cycles done and the accuracy then, at ends of epochs.
@@ -160,6 +160,6 @@ class EdgeStudent:
         return {"accuracy": now, "accuracies": earlier}
 
 
-def build_student(spec: dict[str, Any], shared: Shared) -> EdgeStudent:
+def build_student(spec: Record, shared: Shared) -> EdgeStudent:
     """Build the edge's student (called in its own process)."""
     return EdgeStudent(spec, shared)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from calibration.workloads.records.profile import CycleCost, write_profile
 from calibration.workloads.records.results import RunLedger, claim_folder, manifest, write_json
 from calibration.workloads.records.tables import compare_pairs, summarise
 from calibration.workloads.training.loops import accuracy, predict
+from kdsim._types import Record
 from kdsim.errors import TransportError, WorkloadError
 from kdsim.model.link import Link
 from kdsim.model.plan import Plan
@@ -115,8 +115,8 @@ def run_once(
 
 
 def _loop(
-    config: EdgeConfig, spec: dict[str, Any], teacher: Teacher, policy: str,
-    rates: tuple[np.ndarray, np.ndarray] | None, access: dict[str, Any],
+    config: EdgeConfig, spec: Record, teacher: Teacher, policy: str,
+    rates: tuple[np.ndarray, np.ndarray] | None, access: Record,
     link: Link | None = None, pace: Callable[[Schedule], object] | None = None,
 ) -> EdgeRun:  # fmt: skip
     cores = take_cores(None)
@@ -191,7 +191,7 @@ def run_study(
     policy: str = "comm-priority",
     teacher: RemoteTeacher | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Record:
     """Run every method over the seeds and compare each with no distillation.
 
     Parameters
@@ -227,12 +227,12 @@ def run_study(
     make_policy(policy)
     plan = [(method, seed) for seed in seeds for method in methods]
     ledger = RunLedger(folder / "runs.jsonl")
-    told = None
+    reported = None
     if teacher is not None and "teacher" not in ledger:
-        told = _reported_accuracy(teacher, make_study_request(config, *plan[0], dataset.digest))
+        reported = _reported_accuracy(teacher, make_study_request(config, *plan[0], dataset.digest))
     claim_folder(folder, {**described, "policy": policy, "data_sha256": dataset.digest})
     if "teacher" not in ledger:
-        known = _own_accuracy(config, dataset, folder) if told is None else told
+        known = _own_accuracy(config, dataset, folder) if reported is None else reported
         ledger.add("teacher", {"accuracy": known})
     for done, (method, seed) in enumerate(plan):
         key = f"{method}/{seed}"
@@ -264,11 +264,11 @@ def _own_accuracy(config: EdgeConfig, dataset: Dataset, folder: Path) -> float:
     return accuracy(predict(teacher, dataset.images("test")), dataset.labels("test"))
 
 
-def _reported_accuracy(teacher: RemoteTeacher, study_request: dict[str, Any]) -> float:
+def _reported_accuracy(teacher: RemoteTeacher, study_request: Record) -> float:
     """Return the test accuracy that a remote teacher reports, 0 to 1."""
     with teacher.stream(timeout_s=_PATIENCE_S, study_request=study_request) as stream:
-        told = stream.greeting.get("accuracy")
-    if not isinstance(told, float) or not 0 <= told <= 1:
+        reported = stream.greeting.get("accuracy")
+    if not isinstance(reported, float) or not 0 <= reported <= 1:
         host, port = teacher.address
-        raise TransportError(f"teacher {host}:{port}: must report its accuracy, got {told!r}")
-    return told
+        raise TransportError(f"teacher {host}:{port}: must report its accuracy, got {reported!r}")
+    return reported

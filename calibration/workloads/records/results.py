@@ -11,15 +11,15 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from calibration.machine.host import hardware, package_versions
 from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.training.checkpoints import differences
+from kdsim._types import Record, RecordView
 from kdsim.errors import WorkloadError
 from kdsim.output_file import write_output
 
@@ -36,12 +36,12 @@ class ResultError(WorkloadError):
 
 
 def manifest(
-    config: Mapping[str, Any],
+    config: RecordView,
     *,
     seeds: Sequence[int],
     dataset: Dataset | None = None,
     notes: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> Record:
     """Describe everything a result depends on.
 
     Parameters
@@ -89,7 +89,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def host() -> dict[str, Any]:
+def host() -> Record:
     """Return what of this machine may change numbers or timings."""
     threads = torch.get_num_threads()
     return {**hardware(), "system": platform.system(), "torch_threads": threads}
@@ -98,7 +98,7 @@ def host() -> dict[str, Any]:
 # --- files ---------------------------------------------------------------------------------------
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write JSON in one atomic step: UTF-8, two spaces, keys as given, short lists on one line.
 
     Raises
@@ -131,7 +131,7 @@ def write_text(path: Path, text: str) -> None:
     write_output(path, text.encode(), failure=ResultError)
 
 
-def claim_folder(folder: Path, identity: Mapping[str, Any]) -> None:
+def claim_folder(folder: Path, identity: RecordView) -> None:
     """Claim an empty folder for a study, or make sure that it is this study's.
 
     Parameters
@@ -183,7 +183,7 @@ class RunLedger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.runs: dict[str, dict[str, Any]] = {}
+        self.runs: dict[str, Record] = {}
         if not path.exists():
             return
         try:
@@ -209,7 +209,7 @@ class RunLedger:
     def __contains__(self, run: str) -> bool:
         return run in self.runs
 
-    def add(self, run: str, result: Mapping[str, Any]) -> None:
+    def add(self, run: str, result: RecordView) -> None:
         """Append one finished run and flush it to the disk.
 
         Raises

@@ -12,16 +12,16 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from calibration.workloads.records.crossed import crossed_interval
+from kdsim._types import Record, Row
 from kdsim.errors import WorkloadError
 from kdsim.results.intervals import Interval, mean_interval, paired_difference
 
-Row = Mapping[str, Any]
 #: What a run shares with no other of its group: its seed, or its teacher and its seed.
 Unit = tuple[Any, ...]
 _CROSSED = ("teacher", "seed")
 
 
-def interval_row(interval: Interval) -> dict[str, Any]:
+def interval_row(interval: Interval) -> Record:
     """Return an interval as a JSON-ready row; what is not a number becomes null."""
     return {
         "mean": _finite(interval.mean),
@@ -34,7 +34,7 @@ def interval_row(interval: Interval) -> dict[str, Any]:
     }
 
 
-def crossed_row(values: Mapping[Unit, float]) -> dict[str, Any]:
+def crossed_row(values: Mapping[Unit, float]) -> Record:
     """Return the mean over runs, keyed by (teacher, seed), as a JSON-ready row.
 
     Seeds that have not met every teacher are left out; ``teachers`` and ``seeds`` say what is in.
@@ -59,7 +59,7 @@ def crossed_row(values: Mapping[Unit, float]) -> dict[str, Any]:
     }
 
 
-def summarise(rows: Iterable[Row], value: str, by: Sequence[str]) -> list[dict[str, Any]]:
+def summarise(rows: Iterable[Row], value: str, by: Sequence[str]) -> list[Record]:
     """Average one quantity over the rows that agree in `by`.
 
     Parameters
@@ -81,7 +81,7 @@ def summarise(rows: Iterable[Row], value: str, by: Sequence[str]) -> list[dict[s
     ]
 
 
-def summarise_crossed(rows: Iterable[Row], value: str, by: Sequence[str]) -> list[dict[str, Any]]:
+def summarise_crossed(rows: Iterable[Row], value: str, by: Sequence[str]) -> list[Record]:
     """Average as `summarise`, over teachers and seeds; rows end as `crossed_row`."""
     return [
         {**dict(zip(by, group, strict=True)), **crossed_row(values)}
@@ -97,7 +97,7 @@ def compare_pairs(
     treatment: str,
     pairs: Sequence[tuple[str, str]],
     unit: str = "seed",
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Compute paired differences between treatments, group by group.
 
     Parameters
@@ -139,7 +139,7 @@ def compare_crossed(
     *,
     treatment: str,
     pairs: Sequence[tuple[str, str]],
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Compare as `compare_pairs`, over teachers and seeds.
 
     Rows also name ``first`` and ``second``, and end as `crossed_row`.
@@ -159,7 +159,7 @@ def compare_crossed(
 def _paired(
     rows: Iterable[Row], value: str, by: Sequence[str], treatment: str,
     pairs: Sequence[tuple[str, str]], unit: Sequence[str],
-) -> Iterator[tuple[dict[str, Any], str, str, dict[Unit, float], dict[Unit, float]]]:  # fmt: skip
+) -> Iterator[tuple[Record, str, str, dict[Unit, float], dict[Unit, float]]]:  # fmt: skip
     """Yield group, treatments, and the values of each on the units that both have."""
     groups = _grouped(rows, value, [*by, treatment], unit)
     for group in dict.fromkeys(key[:-1] for key in groups):

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdsim._types import Record, RecordView
 from kdsim.errors import WorkloadError
 from kdsim.output_file import write_output
 
@@ -32,7 +33,7 @@ class CheckpointError(WorkloadError):
     exit_code = 1
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, state: RecordView, identity: RecordView) -> None:
     """Write a checkpoint so that the one before it survives any failure.
 
     Parameters
@@ -59,7 +60,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], identity: Mapping[str,
         raise CheckpointError(f"checkpoint {error}{kept}") from error
 
 
-def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+def load_checkpoint(path: Path, identity: RecordView) -> Record:
     """Read a checkpoint of the run that `identity` describes.
 
     Returns
@@ -87,7 +88,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
             f"checkpoint {path} belongs to another run: {where} was {got!r}, now {wanted!r}; "
             "delete it or name another folder"
         )
-    state: dict[str, Any] = content["state"]
+    state: Record = content["state"]
     return state
 
 
@@ -162,7 +163,7 @@ def restore(path: Path, network: nn.Module, weights: Mapping[str, Tensor]) -> No
 
 
 def differences(
-    wanted: Mapping[str, Any], got: Mapping[str, Any], prefix: str = ""
+    wanted: RecordView, got: RecordView, prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
     """Yield what differs between two trees of plain values: dotted name, wanted, got."""
     for key in sorted({*wanted, *got}):

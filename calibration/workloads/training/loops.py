@@ -13,15 +13,16 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from calibration.workloads.checks import check_choice, check_positive
 from calibration.workloads.data.augmentation import augment
 from calibration.workloads.training.checkpoints import load_checkpoint, restore, save_checkpoint
 from calibration.workloads.training.placement import (
@@ -31,6 +32,7 @@ from calibration.workloads.training.placement import (
     on_device,
 )
 from calibration.workloads.training.seeds import batches, generator_for, own_random_state
+from kdsim._types import RecordView
 from kdsim.errors import WorkloadError
 
 #: Images in one forward pass without gradients: large enough to keep a core busy, 100 MB at most.
@@ -74,12 +76,10 @@ class TrainingConfig:
             raise WorkloadError(
                 f"epochs and batch_size must be positive, got {self.epochs} and {self.batch_size}"
             )
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise WorkloadError(f"learning_rate must be positive, got {self.learning_rate!r}")
+        check_positive(self, "learning_rate")
         if not 0 <= self.momentum < 1:
             raise WorkloadError(f"momentum must lie in [0, 1), got {self.momentum!r}")
-        if self.decay not in ("constant", "cosine"):
-            raise WorkloadError(f"decay must be 'constant' or 'cosine', got {self.decay!r}")
+        check_choice("decay", self.decay, ("constant", "cosine"))
         if self.horizon is not None and self.horizon < self.epochs:
             raise WorkloadError(
                 f"horizon must be at least epochs ({self.epochs}), got {self.horizon}"
@@ -253,7 +253,7 @@ def fit(
     seed: int,
     objective: Objective | None = None,
     checkpoint: Path | None = None,
-    identity: Mapping[str, Any] | None = None,
+    identity: RecordView | None = None,
     on_epoch: Callable[[int, EpochMeasure], None] | None = None,
 ) -> list[dict[str, float]]:
     """Train a whole network, from a checkpoint if there is one.
@@ -269,7 +269,7 @@ def fit(
     objective : callable, optional
         As for :func:`train_epoch`; cross-entropy with `labels` by default.
     checkpoint : path, optional
-        Written after each epoch; when it exists, training goes on where it ends, to the same
+        Written after each epoch; when it exists, training resumes from it, to the same
         final weights.
     on_epoch : callable, optional
         Called with the epoch (from 1) and what it measured.

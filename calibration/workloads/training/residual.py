@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from calibration.workloads.checks import check_choice
 from calibration.workloads.training.networks import NETWORKS, ConvNet, build_network
-from kdsim.errors import WorkloadError
 
 RESNET_18 = "resnet-18"
 RESNET_18_LARGE = "resnet-18-large"
@@ -110,8 +110,7 @@ def build_client_network(
     WorkloadError
         If the name is unknown.
     """
-    if name not in CLIENT_NETWORKS:
-        raise WorkloadError(f"network must be one of {', '.join(CLIENT_NETWORKS)}; got {name!r}")
+    check_choice("network", name, CLIENT_NETWORKS)
     if name in NETWORKS:
         return build_network(name, input_shape, classes, seed=seed)
     # torch's layers draw their weights from the global generator: seed it for that time.

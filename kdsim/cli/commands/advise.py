@@ -14,6 +14,7 @@ from kdsim.cli.options import (
     output_option,
     policies_option,
     print_json,
+    replications_option,
     save_figure,
     scenario_argument,
 )
@@ -22,10 +23,7 @@ from kdsim.cli.options import (
 @click.command()
 @scenario_argument
 @policies_option("Candidates", default="every built-in policy except random")
-@click.option(
-    "-n", "--replications", type=click.IntRange(2, 100_000), default=200, show_default=True,
-    help="Runs of each policy under noise.",
-)  # fmt: skip
+@replications_option("Runs of each policy under noise.", least=2, most=100_000, default=200)
 @curve_draws_option
 @output_option
 @json_option

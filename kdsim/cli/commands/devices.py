@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
+from kdsim._types import Record
 from kdsim.cli.options import check_outputs, json_option, output_option, print_json, save_figure
 from kdsim.scenario.files.library import library_device, library_names
 
@@ -75,7 +75,7 @@ def show(name: str, output: Path | None, as_json: bool) -> None:
         save_figure(plots.library_device(name, entry), output)
 
 
-def _row(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+def _row(name: str, entry: Record) -> Record:
     facts = entry["provenance"]
     points = facts["points"]
     return {
@@ -92,7 +92,7 @@ def _row(name: str, entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _facts(entry: dict[str, Any]) -> list[str]:
+def _facts(entry: Record) -> list[str]:
     """Say in sentences where an entry is from and what it is not."""
     facts = entry["provenance"]
     source = facts["source"]

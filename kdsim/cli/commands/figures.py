@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kdsim.cli.commands.store import store_argument
-from kdsim.cli.options import complete_policies, curve_draws_option, save_figure
+from kdsim.cli.options import (
+    OUTPUT_FILE,
+    complete_policies,
+    curve_draws_option,
+    figure_option,
+    save_figure,
+)
 from kdsim.errors import PlotError, ScenarioError
 from kdsim.messages import did_you_mean
 from kdsim.output_file import check_output
@@ -23,10 +30,10 @@ if TYPE_CHECKING:
 #: The kinds of `kdsim.plots.kinds`, which is loaded with the command, and what each shows.
 _KINDS = ("comparison", "gap", "lines", "heatmap", "regret", "marginal")
 
-_at_option = click.option(
-    "--at", "fixed", multiple=True, metavar="FIELD=VALUE",
-    help="Only the points with this value (repeatable).",
-)  # fmt: skip
+
+def _at_option(words: str) -> Callable[[Any], Any]:
+    """Make --at, which names points of the design."""
+    return click.option("--at", "fixed", multiple=True, metavar="FIELD=VALUE", help=words)
 
 
 def finished(ledger: Store) -> Comparison:
@@ -61,11 +68,8 @@ def finished(ledger: Store) -> Comparison:
     "-p", "--policy", "policies", multiple=True, metavar="NAME", shell_complete=complete_policies,
     help="Policies to draw (repeatable) [all].",
 )  # fmt: skip
-@_at_option
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True,
-    help="Where to save the figure (.png, .svg or .pdf).",
-)  # fmt: skip
+@_at_option("Only the points with this value (repeatable).")
+@figure_option
 def plot(
     store: Path,
     kind: str,
@@ -145,19 +149,15 @@ def _parse_fixed(text: str, result: Comparison) -> tuple[str, set[str]]:
 
 @click.command()
 @store_argument
-@click.option(
-    "--at", "fixed", multiple=True, metavar="FIELD=VALUE",
-    help="Draw the runs of this point (repeatable) [the median point of the design].",
-)  # fmt: skip
+@_at_option("Draw the runs of this point (repeatable) [the median point of the design].")
 @click.option(
     "--advise", "advised", is_flag=True,
     help="Also answer what `kdsim advise` answers, for the scenario as written (some seconds).",
 )  # fmt: skip
 @curve_draws_option
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True,
-    help="Where to write the page (.html).",
-)  # fmt: skip
+    "-o", "--output", type=OUTPUT_FILE, required=True, help="Where to write the page (.html)."
+)
 def report(
     store: Path, fixed: tuple[str, ...], advised: bool, curve_draws: int | None, output: Path
 ) -> None:

@@ -15,6 +15,7 @@ from kdsim.cli.options import (
     output_option,
     policies_option,
     print_json,
+    replications_option,
     save_figure,
     scenario_argument,
     seed_option,
@@ -34,10 +35,7 @@ from kdsim.cli.options import (
     "--profile-rate", type=click.FloatRange(0.0, min_open=True), metavar="UNITS",
     help="Compute units per second of the profiles' host [the device's own curve].",
 )  # fmt: skip
-@click.option(
-    "-n", "--replications", type=click.IntRange(1),
-    help="Runs of a random policy [the scenario's, 100 at most].",
-)  # fmt: skip
+@replications_option("Runs of a random policy [the scenario's, 100 at most].")
 @seed_option
 @output_option
 @json_option

@@ -15,6 +15,7 @@ from kdsim.cli.options import (
     output_option,
     policies_option,
     print_json,
+    replications_option,
     save_figure,
     scenario_argument,
 )
@@ -34,7 +35,7 @@ from kdsim.errors import ScenarioError
     "--mark", "marks", multiple=True, metavar="NAME=X,Y",
     help="A named place; leave X or Y empty for a line (repeatable).",
 )  # fmt: skip
-@click.option("-n", "--replications", type=click.IntRange(1), help="Runs of each random policy.")
+@replications_option("Runs of each random policy.")
 @output_option
 @json_option
 def policy_map(

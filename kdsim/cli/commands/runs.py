@@ -8,17 +8,20 @@ from pathlib import Path
 import click
 
 from kdsim.cli.options import (
+    OUTPUT_FILE,
     allow_policies_option,
     check_allowed,
     check_outputs,
     complete_policies,
     curve_draws_option,
+    figure_option,
     json_option,
     load,
     output_option,
     outputs_option,
     policies_option,
     print_json,
+    replications_option,
     save_figure,
     scenario_argument,
     seed_option,
@@ -37,9 +40,7 @@ from kdsim.results.comparison import Comparison
 @sweep_option
 @policies_option("Policy to compare")
 @allow_policies_option
-@click.option(
-    "-n", "--replications", type=click.IntRange(1), help="Runs of a random policy [the scenario's]."
-)
+@replications_option("Runs of a random policy [the scenario's].")
 @seed_option
 @curve_draws_option
 @click.option("--against", metavar="NAME", help="Also give paired differences to this policy.")
@@ -159,16 +160,8 @@ def _write(result: Comparison, output: Path) -> None:
     help="Number of the replication: it selects the random draws and the noise.",
 )  # fmt: skip
 @output_option
-@click.option(
-    "--trace-out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a Chrome trace that Perfetto opens.",
-)
-@click.option(
-    "--timeline-out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the timeline as CSV.",
-)
+@click.option("--trace-out", type=OUTPUT_FILE, help="Write a Chrome trace that Perfetto opens.")
+@click.option("--timeline-out", type=OUTPUT_FILE, help="Write the timeline as CSV.")
 @json_option
 def run(
     scenario: str,
@@ -270,10 +263,7 @@ def optimum(scenario: str, changes: tuple[str, ...], as_json: bool) -> None:
     "--cores", multiple=True, type=click.IntRange(1), metavar="N",
     help="Core count to draw (repeatable) [the sweep's; else 6, 8, 10, 12 and the device's].",
 )  # fmt: skip
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False),
-    help="Where to save the figure (.png, .svg or .pdf).",
-)  # fmt: skip
+@figure_option
 def curves(scenario: str, changes: tuple[str, ...], cores: tuple[int, ...], output: Path) -> None:
     r"""Draw f and g of SCENARIO over the allocations, for one or several core counts.
 

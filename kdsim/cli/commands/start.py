@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import click
 
-from kdsim.cli.options import json_option, print_json
+from kdsim._types import Record
+from kdsim.cli.options import OUTPUT_FILE, json_option, print_json
 from kdsim.errors import KdsimError
 from kdsim.output_file import check_output, write_output
 
@@ -19,12 +19,9 @@ _KINDS = ("scenarios", "policies", "models", "devices")
 
 
 @click.command()
-@click.argument(
-    "scenario", required=False, type=click.Path(path_type=Path, dir_okay=False),
-    metavar="[FILE]",
-)  # fmt: skip
+@click.argument("scenario", required=False, type=OUTPUT_FILE, metavar="[FILE]")
 @click.option(
-    "--policy", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.py",
+    "--policy", type=OUTPUT_FILE, metavar="FILE.py",
     help="Also write a policy of your own to start from.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
@@ -120,7 +117,7 @@ def _models() -> list[tuple[str, str]]:
 def _devices() -> list[tuple[str, str]]:
     from kdsim.scenario.files.library import library_device, library_names
 
-    def about(entry: dict[str, Any]) -> str:
+    def about(entry: Record) -> str:
         low, high = entry["measured_cores"]["compute"]
         heading = entry["provenance"]["device"]
         return f"{heading}; computation measured on {low} to {high} cores"

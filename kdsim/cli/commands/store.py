@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
+from kdsim._types import Record
 from kdsim.cli.options import (
+    OUTPUT_FILE,
     allow_policies_option,
     check_allowed,
     json_option,
@@ -22,7 +23,7 @@ from kdsim.sweeps.ledger.records import StudyState
 store_argument = click.argument("store", type=click.Path(path_type=Path))
 
 
-def point_text(point: dict[str, Any]) -> str:
+def point_text(point: Record) -> str:
     """Write a point for a line of text, after "at"; empty for a study without a sweep."""
     place = ", ".join(f"{name} = {value}" for name, value in point.items())
     return f" at {place}" if place else ""
@@ -91,7 +92,7 @@ def _status_lines(store: str, name: str | None, state: StudyState) -> list[str]:
 @click.command()
 @store_argument
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False),
+    "-o", "--output", type=OUTPUT_FILE,
     help="Where to: .csv, .parquet, .tex or .md [CSV on standard output].",
 )  # fmt: skip
 @click.option("--expand", is_flag=True, help="One row per replication.")
@@ -134,7 +135,7 @@ def export(
         click.echo(f"table written to {output}", err=True)
 
 
-def _counts(state: StudyState) -> dict[str, Any]:
+def _counts(state: StudyState) -> Record:
     return {"done": state.done, "failed": state.failed, "pending": state.pending}
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from kdsim._types import Record
 from kdsim.cli.commands.figures import finished, write_page
 from kdsim.cli.commands.store import point_text
 from kdsim.cli.options import (
@@ -21,6 +22,7 @@ from kdsim.cli.options import (
     outputs_option,
     policies_option,
     print_json,
+    replications_option,
     save_figure,
     scenario_argument,
     sweep_option,
@@ -61,9 +63,7 @@ _MAX_FAILURES = 10
 @click.option("--cluster", metavar="ADDRESS", help="Run on a dask cluster (address or file).")
 @policies_option("Policy to run")
 @allow_policies_option
-@click.option(
-    "-n", "--replications", type=click.IntRange(1), help="Runs of a random policy [the scenario's]."
-)
+@replications_option("Runs of a random policy [the scenario's].")
 @curve_draws_option
 @click.option("--retry", is_flag=True, help="Also run again what failed before.")
 @click.option(
@@ -155,7 +155,7 @@ def sweep(
         _raise_failures(ledger)
 
 
-def _as_json(ledger: Store, path: str | None) -> dict[str, Any]:
+def _as_json(ledger: Store, path: str | None) -> Record:
     state, scenario = ledger.state(), ledger.scenario()
     return {
         "scenario": scenario.name,

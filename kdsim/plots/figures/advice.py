@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from kdsim._types import Record
 from kdsim.plots.curve_band import BAND, draws_words
 from kdsim.plots.labels import setting
 from kdsim.plots.style import INK, MUTED, add_marks, new_panels, policy_style, title
@@ -113,7 +114,7 @@ def _gaps_over_draws(ax: Axes, made: Advice, names: list[str]) -> None:
     """Draw the intervals over draws left of noise 0, under which the draws were played."""
     gaps = {row["policy"]: row for row in made.curves["gaps"]}
     step = 0.03 * max(100 * row["noise"] for row in made.policies) or 0.03
-    bar: dict[str, Any] = {"lw": 4, "alpha": 0.4, "capstyle": "butt"}
+    bar: Record = {"lw": 4, "alpha": 0.4, "capstyle": "butt"}
     for number, name in enumerate(names[:_POLICIES], start=1):
         low, high = (100 * gaps[name][end] for end in ("low", "high"))
         ax.vlines(-step * number, low, high, color=policy_style(name, names).color, **bar)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from kdsim._types import Record
 from kdsim.errors import PlotError
 from kdsim.plots.curve_band import CurveBands
 from kdsim.plots.labels import (
@@ -43,6 +44,7 @@ from kdsim.plots.style import (
 from kdsim.results.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:
+    from kdsim.model.curves import FloatArray
     from kdsim.results.comparison import Comparison, MissingRun, Sample
     from kdsim.scenario.study import Scenario
 
@@ -65,7 +67,7 @@ def comparison(
     x: str | None = None,
     lines: bool = False,
     notes: Sequence[str] = (),
-) -> Any:
+) -> Axes | list[Axes]:
     """Draw policies side by side for each swept core count, the paper's fig. 5.
 
     A mark is a mean with its 95 % confidence interval; where replications differ, the shape (or
@@ -133,7 +135,7 @@ def _name(axes: Sequence[Axes], panels: Sequence[Panel], scenario: Scenario, *, 
     for panel, at in zip(panels, axes, strict=True):
         title(at, panel.title)
     if own:
-        look: dict[str, Any] = {"color": INK, "fontweight": "bold", "parse_math": False}
+        look: Record = {"color": INK, "fontweight": "bold", "parse_math": False}
         axes[0].figure.suptitle(f"{scenario.name}: {fixed}", **look)
 
 
@@ -149,7 +151,7 @@ def _form(panels: Sequence[Panel], *, lines: bool) -> Form:
     return "lines" if crowded and panels[0].field else "groups"
 
 
-def values_of(sample: Sample, value: Value) -> Any:
+def values_of(sample: Sample, value: Value) -> FloatArray:
     """Return what is drawn of a sample, (n,) array: seconds, or percent above the bound."""
     return sample.makespans if value == "makespan" else 100.0 * sample.gaps
 
@@ -204,7 +206,7 @@ def _missing(ax: Axes, x: float, run: MissingRun, names: list[str], level: int =
     )  # fmt: skip
 
 
-def _bound(ax: Axes, center: float, bounds: Any) -> None:
+def _bound(ax: Axes, center: float, bounds: FloatArray) -> None:
     left, right = center - 0.45, center + 0.45
     low, high = np.quantile(bounds, [0.05, 0.95])
     if high > low:  # every replication has work, and so a bound, of its own
@@ -222,7 +224,7 @@ def _mark(
     _mean(ax, x, interval, style, sample.policy)
 
 
-def _spread(ax: Axes, x: float, width: float, values: Any, style: PolicyStyle) -> None:
+def _spread(ax: Axes, x: float, width: float, values: FloatArray, style: PolicyStyle) -> None:
     if values.size < _SHAPE_FROM:
         # Points beside one another in a fixed pattern: no randomness in a figure.
         jitter = (np.arange(values.size) * 0.618034 % 1.0 - 0.5) * 0.6 * width
@@ -288,7 +290,7 @@ def _lines(
         for v in values
         for s in panel.groups[v]
     }
-    mark: dict[str, Any] = {"color": INK, "linestyle": "none", "marker": "_", "markersize": 9}
+    mark: Record = {"color": INK, "linestyle": "none", "marker": "_", "markersize": 9}
     look = mark if panel.scattered else BOUND_LINE
     ax.plot(*zip(*bounds, strict=True), **look)
     log = is_log(values, scenario.sweep.get(panel.field))
@@ -312,7 +314,7 @@ def _handles(
         if form == "groups":
             handles.append(_spread_handle(max(s.makespans.size for s in varied)))
     marks: Mapping[str, str] = {run.status: MISSING_MARKS[run.status] for run in cmp.missing}
-    look: dict[str, Any] = {"color": WARNING, "linestyle": "none", "markersize": 7}
+    look: Record = {"color": WARNING, "linestyle": "none", "markersize": 7}
     handles += [Line2D([], [], marker=mark, label=what, **look) for what, mark in marks.items()]
     return handles
 

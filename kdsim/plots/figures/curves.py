@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from kdsim._types import Record
 from kdsim.errors import PlotError, ScenarioError
 from kdsim.plots.labels import point_label
 from kdsim.plots.style import INK, MUTED, PAPER, add_legend, new_panels, ordered_style, title
@@ -143,12 +144,12 @@ def _coincide(rates: Sequence[Any]) -> bool:
 
 
 #: Measurements: means and their intervals.
-_POINT: dict[str, Any] = {
+_POINT: Record = {
     "color": INK, "linestyle": "none", "marker": "x", "markersize": 5, "zorder": 4,
 }  # fmt: skip
 
 
-def _look(k: int, count: int) -> dict[str, Any]:
+def _look(k: int, count: int) -> Record:
     color, marker = ordered_style(k, count)
     return {
         "color": color,
@@ -161,7 +162,7 @@ def _look(k: int, count: int) -> dict[str, Any]:
     }
 
 
-def _curve(ax: Axes, rate: Any, look: dict[str, Any]) -> None:
+def _curve(ax: Axes, rate: Any, look: Record) -> None:
     c_total = rate.size - 1
     comp_cores = c_total - np.arange(c_total + 1)
     works = rate > 0  # a side without cores never ends

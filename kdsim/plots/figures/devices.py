@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from kdsim._types import RecordView
 from kdsim.plots.style import INK, MUTED, add_marks, new_panels, title
 from kdsim.scenario.parts.device import Device
 
 _COMPUTE, _COMMUNICATION = "#2b4a8c", "#d0743c"
 
 
-def library_device(
-    name: str, entry: Mapping[str, Any], axes: Sequence[Axes] | None = None
-) -> list[Axes]:
+def library_device(name: str, entry: RecordView, axes: Sequence[Axes] | None = None) -> list[Axes]:
     """Draw a device of the library.
 
     Parameters
@@ -38,7 +36,7 @@ def library_device(
     return list(drawn)
 
 
-def own_core_rates(entry: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def own_core_rates(entry: RecordView) -> tuple[np.ndarray, np.ndarray]:
     """Return (cores, rates) of an entry's compute curve over the range that was measured."""
     total = entry["reference_cores"]
     stand_in = {"b1": 1.0, "b2": 0.0, "b3": 1.0}
@@ -57,7 +55,7 @@ def own_core_rates(entry: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return cores, device.compute_rates(total)[total - cores]
 
 
-def _compute(ax: Axes, entry: Mapping[str, Any]) -> None:
+def _compute(ax: Axes, entry: RecordView) -> None:
     points = entry["provenance"]["points"]
     cores, rates = own_core_rates(entry)
     ax.plot(cores, rates, color=_COMPUTE, label=f"{entry['provenance']['model']} form")
@@ -72,7 +70,7 @@ def _compute(ax: Axes, entry: Mapping[str, Any]) -> None:
     ax.legend(frameon=False, fontsize="small")
 
 
-def _communication(ax: Axes, proxy: Mapping[str, Any]) -> None:
+def _communication(ax: Axes, proxy: RecordView) -> None:
     ax.fill_between(
         proxy["own_cores"], proxy["low"], proxy["high"], color=_COMMUNICATION, alpha=0.2,
         label="anything in here",

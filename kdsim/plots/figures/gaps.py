@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from kdsim._types import Record, RecordView
 from kdsim.errors import PlotError
 from kdsim.plots.labels import axis_positions, field_label, point_label, value_label
 from kdsim.plots.lines import marks_in, rows_of
@@ -40,7 +41,7 @@ _NUMBERED_CELLS = 150
 #: Steps of a distribution function; more cannot be distinguished in print.
 _STEPS = 1000
 
-_Cells = dict[tuple[int, int], Mapping[str, Any]]
+_Cells = dict[tuple[int, int], RecordView]
 
 
 def gap_heatmap(
@@ -116,7 +117,7 @@ def _heat(ax: Axes, cells: _Cells, columns: int, rows: int, top: float | None) -
         gaps[cell] = 0.0 if abs(row["gap_mean"]) < NO_GAP else 100.0 * row["gap_mean"]
     ax.grid(False)
     # Visible where a cell is missing.
-    hatch: dict[str, Any] = {"facecolor": PAPER, "edgecolor": MUTED, "hatch": "////"}
+    hatch: Record = {"facecolor": PAPER, "edgecolor": MUTED, "hatch": "////"}
     ax.add_patch(Rectangle((-0.5, -0.5), columns, rows, linewidth=0, zorder=0, **hatch))
     end = float(np.nanmax(gaps)) if top is None else 100.0 * top
     end = end if end > 0 else 1.0
@@ -133,7 +134,7 @@ def _heat(ax: Axes, cells: _Cells, columns: int, rows: int, top: float | None) -
             words = f"{gaps[j, i]:.2f}" + (f"\n± {half:.2f}" if known else "")
             # Fixed colours: they stand on the cell, not on the paper.
             color = _readable_on(mesh.cmap(gaps[j, i] / end))
-            look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": "small"}
+            look: Record = {"ha": "center", "va": "center", "fontsize": "small"}
             ax.text(i, j, words, color=color, linespacing=1.15, **look)
     figure: Any = ax.figure
     bar = figure.colorbar(mesh, ax=ax)
@@ -160,7 +161,7 @@ def regret_distribution(
     ax: Axes | Sequence[Axes] | None = None,
     *,
     marks: Sequence[str] | None = None,
-) -> Any:
+) -> Axes | list[Axes]:
     """Draw how the gaps of each policy are distributed over the replications.
 
     Parameters
@@ -209,7 +210,7 @@ def regret_distribution(
 
 
 def _handle(name: str, style: PolicyStyle) -> Line2D:
-    look: dict[str, Any] = {"color": style.color, "linestyle": style.linestyle}
+    look: Record = {"color": style.color, "linestyle": style.linestyle}
     look |= {"marker": style.marker, "markersize": style.size, "markeredgecolor": PAPER}
     return Line2D([], [], label=name, markeredgewidth=0.6, linewidth=1.5, **look)
 

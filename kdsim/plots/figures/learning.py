@@ -24,7 +24,7 @@ def learning(
     ax: Axes | Sequence[Axes] | None = None,
     *,
     target: float | None = None,
-) -> Any:
+) -> Axes | list[Axes]:
     """Draw the accuracy of real runs against simulated time, a panel for each profile.
 
     Parameters

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from kdsim._types import Record
 from kdsim.errors import PlotError
 from kdsim.plots.figures.gaps import gap_heatmap
 from kdsim.plots.labels import field_label, is_log, point_label, setting
@@ -96,14 +97,14 @@ def _by_fields(cmp: Comparison, x: str, y: str, top: float) -> list[Axes]:
         held = [] if scattered else [point_label(name, first.point[name]) for name in rest]
         title(ax, ", ".join([first.policy, *held]), setting(cmp.scenario, first.point))
     figure: Any = axes[0].figure
-    look: dict[str, Any] = {"color": INK, "fontweight": "bold", "parse_math": False}
+    look: Record = {"color": INK, "fontweight": "bold", "parse_math": False}
     figure.suptitle(f"{cmp.scenario.name}: mean gap to the proven bound", **look)
     more = f"The first {MAX_PANELS} of {len(groups):,} panels; choose with -p and --at."
     add_marks(axes, [*cmp.marks, *([more] if len(groups) > len(shown) else [])])
     return axes
 
 
-def _is_scattered(every: Sequence[dict[str, Any]], x: str, y: str, rest: Sequence[str]) -> bool:
+def _is_scattered(every: Sequence[Record], x: str, y: str, rest: Sequence[str]) -> bool:
     """Return whether the points are a sample, in which cells would have one point each."""
     points = {repr(point): point for point in every}
     cells = {repr((p[x], p[y])) for p in points.values()}

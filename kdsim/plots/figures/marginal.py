@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matplotlib.axes import Axes
 
+from kdsim._types import Record
 from kdsim.errors import PlotError
 from kdsim.plots.labels import axis_positions, field_label, setting
 from kdsim.plots.lines import draw_line, interval_handle, policy_handle
@@ -82,7 +83,7 @@ def _saved(before: Sample, after: Sample, step: float) -> Interval:
 
 def marginal(
     cmp: Comparison, ax: Axes | Sequence[Axes] | None = None, *, x: str | None = None
-) -> Any:
+) -> Axes | list[Axes]:
     """Draw the seconds saved per extra core, or per extra unit of another swept field.
 
     Parameters
@@ -164,5 +165,5 @@ def _panel(ax: Axes, panel: Panel, names: Sequence[str]) -> None:
     if not found:
         ax.set(xlim=(places[values[0]], places[values[-1]]), yticks=[])
         words = "no two neighbouring values are finished"
-        look: dict[str, Any] = {"color": WARNING, "ha": "center", "va": "bottom"}
+        look: Record = {"color": WARNING, "ha": "center", "va": "bottom"}
         ax.text(0.5, 0.55, words, transform=ax.transAxes, **look)

@@ -9,11 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 
+from kdsim._types import Record
 from kdsim.plots.labels import field_label, is_log, setting
 from kdsim.plots.style import INK, MUTED, PAPER, add_marks, new_panels, title
 
 if TYPE_CHECKING:
     from kdsim.answers.policy_map import PolicyMap
+    from kdsim.model.curves import FloatArray
 
 #: Gaps in percent at which the shade changes; lines stand at 1, 5 and 10 %.
 LEVELS = (0.0, 0.1, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
@@ -52,7 +54,9 @@ def policy_map(made: PolicyMap, ax: Axes | Sequence[Axes] | None = None) -> list
     return axes
 
 
-def draw_gaps(ax: Axes, x: Any, y: Any, percent: Any, norm: BoundaryNorm) -> Any:
+def draw_gaps(
+    ax: Axes, x: FloatArray, y: FloatArray, percent: FloatArray, norm: BoundaryNorm
+) -> Any:
     """Draw gaps over two fields: shades, and contour lines at 1, 5 and 10 %.
 
     Parameters
@@ -76,7 +80,7 @@ def draw_gaps(ax: Axes, x: Any, y: Any, percent: Any, norm: BoundaryNorm) -> Any
     return shades
 
 
-def _draw(ax: Axes, made: PolicyMap, percent: Any, norm: BoundaryNorm) -> Any:
+def _draw(ax: Axes, made: PolicyMap, percent: FloatArray, norm: BoundaryNorm) -> Any:
     shades = draw_gaps(ax, made.x, made.y, percent, norm)
     for name, values, axis in ((made.x_field, made.x, "x"), (made.y_field, made.y, "y")):
         if is_log(values.tolist(), made.scenario.sweep.get(name)):
@@ -84,8 +88,8 @@ def _draw(ax: Axes, made: PolicyMap, percent: Any, norm: BoundaryNorm) -> Any:
         elif len(values) <= _TICKS:
             getattr(ax, f"set_{axis}ticks")(values)
         getattr(ax, f"set_{axis}label")(_label(name), color=INK)
-    look: dict[str, Any] = {"color": "#b8450b", "lw": 1.0, "ls": (0, (3, 2))}
-    words: dict[str, Any] = {"color": "#b8450b", "fontsize": "small"}
+    look: Record = {"color": "#b8450b", "lw": 1.0, "ls": (0, (3, 2))}
+    words: Record = {"color": "#b8450b", "fontsize": "small"}
     for mark in made.marks:
         if mark.x is not None and mark.y is not None:
             ax.plot(mark.x, mark.y, marker="D", ms=5, color="#b8450b", mec=PAPER)

@@ -12,6 +12,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from kdsim._types import Record
 from kdsim.errors import PlotError
 from kdsim.plots.labels import percent
 from kdsim.plots.style import (
@@ -225,7 +226,7 @@ def _draw_blocks(ax: Axes, drawn: Sequence[Block]) -> set[str]:
         shapes.setdefault(kind, []).append(corners)
     for kind, (_, fill, hatch, line) in _LOOK.items():
         if kind in shapes:
-            look: dict[str, Any] = {"facecolor": fill, "edgecolor": line, "linewidth": 0.6}
+            look: Record = {"facecolor": fill, "edgecolor": line, "linewidth": 0.6}
             if hatch:
                 look |= {"hatch": hatch, "linewidth": 0.5}
             ax.add_collection(PolyCollection(shapes[kind], label=kind, **look))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from importlib import resources
-from typing import Any
 
+from kdsim._types import Record
 from kdsim.errors import ScenarioError
 from kdsim.messages import did_you_mean, shorten
 
@@ -24,7 +24,7 @@ def library_names() -> list[str]:
     return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".json"))
 
 
-def library_device(name: str) -> dict[str, Any]:
+def library_device(name: str) -> Record:
     """Read a device of the library.
 
     Parameters
@@ -54,5 +54,5 @@ def library_device(name: str) -> dict[str, Any]:
             f"no device of the library is called {shorten(name)}{hint}", field="device.library"
         )
     text = (resources.files(BUNDLE) / "devices" / f"{name}.json").read_text(encoding="utf-8")
-    data: dict[str, Any] = json.loads(text)
+    data: Record = json.loads(text)
     return data

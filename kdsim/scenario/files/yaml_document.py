@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from kdsim._types import Record
 from kdsim.scenario.files.faults import Document, Fault, FaultyFileError, Location, dotted
 
 #: Far above any hand-written scenario, and read within a few seconds (the YAML reader takes some
@@ -179,7 +180,7 @@ def _plain(node: Node, location: Location, document: Document) -> Any:
         document.faults.append(document.fault(location, _no_tag(node)))
     if isinstance(node, SequenceNode):
         return [_plain(child, (*location, i), document) for i, child in enumerate(node.value)]
-    mapping: dict[str, Any] = {}
+    mapping: Record = {}
     first_lines: dict[str, int] = {}
     for key_node, value_node in node.value:
         line, column = _position(key_node)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
+
+from kdsim._types import Record
 
 MAX_DRAWS = 1000
 
@@ -61,7 +62,7 @@ class CurveDraws(BaseModel):
                         )  # fmt: skip
         return self
 
-    def parameters(self, side: str, index: int) -> dict[str, Any] | None:
+    def parameters(self, side: str, index: int) -> Record | None:
         """Return a side's parameters in one draw, or None if the side has no draws.
 
         Parameters

@@ -15,6 +15,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from kdsim._types import RecordView
 from kdsim.errors import ScenarioError
 from kdsim.model import curves
 from kdsim.model.curves import FloatArray
@@ -245,7 +246,7 @@ class Device(StrictModel):
         return _communication_rates(self.communication, c_total)
 
 
-def _from_library(value: Mapping[str, Any]) -> Mapping[str, Any]:
+def _from_library(value: RecordView) -> RecordView:
     """Complete a device that names one of the library; one that was completed stays as it is."""
     name = value.get("library")
     if not isinstance(name, str) or "compute" in value:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from kdsim._types import Record, RecordView
 from kdsim.errors import ScenarioError
 from kdsim.model.link import Link
 from kdsim.scenario.files.bandwidth import MAX_RATE
@@ -85,6 +85,6 @@ def _refusal(reason: str, field: str) -> PydanticCustomError:
     return PydanticCustomError("link", "{reason}", {"reason": reason, "field": field})
 
 
-def without_trace(data: Mapping[str, Any]) -> dict[str, Any]:
+def without_trace(data: RecordView) -> Record:
     """Return a link's plain data without its trace, to be given a constant rate."""
     return {name: value for name, value in data.items() if name not in TRACE_FIELDS}

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kdsim._types import Record
 from kdsim.messages import shorten
 from kdsim.model.curves import FloatArray
 from kdsim.scenario.files.faults import Fault, FaultyFileError
@@ -75,7 +76,7 @@ class Profile:
     uplink_bytes: FloatArray | None = None
     frozen_layers: NDArray[np.int64] | None = None
 
-    def work(self, device: Device, rate: float | None = None) -> dict[str, Any]:
+    def work(self, device: Device, rate: float | None = None) -> Record:
         """Return the amounts of a workload: ``cycles``, ``comm``, ``forward``, ``backward``.
 
         Parameters

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from kdsim._types import Record, RecordView
 from kdsim.errors import StoreError
 from kdsim.output_file import check_output, suffix_of, whole_file, write_output
 from kdsim.results.comparison import SUMMARY_COLUMNS, MissingRun, Sample, joined
@@ -53,7 +54,7 @@ def columns(swept: Iterable[str], *, expand: bool = False, drawn: bool = False) 
 
 def rows(
     blocks: Iterable[Block], *, expand: bool = False, curves: CurveUncertainty | None = None
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Record]:
     """Yield one row per run; expanded, one per replication and one per run without a result.
 
     Parameters
@@ -121,7 +122,7 @@ def frame(
     return table
 
 
-def _expanded(sample: Sample, start: int) -> dict[str, Any]:
+def _expanded(sample: Sample, start: int) -> Record:
     n = sample.makespans.size
     return {
         **{name: [value] * n for name, value in sample.point.items()},
@@ -173,7 +174,7 @@ def write_table(
             _write_parquet(scratch, swept, blocks, expand=expand, curves=curves)
 
 
-def types_of(swept: Iterable[str], points: Iterable[Mapping[str, Any]]) -> dict[str, set[type]]:
+def types_of(swept: Iterable[str], points: Iterable[RecordView]) -> dict[str, set[type]]:
     """Return the types of the values of each swept field."""
     types: dict[str, set[type]] = {name: set() for name in swept}
     for point in points:
@@ -198,7 +199,7 @@ def write_csv(
     writer.writerows([_text(row.get(name)) for name in names] for row in made)
 
 
-def write_rows(rows: Sequence[Mapping[str, Any]], path: Path | None) -> None:
+def write_rows(rows: Sequence[RecordView], path: Path | None) -> None:
     """Write rows of one form, e.g. paired differences, as CSV; to standard output without a path.
 
     Raises

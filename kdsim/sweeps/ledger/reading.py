@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from kdsim._types import Record
 from kdsim.errors import StoreError
 from kdsim.results.comparison import MissingRun, Sample
 from kdsim.sweeps.ledger.export import BLOCK_ROWS, Block
@@ -32,7 +33,7 @@ from kdsim.sweeps.task import Piece
 _STATUSES = ("done", "pending", "failed")
 
 
-def read_manifest(file: StoreFile) -> dict[str, Any]:
+def read_manifest(file: StoreFile) -> Record:
     """Return what the runs were made of, by key; empty in a store without a sweep."""
     with translated(file.path):
         rows = dict(file.db.execute("SELECT key, value FROM manifest").fetchall())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from kdsim._types import Record
 from kdsim.model.curves import FloatArray
 
 #: Rounding alone may put a makespan this far below its bound.
@@ -92,7 +92,7 @@ class StudyState:
             parts.append(f"{self.failed} failed")
         return ", ".join(parts)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """Return plain data, as ``kdsim status --json`` prints it."""
         return {
             "total": self.total,
@@ -129,7 +129,7 @@ class Rerun:
     """
 
     run_id: str
-    point: dict[str, Any]
+    point: Record
     policy: str
     makespans: FloatArray
     stored: FloatArray
@@ -144,7 +144,7 @@ def to_blob(values: FloatArray) -> bytes:
     return np.asarray(values, dtype="<f8").tobytes()
 
 
-def from_blob(blob: Any) -> FloatArray:
+def from_blob(blob: bytes) -> FloatArray:
     """Return the array that a store kept.
 
     Raises
@@ -171,7 +171,7 @@ def check_results(makespans: FloatArray, bounds: FloatArray) -> None:
         raise ValueError("a makespan below its proven bound")
 
 
-def parse_point(text: Any) -> dict[str, Any]:
+def parse_point(text: str) -> Record:
     """Return the swept fields and values of a point from its JSON text.
 
     Raises

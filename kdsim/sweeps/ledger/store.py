@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 import numpy as np
 
+from kdsim._types import Record
 from kdsim.errors import StoreError
 from kdsim.output_file import suffix_of
 from kdsim.policies.permission import refuse_unnamed
@@ -129,7 +130,7 @@ class Store:
     # -- what is in it -----------------------------------------------------------------------------
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Record:
         """What the runs were made of: scenario, its hash, seed, versions, file hashes, created."""
         return reading.read_manifest(self._file)
 
@@ -201,7 +202,7 @@ class Store:
         blocks = self._blocks(expand=expand)
         return tables.frame(self._swept(), blocks, expand=expand, curves=curves)
 
-    def rows(self, *, expand: bool = False) -> Iterator[dict[str, Any]]:
+    def rows(self, *, expand: bool = False) -> Iterator[Record]:
         """Yield the table's rows; see `kdsim.sweeps.ledger.export.rows`."""
         return tables.rows(self._blocks(expand=expand), expand=expand)
 

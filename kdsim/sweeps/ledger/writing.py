@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from kdsim._types import RecordView
 from kdsim.errors import StoreError
 from kdsim.sweeps.ledger.reading import missing
 from kdsim.sweeps.ledger.records import to_blob
@@ -29,7 +29,7 @@ from kdsim.sweeps.task import Outcome
 _BEHIND = 2**40
 
 
-def write_manifest(db: sqlite3.Connection, entries: Mapping[str, Any]) -> None:
+def write_manifest(db: sqlite3.Connection, entries: RecordView) -> None:
     """Replace the manifest."""
     rows = {key: json.dumps(value) for key, value in entries.items()}
     db.execute("DELETE FROM manifest")

@@ -260,62 +260,43 @@ def test_a_stream_resumes_at_the_right_chunk_after_a_drop():
         assert stream.reconnects >= 2
 
 
-def test_a_teacher_that_takes_connections_and_drops_them_is_given_up():
-    def drops(client, number):
-        welcome(client)
+def drops(client, number):
+    welcome(client)
 
+
+def leaves(client, number):
+    welcome(client)
+    receive_frame(client)
+
+
+def says_nothing(client, number):
+    leaves(client, number)
+    with contextlib.suppress(TimeoutError):
+        client.recv(4096)
+
+
+def answers_wrongly(client, number):
+    leaves(client, number)
+    send_frame(client, FrameType.KNOWLEDGE, matrix_payload(logits(0, 0)), batch=3)
+    receive_frame(client)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "options", "said"),
+    [
+        (drops, {"timeout_s": 1, "reconnect_s": 0.3}, None),
+        (leaves, {"timeout_s": 1, "reconnect_s": 0}, "closed the connection"),
+        (says_nothing, {"timeout_s": 0.3}, "no answer within the time limit"),
+        (answers_wrongly, {"timeout_s": 1}, "out of order"),
+    ],
+)
+def test_a_teacher_that_fails_is_an_error_and_never_a_hang(behaviour, options, said):
     with (
-        fake_teacher(drops) as listener,
-        KnowledgeStream(listener.getsockname()[:2], timeout_s=1, reconnect_s=0.3) as stream,
+        fake_teacher(behaviour) as listener,
+        KnowledgeStream(listener.getsockname()[:2], **options) as stream,
     ):
         stream.request(0, 0)
-        with pytest.raises(TransportError):
-            stream.receive()
-
-
-def test_a_teacher_that_stays_away_is_an_error_not_a_hang():
-    def leaves(client, number):
-        welcome(client)
-        receive_frame(client)
-
-    with fake_teacher(leaves) as listener:
-        stream = KnowledgeStream(listener.getsockname()[:2], timeout_s=1, reconnect_s=0)
-        with stream:
-            stream.request(0, 0)
-            with pytest.raises(TransportError, match="closed the connection"):
-                stream.receive()
-
-
-def test_a_silent_teacher_is_an_error_within_the_time_limit():
-    def says_nothing(client, number):
-        welcome(client)
-        with contextlib.suppress(TimeoutError):
-            client.recv(1)
-            client.recv(4096)
-            client.recv(4096)
-
-    with (
-        fake_teacher(says_nothing) as listener,
-        KnowledgeStream(listener.getsockname()[:2], timeout_s=0.3) as stream,
-    ):
-        stream.request(0, 0)
-        with pytest.raises(TransportError, match="no answer within the time limit"):
-            stream.receive()
-
-
-def test_an_answer_to_another_question_is_refused():
-    def answers_wrongly(client, number):
-        welcome(client)
-        receive_frame(client)
-        send_frame(client, FrameType.KNOWLEDGE, matrix_payload(logits(0, 0)), batch=3)
-        receive_frame(client)
-
-    with (
-        fake_teacher(answers_wrongly) as listener,
-        KnowledgeStream(listener.getsockname()[:2], timeout_s=1) as stream,
-    ):
-        stream.request(0, 0)
-        with pytest.raises(TransportError, match="out of order"):
+        with pytest.raises(TransportError, match=said):
             stream.receive()
 
 

@@ -113,7 +113,9 @@ class Clock:
     def __call__(self):
         return self.now
 
-    def trial(self, bench, teacher, point, settings, trial, zero, header):
+    def trial(self, bench, teacher, point, settings, trial, zero, header, *, attempts):
+        assert attempts == 1  # a busy machine must not spend its time here
+        assert settings.patience_s <= 1.0
         self.now += 3.0
         self.points.append((trial, point.label))
         kept = {"condition": point.condition, "trial": trial, "status": "ok", "work": 4.0,
@@ -159,14 +161,25 @@ def test_points_are_measured_in_turns_with_the_runs_and_take_a_fifth_of_the_time
 
 def test_a_later_call_goes_on_counting_and_a_last_round_is_always_made(fitted, clock):
     first = visitor(fitted, clock)
-    first.visit()
+    first.visit()  # runs come first: a short budget must not end before one is made
+    assert first.rows.empty
+    first.visit(last=True)
     second = visitor(fitted, clock, earlier=first.rows)
+    clock.now += 30.0
     second.visit()
     assert sorted(second.rows["trial"].unique()) == [0, 1]
     second.visit()  # too early
     assert sorted(second.rows["trial"].unique()) == [0, 1]
     second.visit(last=True)
     assert sorted(second.rows["trial"].unique()) == [0, 1, 2]
+    second.visit(last=True)  # nothing has run since
+    assert sorted(second.rows["trial"].unique()) == [0, 1, 2]
+
+
+def test_without_a_run_nothing_is_measured_at_the_end(fitted, clock):
+    recheck = visitor(fitted, clock)
+    recheck.visit(last=True)
+    assert not clock.points
 
 
 def test_moments_count_from_the_trace_s_beginning(monkeypatch):

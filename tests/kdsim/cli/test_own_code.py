@@ -35,7 +35,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("compare", "own.yaml"), ("sweep", "own.yaml", "-s", "s.sqlite"), ("sweep", "own.yaml")],
+    [("compare", "own.yaml"), ("sweep", "own.yaml", "-s", "s.sqlite")],
     ids=" ".join,
 )
 def test_a_policy_that_stands_only_in_a_file_is_not_run_unless_it_is_allowed(folder, arguments):

@@ -12,22 +12,8 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def to_terminal(monkeypatch):
-    """Put a terminal at standard error; called in the test, as pytest resets the stream before."""
-
-    def put():
-        stream = Terminal()
-        monkeypatch.setattr("sys.stderr", stream)
-        monkeypatch.setenv("TERM", "xterm")
-        return stream
-
-    return put
-
-
 class Clock:
-    def __init__(self):
-        self.now = 0.0
+    now = 0.0
 
     def monotonic(self):
         return self.now
@@ -40,118 +26,74 @@ def clock(monkeypatch):
     return clock
 
 
-def test_quick_work_draws_nothing(to_terminal, clock):
-    terminal = to_terminal()
-    with progress.ProgressBar("runs") as tell:
-        for i in range(1, 11):
-            clock.now += 0.1
-            tell(i, 10)
-    assert terminal.getvalue() == ""
+def play(clock, steps, title="runs", **options):
+    """Report steps of (second, done, of) one after the other."""
+    with progress.ProgressBar(title, **options) as report:
+        for clock.now, *facts in steps:
+            report(*facts)
 
 
-def test_what_is_being_done_now_stands_beside_the_title(to_terminal, clock):
-    terminal = to_terminal()
-    with progress.ProgressBar("measuring") as report:
-        clock.now = 3.0
-        report(1, 4, "compute alone at c = 2")
-    assert "measuring: compute alone at c = 2" in terminal.getvalue()
-
-
-def test_long_work_shows_how_far_it_is_and_when_it_ends(to_terminal, clock):
-    terminal = to_terminal()
-    with progress.ProgressBar("runs") as tell:
-        clock.now = 3.0
-        tell(30, 100)
-        tell(60, 100)
-    assert "runs" in terminal.getvalue()
-    assert "60/100" in terminal.getvalue()
-    assert "ETA" in terminal.getvalue()
-
-
-def test_it_starts_early_when_the_work_will_be_long(to_terminal, clock):
-    terminal = to_terminal()
-    with progress.ProgressBar("runs") as tell:
-        clock.now = 0.5
-        tell(1, 100)
-        clock.now = 1.0
-        tell(2, 100)
-    assert "2/100" in terminal.getvalue()
-
-
-def test_nothing_done_yet_is_no_division_by_zero(to_terminal, clock):
-    terminal = to_terminal()
-    with progress.ProgressBar("runs") as tell:
-        clock.now = 0.5
-        tell(0, 100)
-        assert terminal.getvalue() == ""  # nothing says that it will take long
-        clock.now = 3.0
-        tell(0, 100)
-    assert "0/100" in terminal.getvalue()
-
-
-def test_a_pipe_gets_no_bar(clock, monkeypatch):
-    stream = io.StringIO()
+def drawn(monkeypatch, stream, *arguments, **options):
+    """Return what the steps leave at standard error, from inside the test: pytest resets it."""
     monkeypatch.setattr("sys.stderr", stream)
-    with progress.ProgressBar("runs") as tell:
-        clock.now = 5.0
-        tell(1, 100)
-    assert stream.getvalue() == ""
+    monkeypatch.setenv("TERM", "xterm")
+    play(*arguments, **options)
+    return stream.getvalue()
 
 
-def test_machines_get_no_bar(to_terminal, clock):
-    terminal = to_terminal()
-    with progress.ProgressBar("runs", enabled=False) as tell:
-        clock.now = 5.0
-        tell(1, 100)
-    assert terminal.getvalue() == ""
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ([(3.0, 30, 100), (3.0, 60, 100)], ["runs", "60/100", "ETA"]),
+        ([(0.5, 1, 100), (1.0, 2, 100)], ["2/100"]),  # early: the work will be long
+        ([(0.5, 0, 100), (3.0, 0, 100)], ["0/100"]),  # no division by zero
+        ([(3.0, 1, 4, "compute alone at c = 2")], ["runs: compute alone at c = 2"]),
+    ],
+)
+def test_long_work_shows_how_far_it_is(clock, monkeypatch, steps, words):
+    shown = drawn(monkeypatch, Terminal(), clock, steps)
+    assert all(word in shown for word in words)
 
 
-def test_a_failure_stops_the_bar_and_goes_on(to_terminal, clock):
-    terminal = to_terminal()
+QUICK = [(0.1 * i, i, 10) for i in range(1, 11)]
+LONG = [(5.0, 1, 100)]
 
-    def work():
-        with progress.ProgressBar("runs") as tell:
-            clock.now = 5.0
-            tell(1, 100)
-            raise RuntimeError("boom")
 
-    with pytest.raises(RuntimeError, match="boom"):
-        work()
+@pytest.mark.parametrize(
+    ("stream", "steps", "options"),
+    [
+        (Terminal, QUICK, {}),
+        (Terminal, [(0.5, 0, 100)], {}),  # nothing says that it will take long
+        (io.StringIO, LONG, {}),
+        (Terminal, LONG, {"enabled": False}),
+    ],
+    ids=["quick", "unknown", "a pipe", "for machines"],
+)
+def test_nothing_is_drawn_of_quick_work_nor_where_nobody_looks(
+    clock, monkeypatch, stream, steps, options
+):
+    assert drawn(monkeypatch, stream(), clock, steps, **options) == ""
+
+
+def test_a_failure_stops_the_bar_and_goes_on(clock, monkeypatch):
+    terminal = Terminal()
+    with pytest.raises(TypeError):
+        drawn(monkeypatch, terminal, clock, [*LONG, (6.0, "boom", None)])
     assert terminal.getvalue().endswith("\x1b[2K")  # nothing of the bar is left
 
 
-def test_long_work_says_once_what_it_costs_even_where_nobody_sees_the_bar(clock, capsys):
-    with progress.ProgressBar("runs", advice="use a store") as tell:
-        clock.now = 1.0
-        tell(1_000, 100_000)
-        clock.now = 2.0
-        tell(2_000, 100_000)
-        clock.now = 3.0
-        tell(3_000, 100_000)
-    assert capsys.readouterr().err == "100,000 runs take about 1 min 40 s; use a store\n"
-
-
-def test_waiting_for_the_first_step_is_not_taken_for_the_pace(clock, capsys):
-    with progress.ProgressBar("runs", advice="use a store") as tell:
-        clock.now = 20.0  # a compiler ran
-        tell(1, 100)
-        for done in range(2, 101):
-            clock.now += 0.01
-            tell(done, 100)
-    assert capsys.readouterr().err == ""
-
-
-def test_what_a_store_held_before_is_not_taken_for_the_pace(clock, capsys):
-    with progress.ProgressBar("runs", advice="use a store") as tell:
-        clock.now = 1.0
-        tell(901, 1000)
-        clock.now = 2.0
-        tell(902, 1000)
-    assert capsys.readouterr().err == "1,000 runs take about 1 min 40 s; use a store\n"
-
-
-def test_work_of_some_seconds_gets_no_advice(clock, capsys):
-    with progress.ProgressBar("runs", advice="use a store") as tell:
-        clock.now = 3.0
-        tell(30, 100)
-    assert capsys.readouterr().err == ""
+@pytest.mark.parametrize(
+    ("steps", "advice"),
+    [
+        ([(1.0, 1_000, 100_000), (2.0, 2_000, 100_000), (3.0, 3_000, 100_000)], "100,000"),
+        ([(1.0, 901, 1000), (2.0, 902, 1000)], "1,000"),  # a store held the first 900
+        ([(20.0, 1, 100), *((20 + 0.01 * k, k, 100) for k in range(2, 101))], None),  # a compiler
+        ([(3.0, 30, 100)], None),  # some seconds
+    ],
+)
+def test_long_work_says_once_what_it_costs_even_where_nobody_sees_the_bar(
+    clock, capsys, steps, advice
+):
+    play(clock, steps, advice="use a store")
+    wanted = f"{advice} runs take about 1 min 40 s; use a store\n" if advice else ""
+    assert capsys.readouterr().err == wanted

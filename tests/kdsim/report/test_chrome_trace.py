@@ -171,7 +171,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 
 
 def test_a_trace_is_written_without_ever_being_whole_in_memory(tmp_path):
-    run = run_of("greedy", cores=4, cycles=2500)
+    run = run_of("greedy", cores=4, cycles=1600)
     tracemalloc.start()
     path = chrome_trace.write(run, tmp_path / "t.json")
     peak = tracemalloc.get_traced_memory()[1]

@@ -25,6 +25,7 @@ from calibration.workloads.split_inference.planning.recognise import (
     is_windowed,
     recognise,
 )
+from kdsim._types import Record
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +244,7 @@ class _Reader:
         def lookup(n: fx.Node) -> fx.Node:
             return made[n] if n in made else gathered[self.maps[n]]
 
-        used: dict[str, Any] = {}
+        used: Record = {}
         for node in self.head:
             made[node] = graph.node_copy(node, lookup)
             if node.op == "call_module":

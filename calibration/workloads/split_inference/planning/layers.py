@@ -7,12 +7,13 @@ as JSON. How a layer is computed is in ``kernels``, how one is recognised in a t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from kdsim._types import Record, RecordView
 
 
 class Rows(NamedTuple):
@@ -129,14 +130,14 @@ class Layer:
     kind: str
     inputs: tuple[int, ...]
     window: Window | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: RecordView = field(default_factory=dict)
     weights: tuple[str, ...] = ()
 
     def needs(self, out: Rows) -> Rows:
         """Return the input rows that output rows `out` depend on, padding rows included."""
         return out if self.window is None else self.window.needs(out)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Record:
         """Return the layer as JSON values; :meth:`from_json` reads it back."""
         w = self.window
         return {
@@ -149,7 +150,7 @@ class Layer:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Layer:
+    def from_json(cls, data: RecordView) -> Layer:
         """Read what :meth:`to_json` wrote."""
         return cls(
             name=data["name"],

@@ -7,12 +7,11 @@ so no order of the parts can deadlock. Programs travel to the workers as JSON.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from calibration.workloads.split_inference.planning.layers import Layer, Rows, Shape
 from calibration.workloads.split_inference.planning.planner import Message, Plan
+from kdsim._types import Record, RecordView
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ class Program:
         """All steps in the order of execution."""
         return [step for stage in self.stages for step in stage]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Record:
         """Return the program as JSON values; :meth:`from_json` reads it back."""
         return {
             "part": self.part,
@@ -87,7 +86,7 @@ class Program:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Program:
+    def from_json(cls, data: RecordView) -> Program:
         """Read what :meth:`to_json` wrote."""
         return cls(
             part=data["part"],

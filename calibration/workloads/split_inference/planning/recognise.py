@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 
 from calibration.workloads.split_inference.planning.kernels import json_scalars
 from calibration.workloads.split_inference.planning.layers import Layer, Window
+from kdsim._types import Record
 
 SUPPORTED = (
     "Conv2d (zero padding), MaxPool2d, AvgPool2d, BatchNorm2d with running statistics, ReLU and "
@@ -32,7 +33,7 @@ class Found:
     inputs: tuple[fx.Node, ...]
     kind: str | None = None
     window: Window | None = None
-    options: dict[str, Any] | None = None
+    options: Record | None = None
     tensors: tuple[Tensor | None, ...] = ()
     in_place: bool = False
 
@@ -248,7 +249,7 @@ def _join(kind: str, args: tuple[Any, ...], *, in_place: bool) -> Found | None:
     return None
 
 
-def _cat(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Found | None:
+def _cat(args: tuple[Any, ...], kwargs: Record) -> Found | None:
     maps = kwargs.get("tensors", args[0] if args else ())
     dim = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
     if dim not in (1, -3) or not all(isinstance(n, fx.Node) for n in maps):
@@ -269,9 +270,7 @@ _POOL_ARGUMENTS = {
 }
 
 
-def _pool_call(
-    x: fx.Node, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Found | None:
+def _pool_call(x: fx.Node, kind: str, args: tuple[Any, ...], kwargs: Record) -> Found | None:
     given = dict(zip(_POOL_ARGUMENTS[kind], args, strict=False)) | kwargs
     if given.pop("return_indices", False) or any(isinstance(v, fx.Node) for v in given.values()):
         return None

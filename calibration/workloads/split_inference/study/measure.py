@@ -39,6 +39,7 @@ from calibration.workloads.split_inference.workers.worker_process import (
     available_cores,
     one_core_each,
 )
+from kdsim._types import Record
 from kdsim.results.intervals import Interval, mean_interval
 
 #: Images in a row; the first of them is not counted.
@@ -289,7 +290,7 @@ def _by_layer(job: Job, part: int, steps: NDArray[np.floating[Any]]) -> NDArray[
 def _halo_us(pool: WorkerPool, transport: str, count: int = 400) -> NDArray[np.float64]:
     """Return one-way times of 28 KB (a row of 32 maps of width 224), after some to warm up."""
     pool.connect(transport)
-    meta: dict[str, Any] = {"count": count, "values": 7 * 1024, "transport": transport}
+    meta: Record = {"count": count, "values": 7 * 1024, "transport": transport}
     first, *_ = pool.ask("ping", [meta, meta])
     if first is None:
         return np.empty(0)

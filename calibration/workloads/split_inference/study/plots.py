@@ -41,8 +41,8 @@ def plot_layers(study: Study, name: str, ax: Axes | None = None) -> Axes:
         label="of which exchanging rows",
     )
     kinds = {"batch_norm": "norm", "max_pool": "pool", "avg_pool": "pool"}
-    labels = [
-        kinds.get(layer.kind, layer.options.get("function", layer.kind))
+    labels: list[str] = [
+        kinds.get(layer.kind, str(layer.options.get("function", layer.kind)))
         for layer in study.graph.layers
     ]
     ax.set_xticks(x, labels, rotation=90, fontsize=7)

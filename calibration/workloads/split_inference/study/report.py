@@ -6,7 +6,6 @@ What is not here: measuring (``measure``), figures (``plots``).
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -14,10 +13,11 @@ from rich.table import Table
 from calibration.workloads.records.results import manifest
 from calibration.workloads.split_inference.study.measure import IMAGES, Study
 from calibration.workloads.split_inference.workers.job import Timing
+from kdsim._types import Record
 from kdsim.results.intervals import Interval
 
 
-def to_json(study: Study, config: dict[str, Any]) -> dict[str, Any]:
+def to_json(study: Study, config: Record) -> Record:
     """Return a study as JSON values.
 
     Parameters
@@ -53,7 +53,7 @@ def to_json(study: Study, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _rounds(study: Study) -> dict[str, Any]:
+def _rounds(study: Study) -> Record:
     rounds = study.rounds
     return {
         "asked": rounds.asked,
@@ -71,9 +71,9 @@ def _rounds(study: Study) -> dict[str, Any]:
     }
 
 
-def _method(study: Study, name: str) -> dict[str, Any]:
+def _method(study: Study, name: str) -> Record:
     method = study.methods[name]
-    row: dict[str, Any] = {
+    row: Record = {
         "method": name,
         "ms": interval_json(study.seconds(name), 1e3),
         "median_ms": float(np.median(method.rounds_s)) * 1e3,
@@ -98,7 +98,7 @@ def _method(study: Study, name: str) -> dict[str, Any]:
     return row
 
 
-def interval_json(interval: Interval, scale: float = 1.0) -> dict[str, Any]:
+def interval_json(interval: Interval, scale: float = 1.0) -> Record:
     """Return an interval as JSON values."""
     return {
         "mean": interval.mean * scale,
@@ -109,7 +109,7 @@ def interval_json(interval: Interval, scale: float = 1.0) -> dict[str, Any]:
     }
 
 
-def _layers(study: Study) -> list[dict[str, Any]]:
+def _layers(study: Study) -> list[Record]:
     columns = {name: method.layer_totals_s * 1e3 for name, method in study.methods.items()}
     return [
         {
@@ -194,7 +194,7 @@ def layers_table(study: Study, name: str) -> Table:
     return table
 
 
-def chrome_trace(timing: Timing) -> dict[str, Any]:
+def chrome_trace(timing: Timing) -> Record:
     """Return one inference in the Chrome trace format: a row for each part.
 
     Parameters
@@ -208,7 +208,7 @@ def chrome_trace(timing: Timing) -> dict[str, Any]:
         Ready for ``json.dump``; opens in chrome://tracing and in Perfetto.
     """
     origin = min(int(steps[-1, 0, 0]) for steps in timing.steps)
-    events: list[dict[str, Any]] = [
+    events: list[Record] = [
         {"ph": "M", "pid": 0, "name": "process_name", "args": {"name": "split inference"}}
     ]
     for part, (program, steps) in enumerate(zip(timing.programs, timing.steps, strict=True)):

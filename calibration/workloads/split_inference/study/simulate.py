@@ -11,16 +11,15 @@ the parts only. Compare ``cost.predict``, which plays all parts together.
 
 from __future__ import annotations
 
-from typing import Any
-
 from calibration.workloads.split_inference.cost import CostModel
 from calibration.workloads.split_inference.planning.planner import Plan
 from calibration.workloads.split_inference.planning.program import compile_part
+from kdsim._types import Record
 from kdsim.engines.des import simulate
 from kdsim.scenario.validate import scenario_from_data
 
 
-def scenario_data(split: Plan, part: int, costs: CostModel, *, itemsize: int = 4) -> dict[str, Any]:
+def scenario_data(split: Plan, part: int, costs: CostModel, *, itemsize: int = 4) -> Record:
     """Return the scenario of one part, with the fields of a scenario file.
 
     Parameters

@@ -34,6 +34,7 @@ from calibration.workloads.split_inference.workers.wire import (
     recv_exactly,
     tensor_bytes,
 )
+from kdsim._types import Record
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,9 +176,7 @@ class Job:
         sinks = self._empty_sinks(x.shape[0])
         steps: list[Any] = [None] * len(self.programs)
 
-        def take(
-            rank: int, answer: dict[str, Any], size: int, channel: Channel, deadline: float
-        ) -> None:
+        def take(rank: int, answer: Record, size: int, channel: Channel, deadline: float) -> None:
             count = len(self.graph.layers) if self.is_whole else len(self.programs[rank].steps)
             marks = np.zeros((repeats, count, 2), dtype=np.int64)
             recv_exactly(channel.sock, marks.data.cast("B"), deadline)

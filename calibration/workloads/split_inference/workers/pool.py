@@ -28,6 +28,7 @@ from calibration.workloads.split_inference.workers.wire import (
     recv_exactly,
 )
 from calibration.workloads.split_inference.workers.worker_process import WorkerProcess, WorkerSpec
+from kdsim._types import Record
 
 
 class WorkerPool:
@@ -135,7 +136,7 @@ class WorkerPool:
             return
         if transport not in ("tcp", "gloo"):
             raise WorkerError(f"transport must be tcp or gloo, got {transport!r}")
-        meta: dict[str, Any] = {"transport": transport, "world": len(self)}
+        meta: Record = {"transport": transport, "world": len(self)}
         if transport == "gloo":
             self._meeting = tempfile.TemporaryDirectory(prefix="kdsim-split-")
             meta["meeting"] = str(Path(self._meeting.name) / "meeting")
@@ -152,11 +153,11 @@ class WorkerPool:
     def ask(
         self,
         kind: str,
-        metas: Sequence[dict[str, Any]],
+        metas: Sequence[Record],
         payloads: Sequence[Sequence[memoryview | bytes]] | None = None,
         *,
         timeout_s: float | None = None,
-        take: Callable[[int, dict[str, Any], int, Channel, float], None] | None = None,
+        take: Callable[[int, Record, int, Channel, float], None] | None = None,
     ) -> list[Frame | None]:
         """Send a command to the first workers and wait for all their answers.
 

@@ -18,13 +18,13 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from calibration.workloads.split_inference.errors import WorkerError
+from kdsim._types import Record
 
 _HEADER = struct.Struct("<4s8sIQ")  # magic, kind, bytes of JSON, bytes of payload
 _MAGIC = b"KDS1"
@@ -45,7 +45,7 @@ class Frame:
     """What arrived: its kind, its description, its raw bytes."""
 
     kind: str
-    meta: dict[str, Any]
+    meta: Record
     payload: memoryview
 
 
@@ -67,7 +67,7 @@ class Channel:
     def send(
         self,
         kind: str,
-        meta: dict[str, Any] | None = None,
+        meta: Record | None = None,
         payload: Sequence[memoryview | bytes] = (),
         *,
         deadline: float,
@@ -83,7 +83,7 @@ class Channel:
         header = _HEADER.pack(_MAGIC, kind.encode(), len(text), total)
         send_all(self.sock, [header + text, *payload], deadline)
 
-    def recv_header(self, deadline: float) -> tuple[str, dict[str, Any], int]:
+    def recv_header(self, deadline: float) -> tuple[str, Record, int]:
         """Receive kind, description and the length of the payload, which follows.
 
         Raises
@@ -196,7 +196,7 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     return tensor.numpy().data.cast("B") if tensor.numel() else memoryview(b"")
 
 
-def pack_tensors(tensors: dict[str, Tensor]) -> tuple[dict[str, Any], list[memoryview]]:
+def pack_tensors(tensors: dict[str, Tensor]) -> tuple[Record, list[memoryview]]:
     """Describe tensors in JSON and give their bytes, in the same order."""
     meta, payload = {}, []
     for key, tensor in tensors.items():
@@ -211,7 +211,7 @@ def pack_tensors(tensors: dict[str, Tensor]) -> tuple[dict[str, Any], list[memor
     return meta, payload
 
 
-def unpack_tensors(meta: dict[str, Any], payload: memoryview) -> dict[str, Tensor]:
+def unpack_tensors(meta: Record, payload: memoryview) -> dict[str, Tensor]:
     """Rebuild what :func:`pack_tensors` described."""
     tensors, at = {}, 0
     for key, entry in meta.items():

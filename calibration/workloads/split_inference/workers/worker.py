@@ -43,6 +43,7 @@ from calibration.workloads.split_inference.workers.wire import (
     tensor_bytes,
     unpack_tensors,
 )
+from kdsim._types import Record
 
 _IDLE_S = 3600.0  # a wait for the next command; the master's death closes the connection earlier
 
@@ -51,7 +52,7 @@ class _Job:
     """One program with its weights, ready to run for any batch size."""
 
     def __init__(
-        self, meta: dict[str, Any], weights: dict[str, Tensor], exchange: Transport, slowdown: float
+        self, meta: Record, weights: dict[str, Tensor], exchange: Transport, slowdown: float
     ) -> None:
         self.slowdown = slowdown
         self.program = Program.from_json(meta["program"])
@@ -86,7 +87,7 @@ class Worker:
         ``threads``, ``slowdown``, ``timeout_s``, ``spin_s``.
     """
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: Record) -> None:
         self.rank: int = settings["rank"]
         self.host: str = settings["host"]
         self.token = bytes.fromhex(settings["token"])
@@ -99,7 +100,7 @@ class Worker:
         address = (self.host, settings["port"])
         self.channel = Channel(socket.create_connection(address, timeout=self.timeout_s))
         self.listener: socket.socket | None = None
-        hello: dict[str, Any] = {"rank": self.rank, "token": settings["token"], "pid": os.getpid()}
+        hello: Record = {"rank": self.rank, "token": settings["token"], "pid": os.getpid()}
         try:
             self.listener = listen(self.host, settings["halo_port"], backlog=16)
             hello["halo_port"] = self.listener.getsockname()[1]
@@ -109,7 +110,7 @@ class Worker:
 
     def serve(self) -> None:
         """Answer commands until the connection closes."""
-        commands: dict[str, Callable[[dict[str, Any], int], None]] = {
+        commands: dict[str, Callable[[Record, int], None]] = {
             "mesh": self._mesh,
             "job": self._job,
             "weights": self._weights,
@@ -141,7 +142,7 @@ class Worker:
 
     # --- commands -----------------------------------------------------------------------------
 
-    def _mesh(self, meta: dict[str, Any], size: int) -> None:
+    def _mesh(self, meta: Record, size: int) -> None:
         if self.listener is None:
             raise WorkerError(f"worker {self.rank} has no port for halos")
         if meta["transport"] == "gloo":
@@ -162,24 +163,24 @@ class Worker:
             )
         self._answer("ready", {})
 
-    def _job(self, meta: dict[str, Any], size: int) -> None:
+    def _job(self, meta: Record, size: int) -> None:
         weights = unpack_tensors(meta["weights"], self._payload(size))
         self.jobs[meta["job"]] = _Job(
             meta, weights, self.exchanges[meta["exchange"]], self.slowdown
         )
         self._answer("ready", {})
 
-    def _weights(self, meta: dict[str, Any], size: int) -> None:
+    def _weights(self, meta: Record, size: int) -> None:
         weights = unpack_tensors(meta["weights"], self._payload(size))
         for key, tensor in self.jobs[meta["job"]].weights.items():
             tensor.copy_(weights[key])
         self._answer("ready", {})
 
-    def _forget(self, meta: dict[str, Any], size: int) -> None:
+    def _forget(self, meta: Record, size: int) -> None:
         self.jobs.pop(meta["job"], None)
         self._answer("ready", {})
 
-    def _ping(self, meta: dict[str, Any], size: int) -> None:
+    def _ping(self, meta: Record, size: int) -> None:
         """Exchange messages back and forth with the peer; rank 0 reports the round trips' times."""
         from calibration.workloads.split_inference.planning.layers import Rows
         from calibration.workloads.split_inference.planning.planner import Message
@@ -202,7 +203,7 @@ class Worker:
             times[i] = time.perf_counter_ns() - start
         self._answer("done", {}, [times.data.cast("B")])
 
-    def _run(self, meta: dict[str, Any], size: int) -> None:
+    def _run(self, meta: Record, size: int) -> None:
         job, batch = self.jobs[meta["job"]], meta["batch"]
         runner = job.runner(batch)
         block = self._read_input(job, runner, deadline_in(meta["timeout_s"]))
@@ -213,7 +214,7 @@ class Worker:
             times, results = self._part(job, runner, meta, repeats)
         self._answer("done", {"repeats": repeats}, [memoryview(times).cast("B"), *results])
 
-    def _stream(self, meta: dict[str, Any], size: int) -> None:
+    def _stream(self, meta: Record, size: int) -> None:
         """Run images one after the other; each result is sent as soon as it is ready."""
         job, seconds = self.jobs[meta["job"]], meta["timeout_s"]
         runner = job.runner(1)
@@ -238,7 +239,7 @@ class Worker:
         return block
 
     def _part(
-        self, job: _Job, runner: PartRunner, meta: dict[str, Any], repeats: int
+        self, job: _Job, runner: PartRunner, meta: Record, repeats: int
     ) -> tuple[Any, list[memoryview]]:
         times = []
         for repeat in range(repeats):
@@ -265,9 +266,7 @@ class Worker:
         recv_exactly(self.channel.sock, payload, deadline_in(self.timeout_s))
         return payload
 
-    def _answer(
-        self, kind: str, meta: dict[str, Any], payload: list[memoryview] | None = None
-    ) -> None:
+    def _answer(self, kind: str, meta: Record, payload: list[memoryview] | None = None) -> None:
         self.channel.send(kind, meta, payload or (), deadline=deadline_in(self.timeout_s))
 
 

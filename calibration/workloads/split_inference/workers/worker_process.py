@@ -9,10 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import calibration
 from calibration.workloads.split_inference.workers.wire import (
@@ -21,6 +20,7 @@ from calibration.workloads.split_inference.workers.wire import (
     LateError,
     deadline_in,
 )
+from kdsim._types import RecordView
 from kdsim.messages import how_it_ended
 
 #: glibc returns large blocks to the kernel at once and pays page faults for every feature map.
@@ -86,7 +86,7 @@ class WorkerProcess:
     halo_port: int = 0
 
     @classmethod
-    def start(cls, spec: WorkerSpec, settings: Mapping[str, Any]) -> WorkerProcess:
+    def start(cls, spec: WorkerSpec, settings: RecordView) -> WorkerProcess:
         """Start a worker and hand it its settings.
 
         Parameters

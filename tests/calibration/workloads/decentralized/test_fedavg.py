@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from calibration.workloads.decentralized.clients import class_recalls, make_client
-from calibration.workloads.decentralized.cohort import Material
+from calibration.workloads.decentralized.clients import class_recalls
+from calibration.workloads.decentralized.cohort import Material, client_of
 from calibration.workloads.decentralized.exchange import state_bytes
 from calibration.workloads.decentralized.fedavg import FedAvgPlan, average_states, run_fedavg
 from calibration.workloads.training.checkpoints import snapshot
@@ -62,18 +62,7 @@ def test_unusable_weights_are_told_in_words():
 def test_one_client_with_one_step_a_round_is_plain_sgd():
     material = make_material([24])
     plan = replace(PLAN, rounds=4, local_steps=1)
-    images, labels = material.shares[0]
-    client = make_client(
-        0,
-        images,
-        labels,
-        classes=4,
-        network=plan.network,
-        learning_rate=1.0,
-        momentum=0.0,
-        seed=plan.seed,
-        common_start=True,
-    )
+    client = client_of(material, plan, 0, common_start=True)
     for turn in range(plan.rounds):
         rate = plan.learning_rate * (1 + torch.cos(torch.tensor(torch.pi * turn / 4))).item() / 2
         batch, target = client.draw(plan.batch)

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from calibration.workloads.decentralized.clients import make_client
-from calibration.workloads.decentralized.cohort import Material
+from calibration.workloads.decentralized.cohort import Material, client_of
 from calibration.workloads.decentralized.exchange import CheckpointPool, state_bytes
 from calibration.workloads.decentralized.multihead import (
     MultiHeadNet,
@@ -165,15 +164,7 @@ def test_the_warm_up_is_training_on_labels_alone_to_the_bit(monkeypatch):
 
 def trained_alone(material, plan, index):
     """Weights of a client after the warm-up, written without the workload's loop."""
-    client = make_client(
-        index,
-        *material.shares[index],
-        classes=material.classes,
-        network=plan.network,
-        learning_rate=plan.learning_rate,
-        momentum=plan.momentum,
-        seed=plan.seed,
-    )
+    client = client_of(material, plan, index)
     for turn in range(plan.warm_up):
         rate = plan.learning_rate * 0.5 * (1 + math.cos(math.pi * turn / plan.rounds))
         client.optimizer.param_groups[0]["lr"] = rate

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from calibration.workloads.decentralized.clients import class_recalls, make_client
+from calibration.workloads.decentralized.clients import class_recalls
 from calibration.workloads.decentralized.cohort import Material, client_of
 from calibration.workloads.decentralized.processes import _result, _Worker, run_in_processes
 from calibration.workloads.decentralized.run import Plan, run_decentralized
@@ -52,17 +52,7 @@ def material():
 
 def plain_training(material, plan, index):
     """One client alone, written without the workload's code: SGD on cross-entropy."""
-    images, labels = material.shares[index]
-    client = make_client(
-        index,
-        images,
-        labels,
-        classes=CLASSES,
-        network=plan.network,
-        learning_rate=plan.learning_rate,
-        momentum=plan.momentum,
-        seed=plan.seed,
-    )
+    client = client_of(material, plan, index)
     optimizer = torch.optim.SGD(client.network.parameters(), lr=1.0, momentum=plan.momentum)
     for turn in range(plan.rounds):
         batch, target = client.draw(plan.batch)

@@ -13,7 +13,6 @@ from PIL import Image
 
 from calibration.commands.dissimilarity import command
 from calibration.workloads.data.datasets import Dataset, load
-from calibration.workloads.decentralized import study as dissimilarity
 from calibration.workloads.decentralized import study as study_module
 from calibration.workloads.decentralized.cohort import Departure
 from calibration.workloads.decentralized.config import Study, units
@@ -105,11 +104,11 @@ def test_a_study_resumes_run_by_run_and_ends_with_the_same_rows(tiny, rows, tmp_
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    original = dissimilarity.run_unit
-    monkeypatch.setattr(dissimilarity, "run_unit", interrupted)
+    original = study_module.run_unit
+    monkeypatch.setattr(study_module, "run_unit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_study(STUDY, tiny, ledger)
-    monkeypatch.setattr(dissimilarity, "run_unit", original)
+    monkeypatch.setattr(study_module, "run_unit", original)
     resumed = run_study(STUDY, tiny, RunLedger(tmp_path / "runs.jsonl"))
     assert resumed == rows
 
@@ -234,18 +233,18 @@ def invoke(*arguments):
     return CliRunner().invoke(command, [str(a) for a in arguments])
 
 
-QUICK = (
+QUICK = [
     "--rounds",
-    2,
+    "2",
     "--seeds",
-    2,
+    "2",
     "--measures",
     "kl,js",
     "--alpha",
     ".5,1",
     "--split",
     "skew",
-)
+]
 
 
 def test_the_command_writes_results_figure_and_profiles_the_simulator_reads(tmp_path):

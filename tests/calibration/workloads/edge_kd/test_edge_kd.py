@@ -252,6 +252,7 @@ def test_training_lowers_the_loss_for_every_kind_of_knowledge(folder, method):
         student.forward(0, 0, 1)
         student.backward(0, 0, 1)
         losses.append(student.report()["loss"])
+    assert min(student.report()["forward_s"], student.report()["backward_s"]) > 0
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
 
 
@@ -307,17 +308,6 @@ def test_a_profile_holds_computing_and_no_waiting(tmp_path):
     profile = read_profile(tmp_path / "p.csv")
     assert profile.forward_s == pytest.approx([0.1 + i for i in range(8)])
     assert set(profile.backward_s) == {0.2}
-
-
-def test_the_student_tells_the_seconds_of_its_steps(folder):
-    source, _ = build_source(spec_of(CONFIG, "response", 0, folder))
-    known = payload_matrix(memoryview(source(0, 0, 0)[0])).copy()
-    student = EdgeStudent(spec_of(CONFIG, "response", 0, folder), shared_with(known))
-    student.forward(0, 0, 1)
-    student.backward(0, 0, 1)
-    report = student.report()
-    assert report["forward_s"] > 0
-    assert report["backward_s"] > 0
 
 
 # --- the real loop --------------------------------------------------------------------------------

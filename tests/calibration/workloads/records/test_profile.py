@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration.workloads.records.profile import COLUMNS, CycleCost, write_profile
@@ -61,6 +61,7 @@ def test_a_profile_of_version_0_1_is_still_read(tmp_path):
     assert profile.header == {"method": "sslf"}
 
 
+@settings(max_examples=40, deadline=None)
 @given(seconds=st.floats(0, 1e4), size=st.integers(0, 10**15), share=st.none() | st.floats(0, 1))
 def test_any_cost_survives_to_six_digits(seconds, size, share, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "p.csv"

@@ -42,61 +42,53 @@ def test_json_holds_durations_in_ms_and_rates_in_kbit(tmp_path):
     assert trace.period == 2.0
 
 
-@pytest.mark.parametrize(
-    ("text", "line", "field", "said"),
-    [
-        ("", 1, "", "is empty"),
-        ("# only words\n", 1, "", "is empty"),
-        ("time_s,rate\n", 1, "", "is empty"),
-        ("time,rate\n0,1\n", 1, "", "missing: time_s"),
-        ("time_s,rate\n0,1\n2,1\n1,1\n", 4, "time_s", "later than in the row before, 2 (got 1)"),
-        ("time_s,rate\n0,1\n0,1\n", 3, "time_s", "later"),
-        ("time_s,rate\n0,1\n1,-2\n", 3, "rate", "from 0 to 1e+15 (got '-2')"),
-        ("time_s,rate\n0,nan\n", 2, "rate", "got 'nan'"),
-        ("time_s,rate\n0,inf\n", 2, "rate", "got 'inf'"),
-        ("time_s,rate\n0,fast\n", 2, "rate", "got 'fast'"),
-        ("time_s,rate\n-1,1\n", 2, "time_s", "got '-1'"),
-        ("time_s,rate\n0,1,2\n", 2, "", "3 columns, the header has 2"),
-        ("\n\ntime_s,rate\n0,0\n1,0\n", 4, "rate", "all rates are 0"),
-    ],
-)
-def test_a_wrong_csv_is_one_fault_with_its_line(text, line, field, said, tmp_path):
-    found = fault(tmp_path, text)
-    assert (found.line, found.field) == (line, field)
-    assert said in found.reason
-
-
 ROW = '{"duration_ms": 1000, "bandwidth_kbps": 800}'
+CSV_FAULTS = [
+    ("", 1, "", "is empty"),
+    ("# only words\n", 1, "", "is empty"),
+    ("time_s,rate\n", 1, "", "is empty"),
+    ("time,rate\n0,1\n", 1, "", "missing: time_s"),
+    ("time_s,rate\n0,1\n2,1\n1,1\n", 4, "time_s", "later than in the row before, 2 (got 1)"),
+    ("time_s,rate\n0,1\n0,1\n", 3, "time_s", "later"),
+    ("time_s,rate\n0,1\n1,-2\n", 3, "rate", "from 0 to 1e+15 (got '-2')"),
+    ("time_s,rate\n0,nan\n", 2, "rate", "got 'nan'"),
+    ("time_s,rate\n0,inf\n", 2, "rate", "got 'inf'"),
+    ("time_s,rate\n0,fast\n", 2, "rate", "got 'fast'"),
+    ("time_s,rate\n-1,1\n", 2, "time_s", "got '-1'"),
+    ("time_s,rate\n0,1,2\n", 2, "", "3 columns, the header has 2"),
+    ("\n\ntime_s,rate\n0,0\n1,0\n", 4, "rate", "all rates are 0"),
+]
+JSON_FAULTS = [
+    ("", 1, "", "is empty"),
+    ("[]", 1, "", "is empty"),
+    ("{}", 1, "", "is a list of entries"),
+    ("[\n 3\n]", 2, "", "each entry needs duration_ms and bandwidth_kbps"),
+    (f'[\n{ROW},\n{{"duration_ms": 5}}]', 3, "", "each entry needs"),
+    (f'[{ROW},\n{{"duration_ms": -5, "bandwidth_kbps": 1}}]', 2, "duration_ms", "from 0"),
+    (
+        f'[{ROW},\n{{"duration_ms": 0, "bandwidth_kbps": 1}}]',
+        2,
+        "duration_ms",
+        "greater than 0",
+    ),
+    (f'[{ROW},\n{{"duration_ms": 5, "bandwidth_kbps": NaN}}]', 2, "bandwidth_kbps", "nan"),
+    (f'[{ROW},\n{{"duration_ms": 5, "bandwidth_kbps": -1}}]', 2, "bandwidth_kbps", "-1"),
+    (f'[{ROW},\n{{"duration_ms": true, "bandwidth_kbps": 1}}]', 2, "duration_ms", "true"),
+    ('[{"duration_ms": 5, "bandwidth_kbps": 0}]', 1, "rate", "all rates are 0"),
+    (f"[{ROW}\n{ROW}]", 1, "", "',' or ']' expected"),
+    (f"[{ROW},\n", 2, "", "is not JSON"),
+    (f"[{ROW}] more", 1, "", "text follows the list"),
+    ("[" * 5000, 1, "", "is not JSON: nested too deeply"),
+    ('[{"duration_ms": ' + "9" * 5000 + "}]", 1, "", "is not JSON"),
+]
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "field", "said"),
-    [
-        ("", 1, "", "is empty"),
-        ("[]", 1, "", "is empty"),
-        ("{}", 1, "", "is a list of entries"),
-        ("[\n 3\n]", 2, "", "each entry needs duration_ms and bandwidth_kbps"),
-        (f'[\n{ROW},\n{{"duration_ms": 5}}]', 3, "", "each entry needs"),
-        (f'[{ROW},\n{{"duration_ms": -5, "bandwidth_kbps": 1}}]', 2, "duration_ms", "from 0"),
-        (
-            f'[{ROW},\n{{"duration_ms": 0, "bandwidth_kbps": 1}}]',
-            2,
-            "duration_ms",
-            "greater than 0",
-        ),
-        (f'[{ROW},\n{{"duration_ms": 5, "bandwidth_kbps": NaN}}]', 2, "bandwidth_kbps", "nan"),
-        (f'[{ROW},\n{{"duration_ms": 5, "bandwidth_kbps": -1}}]', 2, "bandwidth_kbps", "-1"),
-        (f'[{ROW},\n{{"duration_ms": true, "bandwidth_kbps": 1}}]', 2, "duration_ms", "true"),
-        ('[{"duration_ms": 5, "bandwidth_kbps": 0}]', 1, "rate", "all rates are 0"),
-        (f"[{ROW}\n{ROW}]", 1, "", "',' or ']' expected"),
-        (f"[{ROW},\n", 2, "", "is not JSON"),
-        (f"[{ROW}] more", 1, "", "text follows the list"),
-        ("[" * 100_000, 1, "", "is not JSON: nested too deeply"),
-        ('[{"duration_ms": ' + "9" * 5000 + "}]", 1, "", "is not JSON"),
-    ],
+    ("name", "text", "line", "field", "said"),
+    [*(("t.csv", *case) for case in CSV_FAULTS), *(("t.json", *case) for case in JSON_FAULTS)],
 )
-def test_a_wrong_json_is_one_fault_with_its_line(text, line, field, said, tmp_path):
-    found = fault(tmp_path, text, "t.json")
+def test_what_is_wrong_is_one_fault_with_its_line(name, text, line, field, said, tmp_path):
+    found = fault(tmp_path, text, name)
     assert (found.line, found.field) == (line, field)
     assert said in found.reason
 

@@ -70,61 +70,54 @@ def test_a_fresh_process_refuses_it_as_well(name, tmp_path):
 # --- what is no file at all -----------------------------------------------------------------------
 
 
-def refused(path, *words):
-    for command in ("check", "compare", "run", "optimum"):
-        assert_refused(call(command, path), str(path), words)
-
-
-def test_a_missing_file(tmp_path):
-    refused(tmp_path / "nowhere.yaml", "no such file")
-
-
-def test_a_file_in_a_missing_folder(tmp_path):
-    refused(tmp_path / "nowhere" / "a.yaml", "no such file")
-
-
-def test_a_file_taken_for_a_folder(tmp_path):
+@pytest.fixture
+def odd(tmp_path):
+    """A folder with whatever may stand where a file should."""
     (tmp_path / "a.yaml").write_text(BASE)
-    refused(tmp_path / "a.yaml" / "b.yaml", "cannot be read", "Not a directory")
-
-
-def test_a_directory(tmp_path):
-    refused(tmp_path, "is a directory")
-
-
-def test_a_fifo_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.yaml")
-    refused(tmp_path / "pipe.yaml", "not a regular file")
+    (tmp_path / "dangling.yaml").symlink_to(tmp_path / "nowhere.yaml")
+    (tmp_path / "itself.yaml").symlink_to(tmp_path / "itself.yaml")
+    with (tmp_path / "big.yaml").open("wb") as file:
+        file.truncate(100 * 2**20)
+    (tmp_path / "closed.yaml").write_text(BASE)
+    (tmp_path / "closed.yaml").chmod(0)
+    return tmp_path
 
 
-def test_a_device():
-    refused("/dev/zero", "not a regular file")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nowhere/a.yaml", ["no such file"]),
+        ("a.yaml/b.yaml", ["cannot be read", "Not a directory"]),
+        (".", ["is a directory"]),
+        ("pipe.yaml", ["not a regular file"]),  # and is not waited for
+        ("/dev/zero", ["not a regular file"]),
+        ("x" * 300, ["cannot be read"]),
+        ("x" * 5000, ["cannot be read"]),
+        ("dangling.yaml", ["no such file"]),
+        ("itself.yaml", ["itself.yaml"]),
+        ("big.yaml", ["too large", "100.0 MiB", "256 KiB"]),
+        pytest.param(
+            "closed.yaml",
+            ["cannot be read", "Permission denied"],
+            marks=pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything"),
+        ),
+    ],
+    ids=lambda value: value[:12] if isinstance(value, str) else "",
+)
+def test_what_is_no_file_is_refused(odd, name, words):
+    assert_refused(call("check", odd / name), str(odd / name), words)
 
 
-def test_a_name_too_long_for_the_system(tmp_path):
-    refused(tmp_path / ("x" * 5000), "cannot be read")
-    refused("x" * 300, "cannot be read")
-
-
-def test_a_dangling_link(tmp_path):
-    (tmp_path / "link.yaml").symlink_to(tmp_path / "nowhere.yaml")
-    refused(tmp_path / "link.yaml", "no such file")
-
-
-def test_a_link_to_itself(tmp_path):
-    (tmp_path / "link.yaml").symlink_to(tmp_path / "link.yaml")
-    refused(tmp_path / "link.yaml", "link.yaml")
+@pytest.mark.parametrize("command", ["check", "compare", "run", "optimum"])
+def test_every_command_names_a_file_that_is_missing(command, tmp_path):
+    path = tmp_path / "nowhere.yaml"
+    assert_refused(call(command, path), str(path), ["no such file"])
 
 
 def test_a_path_with_a_nul():
     with pytest.raises(ScenarioError, match="not a legal path"):
         load_scenario("a\0b.yaml")
-
-
-def test_a_hundred_megabytes_are_not_read(tmp_path):
-    with (tmp_path / "big.yaml").open("wb") as file:
-        file.truncate(100 * 2**20)
-    refused(tmp_path / "big.yaml", "too large", "100.0 MiB", "256 KiB")
 
 
 def test_the_largest_legal_file_is_read(tmp_path):
@@ -134,13 +127,6 @@ def test_the_largest_legal_file_is_read(tmp_path):
     path.write_text(BASE + "#" * (MAX_FILE_BYTES + 1 - len(BASE)))
     with pytest.raises(ScenarioError, match="too large"):
         load_scenario(path)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission(tmp_path):
-    (tmp_path / "a.yaml").write_text(BASE)
-    (tmp_path / "a.yaml").chmod(0)
-    refused(tmp_path / "a.yaml", "cannot be read", "Permission denied")
 
 
 # --- what is odd but legal ------------------------------------------------------------------------
@@ -175,27 +161,6 @@ def test_numbers_are_read_as_people_write_them():
     assert values[:11] == [1, -2, 3, 1000, 31, 15, 0.001, 1000.0, 1.5, 0.5, -float("inf")]
     assert values[11:] == [True, False, None, None, "7", 12]
     assert [type(v) for v in values[:3]] == [int, int, int]
-
-
-def test_words_are_text_unless_the_file_asks_for_yaml_1_1():
-    assert parse_yaml("[yes, no, on, off]", "x").data == ["yes", "no", "on", "off"]
-    assert parse_yaml("%YAML 1.1\n---\n[yes, no, on, off]", "x").data == [True, False, True, False]
-
-
-def test_an_alias_is_a_copy():
-    assert parse_yaml("{a: &x [1, 2], b: *x}", "x").data == {"a": [1, 2], "b": [1, 2]}
-
-
-def test_an_anchor_may_be_set_anew():
-    assert parse_yaml("[&x 1, *x, &x 2, *x]", "x").data == [1, 1, 2, 2]
-
-
-def test_a_plain_tag_that_says_what_a_value_is_is_fine():
-    assert parse_yaml("[!!str 3, !!float 3, !!int '3']", "x").data == ["3", 3.0, 3]
-
-
-def test_a_tag_that_does_not_fit_leaves_the_text():
-    assert parse_yaml("[!!bool maybe, !!null none]", "x").data == ["maybe", "none"]
 
 
 def test_positions_are_those_of_the_values():
@@ -274,9 +239,18 @@ def test_any_bytes_are_a_fault_or_plain_data(data):
         ("a: 1:30", {"a": "1:30"}),
         (f"a: {'9' * 5000}", {"a": "9" * 5000}),
         (f"a: 0x{'f' * 5000}", {"a": "0x" + "f" * 5000}),
+        # Words are text unless the file asks for YAML 1.1.
+        ("[yes, no, on, off]", ["yes", "no", "on", "off"]),
+        ("%YAML 1.1\n---\n[yes, no, on, off]", [True, False, True, False]),
+        # An alias is a copy; an anchor may be set anew.
+        ("{a: &x [1, 2], b: *x}", {"a": [1, 2], "b": [1, 2]}),
+        ("[&x 1, *x, &x 2, *x]", [1, 1, 2, 2]),
+        # A plain tag says what a value is; one that does not fit leaves the text.
+        ("[!!str 3, !!float 3, !!int '3']", ["3", 3.0, 3]),
+        ("[!!bool maybe, !!null none]", ["maybe", "none"]),
     ],
 )
-def test_numbers_and_characters_are_read_as_yaml_1_2_has_them(text, expected):
+def test_values_are_read_as_yaml_1_2_has_them(text, expected):
     document = parse_yaml(text, "f.yaml")
     assert document.faults == []
     assert document.data == expected
