@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, TypeGuard, cast
+from typing import Any, NamedTuple, TypeGuard, cast
 
 import numpy as np
 
@@ -19,12 +19,13 @@ from kdsim.engines.realised import realised
 from kdsim.messages import whole_number
 from kdsim.model.bound import optimum
 from kdsim.model.bound.optimum import corridor, is_timed, minimal_makespan
-from kdsim.model.bound.timed_optimum import arrivals_of, timed_makespan
+from kdsim.model.bound.timed_optimum import timed_makespan
 from kdsim.model.curves import FloatArray
 from kdsim.model.jit import announced
 from kdsim.model.lookahead.guide import (
     NO_CLOCK,
     NO_HEIGHTS,
+    NO_OUTLOOK,
     NOT_PLANNED,
     Clocked,
     Heights,
@@ -33,6 +34,7 @@ from kdsim.model.lookahead.guide import (
     heights_of,
     planned_of,
 )
+from kdsim.model.lookahead.outlooks import outlooks_of
 from kdsim.model.plan import Plan
 from kdsim.model.random_streams import POLICY_STREAM, Draws, noise_factors, stream_keys
 from kdsim.policies.base import PolicyLike
@@ -47,14 +49,23 @@ _WORTH_COMPILING = 30_000
 MAX_THREADS = 4096
 #: Makespans and bounds of a part of a job.
 _Played = tuple[FloatArray, FloatArray]
-#: A policy as the loop takes it: kind, fixed core count, what it plans by.
-_Translated = tuple[int, int, Heights, Planned, Clocked]
 #: Bytes of realised work in memory at a time, per thread.
 _CHUNK_BYTES = 4 * 2**20
 #: Simulated cycles of a part of a job, about a second at most: a compiled loop cannot be stopped.
 _CYCLES_PER_PART = 5_000_000
 #: Simulated cycles below which a job is over before anyone could stop it.
 _TOO_SHORT_TO_STOP = 500_000
+
+
+class _Translated(NamedTuple):
+    """A policy as the loop takes it: kind, fixed core count, what it plans by."""
+
+    kind: int
+    fixed: int = 0
+    heights: Heights = NO_HEIGHTS
+    planned: Planned = NOT_PLANNED
+    clocked: Clocked = NO_CLOCK
+    outlooks: FloatArray = NO_OUTLOOK
 
 
 # --- many runs -----------------------------------------------------------------------------------
@@ -112,12 +123,12 @@ def makespans(
         Proven optimum (or lower bound) of the realised work; one value without noise.
     """
     plan, noise = scenario.plan(), scenario.extensions.noise
-    effort = _effort(plan, policy, noisy=noise > 0)
+    effort = _effort(plan, policy, noise)
     large = is_worth_loading((stop - start) * plan.cycles * effort) or is_loaded()
     if not large or not is_compiled(policy):
         return _by_simpy(scenario, policy, start, stop)
     load(scenario, policy)
-    arguments = _policy_arguments(plan, policy, noisy=noise > 0)
+    arguments = _policy_arguments(plan, policy, noise)
     rows = max(1, min(65_536, _CYCLES_PER_PART // (plan.cycles * effort)))
     if noise > 0:
         rows = max(1, min(rows, _CHUNK_BYTES // (24 * plan.cycles)))
@@ -137,11 +148,11 @@ def makespans(
     return times, np.array([minimal_makespan(plan).makespan])
 
 
-def _effort(plan: Plan, policy: PolicyLike, *, noisy: bool) -> int:
+def _effort(plan: Plan, policy: PolicyLike, noise: float) -> int:
     """Return how many times longer a policy's cycle takes in SimPy than most do, roughly."""
     if policy not in ("state-based", "optimal"):
         return 1
-    if looks_ahead(plan, noisy):
+    if looks_ahead(plan, noise):
         return 20
     return 20 if policy == "state-based" and is_timed(plan) else 1
 
@@ -162,7 +173,7 @@ def load(scenario: Scenario, policy: str) -> None:
         return
     plan, noise = scenario.plan(), scenario.extensions.noise
     with announced("loading the compiled engine (the first time it is compiled, then cached)"):
-        arguments = _policy_arguments(plan, policy, noisy=noise > 0)
+        arguments = _policy_arguments(plan, policy, noise)
         _by_kernel(plan, noise, scenario.seed, arguments, 0, 1)
 
 
@@ -227,7 +238,7 @@ def _by_simpy(
     bounds: list[float] = []
     for replication in range(start, stop):
         real = realised(plan, noise, seed, replication)
-        chosen = make_policy(policy, noisy=real is not plan)
+        chosen = make_policy(policy, noise=noise)
         env = simpy.Environment()
         run_processes(env, plan, real, chosen, Draws(seed, replication))
         times[replication - start] = env.now
@@ -240,15 +251,14 @@ def _by_kernel(
     plan: Plan,
     noise: float,
     seed: int,
-    arguments: tuple[int, int, Heights, Planned, Clocked],
+    policy: _Translated,
     start: int,
     stop: int,
 ) -> tuple[FloatArray, FloatArray]:
     from kdsim.engines import kernels
 
-    kind, fixed, heights, planned, clocked = arguments
     # Scratch of its own: other threads play the same policy.
-    clocked = clocked._replace(lens=np.array(clocked.lens))
+    clocked = policy.clocked._replace(lens=np.array(policy.clocked.lens))
     numbers = np.arange(start, stop)
     keys = stream_keys(seed, numbers, POLICY_STREAM)
     n = plan.cycles
@@ -261,10 +271,11 @@ def _by_kernel(
         comm, forward, backward = plan.comm[None], plan.forward[None], plan.backward[None]
     times = np.empty(stop - start)
     kernels.many_runs(
-        kind, fixed, keys, comm, forward, backward, plan.comm, plan.forward, plan.backward,
+        policy.kind, policy.fixed, keys, comm, forward, backward,
+        plan.comm, plan.forward, plan.backward,
         plan.comm_rates, plan.comp_rates, plan.comm_unit_times, plan.comp_unit_times,
         plan.prefetch, plan.release, plan.reallocation_cost, _link_argument(plan, comm),
-        heights, planned, clocked, times,
+        policy.heights, policy.planned, clocked, policy.outlooks, times,
     )  # fmt: skip
     if noise == 0:
         return times, np.empty(0)
@@ -283,9 +294,8 @@ def _bounds(real: Plan, plan: Plan) -> FloatArray:
     from kdsim.engines import kernels
 
     if is_timed(plan):
-        arrivals = arrivals_of(plan, float(real.comm.sum(axis=-1).max()))
         rows = zip(real.comm, real.forward, real.backward, strict=True)
-        return np.array([timed_makespan(plan.with_work(*row), arrivals) for row in rows])
+        return np.array([timed_makespan(plan.with_work(*row)) for row in rows])
     gates = corridor(real)
     lengths, n = np.empty(gates.total.size), gates.V.shape[1]
     scratch = (np.empty(n, np.int64), np.empty(n, np.int64), np.empty(2 * n, np.int64))
@@ -299,26 +309,27 @@ def bound_kind(scenario: Scenario) -> str:
     return optimum.bound_kind(scenario.plan(), noisy=scenario.extensions.noise > 0)
 
 
-def _policy_arguments(plan: Plan, policy: str, *, noisy: bool) -> _Translated:
-    """Translate a built-in policy for the loop: its kind, a fixed core count, what it plans by."""
+def _policy_arguments(plan: Plan, policy: str, noise: float) -> _Translated:
+    """Translate a built-in policy for the loop."""
     from kdsim.engines import kernels
 
-    if policy == "random":
-        return kernels.RANDOM, 0, NO_HEIGHTS, NOT_PLANNED, NO_CLOCK
-    if policy == "greedy":
-        return kernels.GREEDY, 0, NO_HEIGHTS, NOT_PLANNED, NO_CLOCK
-    if policy == "greedy-full":
-        return kernels.GREEDY_FULL, 0, NO_HEIGHTS, NOT_PLANNED, NO_CLOCK
-    if policy in ("state-based", "optimal"):
-        if looks_ahead(plan, noisy):
-            return kernels.LOOK_AHEAD, 0, NO_HEIGHTS, planned_of(plan), NO_CLOCK
-        if policy == "state-based":
-            if is_timed(plan):
-                clocked = clocked_of(plan)
-                return kernels.STATE_IN_TIME, 0, NO_HEIGHTS, planned_of(plan), clocked
-            return kernels.STATE_BASED, 0, NO_HEIGHTS, planned_of(plan), NO_CLOCK
-        kind = kernels.IN_TIME if is_timed(plan) else kernels.OPTIMAL
-        return kind, 0, heights_of(plan), NOT_PLANNED, NO_CLOCK
-    chosen = cast(Static, make_policy(policy))
-    chosen.start(plan)  # refuses more cores than there are
-    return kernels.STATIC, chosen.comm_cores, NO_HEIGHTS, NOT_PLANNED, NO_CLOCK
+    kinds = {
+        "random": kernels.RANDOM, "greedy": kernels.GREEDY, "greedy-full": kernels.GREEDY_FULL
+    }  # fmt: skip
+    if policy in kinds:
+        return _Translated(kinds[policy])
+    if policy not in ("state-based", "optimal"):
+        chosen = cast(Static, make_policy(policy))
+        chosen.start(plan)  # refuses more cores than there are
+        return _Translated(kernels.STATIC, chosen.comm_cores)
+    timed, ahead = is_timed(plan), looks_ahead(plan, noise)
+    if policy == "optimal" and not ahead:
+        kind = kernels.IN_TIME if timed else kernels.OPTIMAL
+        return _Translated(kind, heights=heights_of(plan))
+    clocked = clocked_of(plan) if timed else NO_CLOCK
+    planned = planned_of(plan)
+    if ahead:
+        outlooks = outlooks_of(noise)
+        return _Translated(kernels.LOOK_AHEAD, planned=planned, clocked=clocked, outlooks=outlooks)
+    kind = kernels.STATE_IN_TIME if timed else kernels.STATE_BASED
+    return _Translated(kind, planned=planned, clocked=clocked)

@@ -26,6 +26,7 @@ from kdsim.results.recording import Recording, Stretches
 MAX_QUESTIONS = 100_000
 #: After every event of the same instant (SimPy's own priorities are 0 and 1).
 _LAST = EventPriority(2)
+_NEVER = math.inf
 
 
 class _Wake(Event):
@@ -147,8 +148,8 @@ class CorePool:
         elif self._comp is None:
             self._run_on(self._c_total, None, None)
         else:
-            answer = self._ask()
-            self._run_on(answer.comm_cores, answer.hold, answer.then)
+            cores, hold, then = self._ask()
+            self._run_on(cores, hold, then)
 
     def _ask(self) -> Decision:
         comm_done, comp_done = self.comm_done, self.comp_done
@@ -192,7 +193,7 @@ class CorePool:
                 self.stall_s += stall
             self._cores = cores
         self._then = then
-        comm_time = comp_time = math.inf
+        comm_time = comp_time = _NEVER
         if self._comm is not None and self._comm_ready:
             comm_time = self._comm_left * self._comm_times[cores]
         if self._comp is not None:
@@ -200,7 +201,8 @@ class CorePool:
         if self._buffer is not None:
             self._hold = hold
             comm_time, comp_time = self._meet_link(self._buffer, stall, comm_time, comp_time)
-        step = min(comm_time, comp_time)
+        # Written out: a call of min takes longer than the comparison.
+        step = comm_time if comm_time < comp_time else comp_time
         if hold is not None and hold < step:
             step = hold
         if not self._comm_ready:
@@ -260,34 +262,31 @@ class CorePool:
 
     def _advance(self, _: Event) -> None:
         """Book the work done since the last instant and let what is complete complete."""
-        step, cores = self._step, self._cores
-        now = self._env.now
+        step, cores, now = self._step, self._cores, self._env.now
+        comm_time, comp_time = self._comm_time, self._comp_time
+        comm = self.comm_done if comm_time < _NEVER or self._starved else -1
+        comp = self.comp_done if comp_time < _NEVER else -1
+        self._log.append((now, step, cores, comm, comp, self._stall, self._starved))
         comm_rate, comp_rate = self._comm_rates[cores], self._comp_rates[cores]
-        comm = self.comm_done if self._comm_time < math.inf or self._starved else -1
-        comp = self.comp_done if self._comp_time < math.inf else -1
-        self._log.append(now, step, cores, comm, comp, self._stall, self._starved)
         if self._buffer is not None:
             comm_rate, comp_rate = self._comm_rate, self._comp_rate
             self._book_arrivals(self._buffer, step)
-        completed = False
-        if self._comm_time < math.inf:
+        if comm_time < _NEVER:
             self._comm_left -= comm_rate * step
-            if self._comm_time == step or self._comm_left <= DONE * self._comm_work:
+            if comm_time == step or self._comm_left <= DONE * self._comm_work:
                 self._end_comm()
-                completed = True
         elif not self._comm_ready and self._ready_at - now <= DONE * now:
             self._comm_ready = True
-            completed = True
+            self._settle_soon()
             if self._comm_work == 0:
                 self._end_comm()
-        if self._comp_time < math.inf:
+        if comp_time < _NEVER:
             self._comp_left -= comp_rate * step
-            if self._comp_time == step or self._comp_left <= DONE * self._comp_work:
+            if comp_time == step or self._comp_left <= DONE * self._comp_work:
                 self._end_comp()
-                completed = True
-        if completed:
-            self._settle_soon()
-        elif self._buffer is not None and (self._hold is None or step < self._hold):
+        if self._settling:
+            return  # something is complete
+        if self._buffer is not None and (self._hold is None or step < self._hold):
             # Only the link or the buffer has changed: no reason to ask the policy again.
             hold = None if self._hold is None else self._hold - step
             self._run_on(cores, hold, self._then)

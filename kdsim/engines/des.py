@@ -1,4 +1,4 @@
-"""The SimPy engine: Comm, Forward and Backward as processes that share a pool of cores.
+"""The SimPy engine: communication and computation as processes that share a pool of cores.
 
 The processes say what must come before what; the pool says how fast things go. Tasks are
 malleable: whenever the split of the cores changes, remaining work carries over and only rates
@@ -8,9 +8,7 @@ change. The event heap stays small however often cores move (see ``pool``).
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
 from collections.abc import Callable, Generator
-from functools import partial
 from typing import Any
 
 import simpy
@@ -39,56 +37,51 @@ _Process = Generator[Event, Any, None]
 
 
 class _Tasks:
-    """The three processes of one run and the instants they note."""
+    """The two processes of one run, one for each side, and the instants that they note."""
 
     def __init__(self, env: simpy.Environment, pool: CorePool, planned: Plan, real: Plan) -> None:
         self._env = env
         self._pool = pool
         self._planned = planned
         self._real = real
-        # Made when first asked for, dropped once nobody waits for them: an event takes about 300
-        # bytes, and three for each cycle of a long run would fill the memory.
-        self._comm_done, self._forward_done, self._backward_done = (
-            defaultdict[int, Event](partial(Event, env)) for _ in range(3)
-        )
+        # An event takes about 300 bytes: one for each task of a long run would fill the memory.
+        # Nobody waits for any but those of the present cycle.
+        self._comm_done = self._cycle_done = Event(env)
+        self._cycles_done = 0
         self.backward_starts = array("d")
         self.forward_ends = array("d")
         self.comm_ends = array("d")
 
     def comm(self) -> _Process:
-        env, pool, done = self._env, self._pool, self._comm_done
+        env, communicate, ends = self._env, self._pool.communicate, self.comm_ends
         prefetch, release = self._planned.prefetch, self._planned.release
         amounts = zip(chunked(self._real.comm), chunked(self._planned.comm), strict=True)
         for i, (work, planned) in enumerate(amounts):
-            if prefetch and i >= prefetch:
-                yield self._backward_done[i - prefetch]
-                del self._backward_done[i - prefetch]
-            yield pool.communicate(work, planned, release * (i + 1), done[i])
-            del done[i]
-            self.comm_ends.append(env.now)
+            if prefetch and self._cycles_done <= i - prefetch:
+                # Comm i-1 was allowed to start, so the present cycle is the one to wait for.
+                yield self._cycle_done
+            self._comm_done = Event(env)
+            yield communicate(work, planned, release * (i + 1), self._comm_done)
+            ends.append(env.now)
 
-    def forward(self) -> _Process:
-        env, pool, done = self._env, self._pool, self._forward_done
-        prefetch = self._planned.prefetch
-        amounts = zip(chunked(self._real.forward), chunked(self._planned.forward), strict=True)
-        for i, (work, planned) in enumerate(amounts):
-            if i:
-                yield self._backward_done[i - 1]
-                if not prefetch:
-                    del self._backward_done[i - 1]
-            yield pool.compute(work, planned, done[i])
+    def comp(self) -> _Process:
+        env, compute = self._env, self._pool.compute
+        real, plan, comm_ends = self._real, self._planned, self.comm_ends
+        amounts = zip(
+            chunked(real.forward), chunked(plan.forward),
+            chunked(real.backward), chunked(plan.backward),
+            strict=True,
+        )  # fmt: skip
+        for i, (forward, planned_forward, backward, planned_backward) in enumerate(amounts):
+            self._cycle_done = Event(env)
+            yield compute(forward, planned_forward, Event(env))
             self.forward_ends.append(env.now)
-
-    def backward(self) -> _Process:
-        env, pool, done = self._env, self._pool, self._backward_done
-        amounts = zip(chunked(self._real.backward), chunked(self._planned.backward), strict=True)
-        for i, (work, planned) in enumerate(amounts):
-            yield self._forward_done[i]
-            del self._forward_done[i]
-            if len(self.comm_ends) <= i:
-                yield self._comm_done[i]
+            if len(comm_ends) <= i:
+                # Backward i-1 needed Comm i-1, so the present Comm is the one to wait for.
+                yield self._comm_done
             self.backward_starts.append(env.now)
-            yield pool.compute(work, planned, done[i])
+            yield compute(backward, planned_backward, self._cycle_done)
+            self._cycles_done = i + 1
 
 
 # --- one run ----------------------------------------------------------------------
@@ -106,7 +99,7 @@ def simulate(
     replication = whole_number(replication, "replication", 0, MAX_REPLICATION)
     plan = scenario.plan()
     real = realised(plan, scenario.extensions.noise, seed, replication)
-    chosen = make_policy(policy, noisy=real is not plan)
+    chosen = make_policy(policy, noise=scenario.extensions.noise)
     env = simpy.Environment()
     pool, tasks = run_processes(env, plan, real, chosen, Draws(seed, replication))
     bound = minimal_makespan(real)
@@ -135,7 +128,7 @@ def run_processes(
     policy: Policy,
     draws: Callable[[], float],
 ) -> tuple[CorePool, _Tasks]:
-    """Start the three processes in `env` and run them to the end; ``env.now`` is the makespan.
+    """Start the two processes in `env` and run them to the end; ``env.now`` is the makespan.
 
     Raises
     ------
@@ -153,7 +146,7 @@ def run_processes(
         ) from error
     pool = CorePool(env, plan, policy, draws, float(real.comm.sum()))
     tasks = _Tasks(env, pool, plan, real)
-    for process in (tasks.comm, tasks.forward, tasks.backward):
+    for process in (tasks.comm, tasks.comp):
         env.process(process())
     env.run()
     return pool, tasks

@@ -12,8 +12,8 @@ import numpy as np
 
 from kdsim.model import rules
 from kdsim.model.bound.optimum import string_bends
-from kdsim.model.jit import compiled
-from kdsim.model.lookahead import state_rule, timed_rule
+from kdsim.model.jit import compiled, inlined
+from kdsim.model.lookahead import look_ahead, state_rule, timed_rule
 from kdsim.model.random_streams import uniform
 from kdsim.model.tolerances import DONE
 
@@ -28,7 +28,7 @@ greedy_cores = compiled(rules.greedy_cores)
 aim = compiled(rules.aim)
 aim_in_time = compiled(rules.aim_in_time)
 state_based_cores = compiled(state_rule.state_based_cores)
-look_ahead_cores = compiled(state_rule.look_ahead_cores)
+look_ahead_cores = compiled(look_ahead.look_ahead_cores)
 state_in_time_cores = compiled(timed_rule.state_in_time_cores)
 uniform_draw = compiled(uniform)
 taut_string_bends = compiled(string_bends)
@@ -44,6 +44,53 @@ def _filled(held, at, last, begin, end, times, rates):
     return held + rates[at] * (end - begin), at
 
 
+@inlined
+def _planned_cores(kind, i, k, dv, left, split, now, optimum, planned, clocked, outlooks):
+    """Ask a rule that plans; return cores, hold and cores after it as ``rules.aim`` does.
+
+    `dv` and `left` are the planned work left of the two running tasks.
+    """
+    if kind == OPTIMAL:
+        way = optimum
+        dw = way.heights[i] - (way.done[k + 1] - left)
+        return aim(dv, dw, now, way.cores, way.vr, way.vq)
+    if kind == IN_TIME:
+        way = optimum
+        return aim_in_time(
+            dv, way.done[k + 1] - left, now, way.last[i] + 1, way.last[i + 1],
+            way.rest, way.heights, way.ends, way.cores, way.vr, way.vq, way.normals,
+        )  # fmt: skip
+    (
+        cost, prefetch, splits, tasks, cores, normals, shortfall,
+        gates, gate_of, following, ahead, done,
+    ) = planned  # fmt: skip
+    (
+        releases, comm_ends, times, arrived, shared, values, lengths, fastest, lens, nothing,
+    ) = clocked  # fmt: skip
+    if kind == STATE_IN_TIME:
+        c = state_in_time_cores(
+            i, k, dv, left, split, now,
+            cost, prefetch, splits, tasks, cores, normals, shortfall,
+            gates, gate_of, following, ahead, done,
+            releases, comm_ends, times, arrived, shared,
+            values, lengths, fastest, lens, nothing,
+        )  # fmt: skip
+    elif kind == LOOK_AHEAD:
+        c = look_ahead_cores(
+            i, k, dv, left, split, now, outlooks,
+            cost, prefetch, splits, tasks, cores, normals, shortfall,
+            gates, gate_of, following, ahead, done,
+            releases, comm_ends, times, arrived, shared,
+        )  # fmt: skip
+    else:
+        c = state_based_cores(
+            i, k, dv, left, split,
+            cost, prefetch, splits, tasks, cores, normals, shortfall,
+            gates, gate_of, following, ahead, done,
+        )  # fmt: skip
+    return c, math.inf, -1
+
+
 # Without a link `link` is None: numba then compiles a loop that has no trace of one. One argument,
 # and rates that are read where they are used, because more of either slow that loop by a tenth.
 @compiled
@@ -51,19 +98,10 @@ def _one_run(
     kind, fixed, key,
     comm, forward, backward, plan_comm, plan_forward, plan_backward,
     comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
-    link, row, optimum, planned, clocked,
+    link, row, optimum, planned, clocked, outlooks,
 ):  # fmt: skip
     """Play one run; return its makespan. The order of operations is the SimPy engine's."""
     n, c_total = comm.size, comm_rates.size - 1
-    heights, last_cell, rest, ends, done, cores, vr, vq, way_normals = optimum
-    (
-        price, batches, splits, tasks, corners, normals, shortfall,
-        gates, gate_of, following, left, ended,
-    ) = planned  # fmt: skip
-    (
-        releases, comm_ends, times, arrived, waiting_shared,
-        values, lengths, fastest, lens, nothing,
-    ) = clocked  # fmt: skip
     now, split, draw = 0.0, -1, np.uint64(0)
     i = k = 0  # Comm tasks done; Forward and Backward tasks done
     comm_on, comp_on, ready, ready_at = False, False, True, 0.0
@@ -88,9 +126,9 @@ def _one_run(
                 comp_on = True
                 m = k // 2
                 comp_work = forward[m] if k % 2 == 0 else backward[m]
-                planned = plan_forward[m] if k % 2 == 0 else plan_backward[m]
+                work = plan_forward[m] if k % 2 == 0 else plan_backward[m]
                 comp_left = comp_work
-                comp_scale = planned / comp_work if comp_work > 0 else 0.0
+                comp_scale = work / comp_work if comp_work > 0 else 0.0
                 if comp_work == 0:
                     comp_on, moved, k = False, True, k + 1
         # Share the cores.
@@ -112,35 +150,10 @@ def _one_run(
             m = k // 2
             full = plan_forward[m] if k % 2 == 0 else plan_backward[m]
             c = greedy_cores(plan_comm[i], full, comm_times, comp_times)
-        elif kind == OPTIMAL:
-            dv = comm_left * comm_scale
-            dw = heights[i] - (done[k + 1] - comp_left * comp_scale)
-            c, hold, then = aim(dv, dw, now, cores, vr, vq)
-        elif kind == IN_TIME:
-            w = done[k + 1] - comp_left * comp_scale
-            c, hold, then = aim_in_time(
-                comm_left * comm_scale, w, now, last_cell[i] + 1, last_cell[i + 1],
-                rest, heights, ends, cores, vr, vq, way_normals,
-            )  # fmt: skip
-        elif kind == STATE_IN_TIME:
-            c = state_in_time_cores(
-                i, k, comm_left * comm_scale, comp_left * comp_scale, split, now,
-                price, batches, splits, tasks, corners, normals, shortfall,
-                gates, gate_of, following, left, ended,
-                releases, comm_ends, times, arrived, waiting_shared,
-                values, lengths, fastest, lens, nothing,
-            )  # fmt: skip
-        elif kind == LOOK_AHEAD:
-            c = look_ahead_cores(
-                i, k, comm_left * comm_scale, comp_left * comp_scale, split,
-                price, batches, splits, tasks, corners, normals, shortfall,
-                gates, gate_of, following, left, ended,
-            )  # fmt: skip
         else:
-            c = state_based_cores(
-                i, k, comm_left * comm_scale, comp_left * comp_scale, split,
-                price, batches, splits, tasks, corners, normals, shortfall,
-                gates, gate_of, following, left, ended,
+            c, hold, then = _planned_cores(
+                kind, i, k, comm_left * comm_scale, comp_left * comp_scale, split, now,
+                optimum, planned, clocked, outlooks,
             )  # fmt: skip
         # Run on until something completes; a mix changes over once in between.
         while True:
@@ -159,24 +172,22 @@ def _one_run(
                 receiving = comm_time < math.inf
                 drain = turn = math.inf
                 arriving = 0.0
-                begin = now + stall
                 if stall > 0.0:
-                    held, at = _filled(held, at, last, now, begin, link_times, link_rates)
+                    held, at = _filled(held, at, last, now, now + stall, link_times, link_rates)
                 if receiving:
                     arriving = link_rates[at]
                     if at < last:
-                        turn = max(link_times[at + 1] - begin, 0.0)
-                    if arriving < comm_rate:
-                        if held > 0.0:
-                            drain = held / (comm_rate - arriving)
-                        else:
-                            if shared:
-                                share = arriving / comm_rate
-                                comp_rate = share * comp_rate + (1.0 - share) * comp_rates[0]
-                                if comp_on:
-                                    comp_time = comp_left / comp_rate
-                            comm_rate = arriving
-                            comm_time = comm_left / arriving if arriving > 0.0 else math.inf
+                        turn = max(link_times[at + 1] - (now + stall), 0.0)
+                    if arriving < comm_rate and held > 0.0:
+                        drain = held / (comm_rate - arriving)
+                    elif arriving < comm_rate:
+                        if shared:
+                            share = arriving / comm_rate
+                            comp_rate = share * comp_rate + (1.0 - share) * comp_rates[0]
+                            if comp_on:
+                                comp_time = comp_left / comp_rate
+                        comm_rate = arriving
+                        comm_time = comm_left / arriving if arriving > 0.0 else math.inf
             step = min(comm_time, comp_time, hold)
             if not ready:
                 step = min(step, max(ready_at - now - stall, 0.0))
@@ -225,7 +236,7 @@ def _one_run(
 def many_runs(
     kind, fixed, keys, comm, forward, backward, plan_comm, plan_forward, plan_backward,
     comm_rates, comp_rates, comm_times, comp_times, prefetch, release, cost,
-    link, optimum, planned, clocked, out,
+    link, optimum, planned, clocked, outlooks, out,
 ):  # fmt: skip
     """Play replication after replication; one row of work serves all when there is no noise."""
     noisy = comm.shape[0] > 1
@@ -235,7 +246,7 @@ def many_runs(
             kind, fixed, keys[run], comm[row], forward[row], backward[row],
             plan_comm, plan_forward, plan_backward, comm_rates, comp_rates, comm_times, comp_times,
             prefetch, release, cost, link, row,
-            optimum, planned, clocked,
+            optimum, planned, clocked, outlooks,
         )  # fmt: skip
 
 

@@ -6,15 +6,18 @@ numbers and come faster than an array's. The compiled functions take arrays.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, overload
 
 
 class Floats(Protocol):
-    """Numbers by position."""
+    """Numbers by position, or every so many of them."""
 
     def __len__(self) -> int: ...
 
+    @overload
     def __getitem__(self, at: int, /) -> float: ...
+    @overload
+    def __getitem__(self, at: slice, /) -> Floats: ...
 
 
 class Ints(Protocol):

@@ -14,8 +14,17 @@ from typing import Any
 
 from kdsim.errors import UnknownPolicyError
 from kdsim.model.bound.optimum import is_timed
-from kdsim.model.lookahead.guide import Heights, as_views, clocked_of, heights_of, planned_of
-from kdsim.model.lookahead.state_rule import look_ahead_cores, state_based_cores
+from kdsim.model.lookahead.guide import (
+    NO_CLOCK,
+    Heights,
+    as_views,
+    clocked_of,
+    heights_of,
+    planned_of,
+)
+from kdsim.model.lookahead.look_ahead import look_ahead_cores
+from kdsim.model.lookahead.outlooks import outlooks_of
+from kdsim.model.lookahead.state_rule import state_based_cores
 from kdsim.model.lookahead.timed_rule import state_in_time_cores
 from kdsim.model.plan import Plan
 from kdsim.model.rules import aim, aim_in_time, greedy_cores, random_cores
@@ -92,22 +101,23 @@ class StateBased(Policy):
 
     Parameters
     ----------
-    noisy : bool
-        Whether the run's work departs from the plan.
+    noise : float
+        Coefficient of variation of the work around the plan.
     """
 
     name = "state-based"
 
-    def __init__(self, *, noisy: bool = False) -> None:
-        self._noisy = noisy
+    def __init__(self, *, noise: float = 0.0) -> None:
+        self._noise = noise
 
     def start(self, plan: Plan) -> None:
         """Prepare the corridor's corners and the time left at each."""
         self._planned = as_views(planned_of(plan))
-        self._rule = look_ahead_cores if looks_ahead(plan, self._noisy) else state_based_cores
-        self._clocked: list[Any] | None = None
-        if is_timed(plan) and not looks_ahead(plan, self._noisy):
-            self._clocked = as_views(clocked_of(plan))
+        self._timed = is_timed(plan)
+        self._clocked = as_views(clocked_of(plan) if self._timed else NO_CLOCK)
+        self._outlooks: Any = None
+        if looks_ahead(plan, self._noise):
+            self._outlooks = as_views((outlooks_of(self._noise),))[0]
         self._answers = [Decision(c) for c in range(plan.c_total + 1)]
 
     def decide(self, state: State) -> Decision:
@@ -115,16 +125,19 @@ class StateBased(Policy):
         k = state.forward_done + state.backward_done
         comm, comp = state.remaining_comm, state.remaining_comp
         asked = (state.comm_done, k, comm, comp, state.comm_cores)
-        if self._clocked is not None:
+        if self._outlooks is not None:
+            arrivals = self._clocked[:5]
+            cores = look_ahead_cores(*asked, state.now, self._outlooks, *self._planned, *arrivals)
+        elif self._timed:
             cores = state_in_time_cores(*asked, state.now, *self._planned, *self._clocked)
         else:
-            cores = self._rule(*asked, *self._planned)
+            cores = state_based_cores(*asked, *self._planned)
         return self._answers[cores]
 
 
-def looks_ahead(plan: Plan, noisy: bool) -> bool:
+def looks_ahead(plan: Plan, noise: float) -> bool:
     """Whether a rule that plans has to reckon with costs, or with work other than planned."""
-    return noisy or plan.reallocation_cost > 0
+    return noise > 0 or plan.reallocation_cost > 0
 
 
 class Optimal(Policy):
@@ -134,20 +147,20 @@ class Optimal(Policy):
 
     Parameters
     ----------
-    noisy : bool
-        Whether the run's work departs from the plan.
+    noise : float
+        Coefficient of variation of the work around the plan.
     """
 
     name = "optimal"
 
-    def __init__(self, *, noisy: bool = False) -> None:
-        self._noisy = noisy
+    def __init__(self, *, noise: float = 0.0) -> None:
+        self._noise = noise
 
     def start(self, plan: Plan) -> None:
         """Compute the taut string, or prepare to look ahead."""
         self._ahead: StateBased | None = None
-        if looks_ahead(plan, self._noisy):
-            self._ahead = StateBased(noisy=self._noisy)
+        if looks_ahead(plan, self._noise):
+            self._ahead = StateBased(noise=self._noise)
             self._ahead.start(plan)
             return
         self._way = Heights._make(as_views(heights_of(plan)))

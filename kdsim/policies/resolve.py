@@ -36,7 +36,7 @@ def is_random(name: str) -> bool:
     return name == "random" or not is_built_in(name)
 
 
-def make_policy(policy: PolicyLike, *, noisy: bool = False) -> Policy:
+def make_policy(policy: PolicyLike, *, noise: float = 0.0) -> Policy:
     """Make the policy for one run.
 
     Parameters
@@ -44,9 +44,9 @@ def make_policy(policy: PolicyLike, *, noisy: bool = False) -> Policy:
     policy : str, Policy or class
         A built-in name, ``"static:c"``, ``"module:Class"``, a class (called without arguments)
         or an instance.
-    noisy : bool
-        Whether the run's work departs from the plan, so that `state-based` and `optimal` have to
-        look ahead.
+    noise : float
+        Coefficient of variation of the run's work around the plan; under noise `state-based` and
+        `optimal` look ahead.
 
     Returns
     -------
@@ -61,9 +61,9 @@ def make_policy(policy: PolicyLike, *, noisy: bool = False) -> Policy:
     """
     if isinstance(policy, str):
         if policy == "optimal":
-            return Optimal(noisy=noisy)
+            return Optimal(noise=noise)
         if policy == "state-based":
-            return StateBased(noisy=noisy)
+            return StateBased(noise=noise)
         if policy in _BUILT_IN:
             return _BUILT_IN[policy]()
         if static := STATIC.fullmatch(policy):

@@ -115,34 +115,17 @@ class Recording:
         self._blocks: list[Record] = []
         self._begin = 0.0
 
-    def append(
-        self,
-        end: float,
-        step: float,
-        cores: int,
-        comm: int,
-        comp_task: int,
-        stall: float,
-        starved: bool,
-    ) -> None:
+    def append(self, entry: tuple[float, float, int, int, int, float, bool]) -> None:
         """Note the stretch that ends now.
 
         Parameters
         ----------
-        end : float
-            Now, seconds.
-        step : float
-            Seconds of progress; a stall lies before them.
-        cores : int
-            Communication cores.
-        comm, comp_task : int
-            0-based tasks at work, -1 for none.
-        stall : float
-            Seconds without progress after a change of the core split.
-        starved : bool
-            Whether communication went at the pace of the link.
+        entry : tuple
+            Now; the seconds of progress, and a stall lies before them; communication cores; the
+            0-based Comm and compute task at work, -1 for none; the seconds without progress after
+            a change of the core split; whether communication went at the pace of the link.
         """
-        self._fresh.append((end, step, cores, comm, comp_task, stall, starved))
+        self._fresh.append(entry)
         if len(self._fresh) >= _BLOCK:
             self._pack()
 

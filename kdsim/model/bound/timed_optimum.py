@@ -304,17 +304,15 @@ def arrivals_of(plan: Plan, total: float) -> tuple[FloatArray, FloatArray]:
     return plan.link.breakpoints(total)
 
 
-def timed_makespan(plan: Plan, arrivals: tuple[FloatArray, FloatArray] | None = None) -> float:
+def timed_makespan(plan: Plan) -> float:
     """Return the least makespan of a plan with release times or a link.
 
     Parameters
     ----------
     plan : Plan
         Without leading dimensions.
-    arrivals : tuple of arrays, optional
-        Corners of the arrivals, where they are known for at least as much data.
     """
-    return _solve(plan, arrivals or arrivals_of(plan, float(plan.comm.sum())), record=False)[0]
+    return _solve(plan, arrivals_of(plan, float(plan.comm.sum())), record=False)[0]
 
 
 def timed_path(plan: Plan) -> TimedPath:

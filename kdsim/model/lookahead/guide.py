@@ -104,7 +104,7 @@ class Planned(NamedTuple):
 
 
 class Clocked(NamedTuple):
-    """What the state-based rule reads besides `Planned` where data arrive in time.
+    """What the rules that plan read besides `Planned` where data arrive in time.
 
     Attributes
     ----------
@@ -247,3 +247,4 @@ def _nothing(kind: type[Fields], whole: tuple[str, ...]) -> Fields:
 NO_HEIGHTS = _nothing(Heights, ("cores", "last"))
 NOT_PLANNED = _nothing(Planned, ("cores", "gate_of", "following"))
 NO_CLOCK = _nothing(Clocked, ())
+NO_OUTLOOK: FloatArray = np.zeros(0)

@@ -1,4 +1,4 @@
-"""The paper's state-based rule (eq. 15), and its form for costs and noise.
+"""The paper's state-based rule: eq. 15 with the exact time left.
 
 ``T(S) = min over c of [Delta(c) + T(S'(c))]``: every whole-core split c, held to the next
 completion (``Delta(c)`` seconds), leads to a state S'(c); the rule takes the c from which all is
@@ -6,9 +6,7 @@ done first. The paper leaves T(S') open. Here it is exact: the length of the tau
 state on (``string_tree``).
 
 A change of the split that costs time, and work that turns out other than planned, have no such
-closed form. There the rule looks some completions ahead: it plays every constant split, and
-eq. 15 itself with the cost of each change, on the planned work, adds the string's length at the
-end, and begins the best of them. What gains nothing is not changed, so it does not chatter.
+closed form; ``look_ahead`` is the rule there.
 
 Everything is Python that numba accepts, see ``rules``. What the functions read of the plan they
 take as separate flat sequences, in the order of `guide.Planned`: a compiled function pays for each
@@ -25,13 +23,6 @@ from kdsim.model.numbers import Floats, Ints
 
 #: Times that differ by less than this share are equal.
 TIE = 1e-12
-#: Contended states that the look-ahead plays. Measured on random devices under cost, noise and
-#: both (benchmarks/robustness.py): from 12 to 48 hardly anything changes.
-HORIZON = 24
-#: Contended states between two tests of whether a look-ahead can still be the best.
-CHECK_EVERY = 3
-#: Stands for eq. 15 where a constant split's core count could stand.
-BY_STATE = -1
 
 
 @inlined
@@ -183,106 +174,4 @@ def state_based_cores(
             best, best_time = c, time
             if time <= least * (1.0 + TIE):
                 break  # nothing can be faster
-    return best
-
-
-def played_on(
-    kind: int, limit: float, i: int, k: int, dv: float, rest: float, present: int,
-    cost: float, prefetch: int, splits: Floats, tasks: Floats, cores: Ints, normals: Floats,
-    shortfall: Floats,
-    gates: Floats, gate_of: Ints, following: Ints, left: Floats, done: Floats,
-) -> float:  # fmt: skip
-    """Play a rule on from a state on the planned work; return the seconds to the end.
-
-    Parameters
-    ----------
-    kind : int
-        Core count of a constant split, or `BY_STATE`.
-    limit : float
-        What has to be undercut: the play stops, with the seconds reached, once it cannot be.
-    i, k, dv, rest, present, ...
-        As for `state_based_cores`.
-    """
-    n, c_total, bounded = len(tasks) // 3, len(splits) // 4 - 1, prefetch > 0
-    time, asked = 0.0, 0
-    comm_on = comp_on = True
-    while True:
-        moved = True
-        while moved:
-            moved = False
-            if not comm_on and i < n and (not bounded or i < prefetch or k // 2 > i - prefetch):
-                dv = tasks[3 * i]
-                comm_on = dv > 0.0
-                if not comm_on:
-                    moved, i = True, i + 1
-            if not comp_on and k < 2 * n and (k % 2 == 0 or i > k // 2):
-                rest = tasks[3 * (k // 2) + 1 + k % 2]
-                comp_on = rest > 0.0
-                if not comp_on:
-                    moved, k = True, k + 1
-        if not comm_on and not comp_on:
-            return time
-        if not comm_on:
-            c = 0
-        elif not comp_on:
-            c = c_total
-        else:
-            if asked > 0 and (asked % CHECK_EVERY == 0 or asked == HORIZON):
-                _, seconds = measured(
-                    gate_of[i], dv, done[k + 1] - rest, bounded, normals, gates, following, left
-                )
-                if asked == HORIZON or time + seconds >= limit:
-                    return time + seconds
-            asked += 1
-            c = kind
-            if kind == BY_STATE:
-                c = state_based_cores(
-                    i, k, dv, rest, present, cost, prefetch, splits, tasks, cores, normals,
-                    shortfall, gates, gate_of, following, left, done,
-                )  # fmt: skip
-        if c != present:
-            if present >= 0:
-                time += cost
-            present = c
-        comm_time = comp_time = math.inf
-        if comm_on and splits[4 * c] > 0.0:
-            comm_time = dv * splits[4 * c + 2]
-        if comp_on and splits[4 * c + 1] > 0.0:
-            comp_time = rest * splits[4 * c + 3]
-        step = min(comm_time, comp_time)
-        time += step
-        if comm_on:
-            dv -= splits[4 * c] * step
-            if comm_time <= step * (1.0 + TIE):
-                comm_on, i = False, i + 1
-        if comp_on:
-            rest -= splits[4 * c + 1] * step
-            if comp_time <= step * (1.0 + TIE):
-                comp_on, k = False, k + 1
-
-
-def look_ahead_cores(
-    i: int, k: int, dv: float, rest: float, present: int,
-    cost: float, prefetch: int, splits: Floats, tasks: Floats, cores: Ints, normals: Floats,
-    shortfall: Floats,
-    gates: Floats, gate_of: Ints, following: Ints, left: Floats, done: Floats,
-) -> int:  # fmt: skip
-    """Return the first split of the rule that does best from here on the planned work.
-
-    Played are all constant splits, the one with the most communication cores first, so that ties
-    leave a reserve of data against noise, and then eq. 15. Parameters as `state_based_cores`.
-    """
-    best, best_time = 0, math.inf
-    for kind in range(len(splits) // 4 - 1, BY_STATE - 1, -1):
-        time = played_on(
-            kind, best_time, i, k, dv, rest, present, cost, prefetch, splits, tasks, cores,
-            normals, shortfall, gates, gate_of, following, left, done,
-        )  # fmt: skip
-        if time < best_time * (1.0 - TIE):
-            best, best_time = kind, time
-    if best == BY_STATE:
-        return state_based_cores(
-            i, k, dv, rest, present, cost, prefetch, splits, tasks, cores, normals, shortfall,
-            gates, gate_of, following, left, done,
-        )  # fmt: skip
     return best

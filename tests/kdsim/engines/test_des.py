@@ -356,7 +356,7 @@ def test_planning_under_noise_survives_work_of_any_size(plan, policy, seed):
     factors = np.random.default_rng(seed).lognormal(sigma=0.3, size=(3, plan.cycles))
     real = plan.with_work(plan.comm * factors[0], plan.forward * factors[1], plan.backward)
     bound = minimal_makespan(real).makespan
-    makespan = play(plan, make_policy(policy, noisy=True), real=real)[0]
+    makespan = play(plan, make_policy(policy, noise=0.3), real=real)[0]
     # Below the smallest normal number a sum keeps no relative precision.
     assert bound * (1 - 1e-9) - sys.float_info.min <= makespan < math.inf
 
@@ -365,4 +365,4 @@ def test_optimal_plans_under_noise_where_what_is_left_is_below_a_rounding_unit_o
     plan = replace(constant_plan(n=3), comm=np.array([20000.0, 1.0, 1.0]))
     for seed in range(20):
         real = realised(plan, 0.1, seed, 0)
-        assert play(plan, make_policy("optimal", noisy=True), real=real)[0] > 0
+        assert play(plan, make_policy("optimal", noise=0.3), real=real)[0] > 0

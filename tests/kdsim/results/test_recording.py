@@ -56,7 +56,7 @@ def test_a_recording_holds_the_stretches_of_its_log_whatever_the_size_of_its_blo
         patch.setattr(recording, "_BLOCK", block)
         kept = Recording()
         for k, entry in enumerate(log):
-            kept.append(*entry)
+            kept.append(entry)
             if k % 3 == 0:
                 kept.stretches()  # looking at it does not disturb it
         found = kept.stretches()
