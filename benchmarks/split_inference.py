@@ -159,7 +159,7 @@ def main() -> int:
     parser.add_argument("--drill", action="store_true", help="beside a busy process at random")
     options = parser.parse_args()
     if options.drill:
-        return drill(options.rounds, options.out)
+        return drill(max(options.rounds, 100), options.out)  # long enough to be disturbed
     config = {"input": list(SHAPE), "parts": 2, "rounds": options.rounds, "seed": 0}
     rows: list[dict[str, Any]] = []
     for name in options.nets:
