@@ -91,8 +91,10 @@ def _planned_cores(kind, i, k, dv, left, split, now, optimum, planned, clocked, 
     return c, math.inf, -1
 
 
-# Without a link `link` is None: numba then compiles a loop that has no trace of one. One argument,
-# and rates that are read where they are used, because more of either slow that loop by a tenth.
+# One long function: its parts share a dozen numbers, which a function of their own would have to
+# take and to return. Without a link `link` is None: numba then compiles a loop that has no trace of
+# one. One argument, and rates that are read where they are used, because more of either slow that
+# loop by a tenth.
 @compiled
 def _one_run(
     kind, fixed, key,

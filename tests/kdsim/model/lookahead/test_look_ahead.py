@@ -45,7 +45,7 @@ def test_optimal_does_not_pay_for_changes_that_gain_nothing(cores):
 
 def test_optimal_reckons_with_changes_that_only_noise_brings():
     # On the plan Comm and Forward end together under one split, so that a cycle has two changes.
-    # Under noise one of them is late, which is a third: 6 % slower than a split with a reserve.
+    # Under noise one of them is late, which brings a third; a split with a reserve has two.
     changes = {
         "extensions.prefetch": 1, "extensions.noise": 0.3, "extensions.reallocation_cost": 0.9,
     }  # fmt: skip
