@@ -266,9 +266,9 @@ def profiles(record: dict[str, Any]) -> str:
     cycles = ", ".join(f"{name} {ms:.1f} ms" for name, ms in record["cycle_ms"].items())
     return (
         " The target is missed over the fast link alone, where computing sets the pace: the same "
-        f"cycle of the same student took {cycles} in the recorded profiles, one run each, and a "
-        "prediction carries the speed of the machine in the minute of its profile. Over the slow "
-        "link, where the link sets the pace, no epoch is missed."
+        f"cycle of the same student took {cycles} in the recorded profiles, each the median of "
+        "three runs, and a prediction carries the speed of the machine in the minutes of its "
+        "profile. Over the slow link, where the link sets the pace, no epoch is missed."
     )
 
 
@@ -299,7 +299,9 @@ cores: `python benchmarks/many_cores.py`). The link is played by the sender, whi
 chunk back until a link would have delivered it, and the data then cross the loopback interface:
 no `tc`, no network card, no losses. One student, one kind of teacher's logits. An earlier table,
 made before faults of the harness were mended (pages of memory that were first touched during a run;
-a Comm that began under the previous split), is in the history of this folder.
+a Comm that began under the previous split), is in the history of this folder. The table was made
+in two sittings an hour apart, the second short and beside a type checker, so that most of its runs
+were set aside; the last runs of the epochs were made an hour after their profiles, too.
 
     python benchmarks/validation.py            # all of it; call again until "done"
     python benchmarks/learning_validation.py   # accuracy over time

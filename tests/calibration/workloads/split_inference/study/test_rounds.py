@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -182,3 +183,21 @@ def test_figures_bear_the_mark_too(taken: list[float]) -> None:
     study = made_up_study(taken)
     titles = [plot_layers(study, "layerwise/tcp").get_title(), plot_methods(study).get_title()]
     assert ["too disturbed to say" in title for title in titles] == [taken[0] == BUSY] * 2
+
+
+def test_the_page_says_of_the_drill_what_its_record_says():
+    results = Path(__file__).parents[5] / "benchmarks" / "results" / "split_inference"
+    drill, quiet = (
+        json.loads((results / name).read_text()) for name in ("drill-edge-3.json", "edge-3.json")
+    )
+    page = " ".join((results / "README.md").read_text(encoding="utf-8").split())
+    rounds = drill["rounds"]
+    assert f"{rounds['set_aside']} of {rounds['made']} rounds were seen" in page
+    whole, layers = (
+        {kind: next(m for m in record["methods"] if m["method"] == name) for kind, record in
+         (("drill", drill), ("quiet", quiet))} for name in ("whole", "layerwise/tcp")
+    )  # fmt: skip
+    assert f"takes {layers['drill']['median_ratio']:.3f} of the whole" in page
+    assert f"the quiet run has {layers['quiet']['median_ratio']:.3f}" in page
+    assert f"took {whole['drill']['median_ms']:.1f} ms in that hour and" in page
+    assert f"and {whole['quiet']['median_ms']:.1f} ms in the quiet run" in page
