@@ -236,8 +236,8 @@ def _measures(records: Records) -> list[str]:
     return [
         *lines,
         "",
-        f"Of {of} differences in shared accuracy {counts[0]} can be told from zero at equal alpha "
-        f"and {counts[1]} at equal curvature.",
+        f"Of {of} differences in shared accuracy {counts[0]} have intervals without zero at equal "
+        f"alpha and {counts[1]} at equal curvature.",
         "",
     ]
 
