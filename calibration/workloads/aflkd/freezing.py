@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from calibration.workloads.training.networks import ConvNet, layer_count, layer_ends
+from calibration.workloads.training.placement import device_of
 from kdsim.errors import WorkloadError
 
 
@@ -104,7 +105,7 @@ def prefix_features(
     network : ConvNet
         Its prefix must be frozen (eval mode).
     images : (n, channels, height, width) float tensor
-        The data; not augmented, or the result would be stale.
+        The data, on any device; not augmented, or the result would be stale.
     layers : int
         Depth of the prefix, 1 to m.
     batch_size : int
@@ -117,12 +118,12 @@ def prefix_features(
     (n, maps, height, width) float tensor or None
         The inputs of the first layer that trains; None if they would exceed `limit_mb`.
     """
-    prefix = frozen_prefix(network, layers)
+    prefix, device = frozen_prefix(network, layers), device_of(network)
     with torch.no_grad():
-        first = prefix(images[:1])  # (1, maps, height, width)
+        first = prefix(images[:1].to(device))  # (1, maps, height, width)
         if first[0].numel() * first.element_size() * len(images) > limit_mb * 1e6:
             return None
-        return torch.cat([prefix(part) for part in images.split(batch_size)])
+        return torch.cat([prefix(part.to(device)) for part in images.split(batch_size)])
 
 
 def _cut(network: ConvNet, layers: int) -> int:

@@ -121,8 +121,8 @@ class StudentConfig:
         What a layer holds when it freezes again.
     cache : bool
         Compute the frozen prefix once instead of every epoch, where the data are fixed and not
-        augmented. The result is the same; its seconds are shared out over the forward passes of
-        the epoch that needed it.
+        augmented, and once for the test images. The result is the same; the seconds for the
+        training images are shared out over the forward passes of the epoch that needed them.
     cache_limit_mb : float
         The most memory cached features may take; beyond it they are recomputed.
     confidence_weighting, safeguard : bool

@@ -50,6 +50,7 @@ from calibration.workloads.losses import dissimilarity, distillation_loss
 from calibration.workloads.records.profile import CycleCost
 from calibration.workloads.training.checkpoints import load_checkpoint, restore, save_checkpoint
 from calibration.workloads.training.loops import (
+    PREDICT_BATCH,
     EpochMeasure,
     accuracy,
     predict,
@@ -172,6 +173,7 @@ class _Student:
             )
         self.optimizer = self._new_optimizer()
         self._cached: tuple[Lesson, int, Tensor] | None = None
+        self._cached_test: tuple[Tensor, Tensor] | None = None
 
     def _new_optimizer(self) -> torch.optim.SGD:
         training = self.config.training
@@ -224,7 +226,7 @@ class _Student:
             measure.accuracy,
             None if self.temperature is None else self.temperature.value,
             self.frozen,
-            None if test is None else accuracy(predict(self.network, test[0]), test[1]),
+            None if test is None else accuracy(self._predict(test[0]), test[1]),
         )
         # The frozen prefix, where it was computed for this epoch, is part of its forward passes.
         for step, images in enumerate(measure.images):
@@ -244,7 +246,7 @@ class _Student:
         if layers > self.frozen and (self.config.refreeze == "cloud" or not self.run.epochs):
             share_layers(self.teacher, self.network, range(self.frozen, layers))
         if layers != self.frozen:
-            self._cached = None
+            self._cached = self._cached_test = None
         self.frozen = layers
         freeze_layers(self.network, layers, self.optimizer)
 
@@ -266,6 +268,23 @@ class _Student:
             if self._cached is not None:
                 return self._cached[2], tail
         return lesson.images, _WithFrozenPrefix(frozen_prefix(self.network, self.frozen), tail)
+
+    def _predict(self, images: Tensor) -> Tensor:
+        """Return the logits for the test images: their frozen prefix is computed once, too."""
+        if self.frozen == 0 or not self.config.cache:
+            return predict(self.network, images)
+        if self._cached_test is None or self._cached_test[0] is not images:
+            features = prefix_features(
+                self.network,
+                images,
+                self.frozen,
+                batch_size=PREDICT_BATCH,
+                limit_mb=self.config.cache_limit_mb,
+            )
+            if features is None:
+                return predict(self.network, images)
+            self._cached_test = (images, features)
+        return predict(trainable_tail(self.network, self.frozen), self._cached_test[1])
 
     def _objective(self, lesson: Lesson) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         weight, temperature = self.run.weights[-1], self.temperature

@@ -36,7 +36,7 @@ from kdsim._types import RecordView
 from kdsim.errors import WorkloadError
 
 #: Images in one forward pass without gradients: large enough to keep a core busy, 100 MB at most.
-_PREDICT_BATCH = 250
+PREDICT_BATCH = 250
 
 #: ``objective(logits, rows, batch) -> loss``, see :func:`train_epoch`.
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -202,7 +202,7 @@ def train_epoch(
     return measure
 
 
-def predict(network: nn.Module, images: Tensor, batch_size: int = _PREDICT_BATCH) -> Tensor:
+def predict(network: nn.Module, images: Tensor, batch_size: int = PREDICT_BATCH) -> Tensor:
     """Return the logits in eval mode, without gradients; the network's modes are restored.
 
     The images may be elsewhere than the network; the logits are where the network is.

@@ -126,10 +126,10 @@ def test_runs_of_one_seed_are_pairs(teacher):
 
 @pytest.mark.parametrize("method", ["sslf", "aflkd-reverse", "aflkd-schedule"])
 def test_cached_features_change_nothing(teacher, method):
-    cached = student(teacher, method=method)
+    cached = student(teacher, method=method, curve=True)
     for other in (
-        student(teacher, method=method, cache=False),
-        student(teacher, method=method, cache_limit_mb=1e-6),
+        student(teacher, method=method, curve=True, cache=False),
+        student(teacher, method=method, curve=True, cache_limit_mb=1e-6),
     ):
         assert state_digest(other.network) == state_digest(cached.network)
         assert other.epochs == cached.epochs
