@@ -11,21 +11,21 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A shell that starts the tests in the background ignores Ctrl-C in them, and so in every command
-# that they start; some tests are about Ctrl-C.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 # A busy machine is no fault of the code: no example has a deadline.
 _PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("repeat", derandomize=True, **_PATIENT)
 settings.register_profile("explore", print_blob=True, **_PATIENT)
 settings.load_profile("explore" if os.environ.get("KDSIM_EXPLORE") else "repeat")
 
-# A shell starts what runs in the background with Ctrl-C ignored, and every process that a test
-# starts would inherit that.
+# A shell that starts the tests in the background ignores Ctrl-C in them, and so in every command
+# that they start; some tests are about Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items):
+    """Run the notebooks first: last, one worker would play them while the others are idle."""
+    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
 
 
 @pytest.fixture(autouse=True)

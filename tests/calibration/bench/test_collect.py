@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -126,8 +129,6 @@ def test_a_trace_of_other_settings_is_not_resumed(collected):
 
 @pytest.mark.skipif(len(take_cores(None)) < 2, reason="needs two cores to split")
 def test_more_rounds_can_be_asked_for_when_going_on(collected, tmp_path, monkeypatch):
-    from dataclasses import replace
-
     path = tmp_path / "t.csv"
     path.write_text(collected[0].read_text())
     asked = []
@@ -145,6 +146,18 @@ def test_more_rounds_can_be_asked_for_when_going_on(collected, tmp_path, monkeyp
     assert set(asked) == {1}
     assert set(trace.rows["trial"]) == {0, 1}
     assert trace.header["settings"]["rounds"] == 2
+
+
+@pytest.mark.parametrize(("guard", "waits"), [(1.0, 0), (0.12, 1)])
+def test_nothing_is_waited_for_where_every_trial_counts(guard, waits, monkeypatch):
+    waited = []
+    monkeypatch.setattr(collect, "wait_for_calm", lambda *_: waited.append(1))
+    bench = contextlib.nullcontext(SimpleNamespace(share_method="affinity"))
+    monkeypatch.setattr(collect, "Bench", lambda *_: bench)
+    monkeypatch.setattr(collect, "measure_point", lambda *_, **__: [{"status": "ok"}])
+    settings = replace(FAST, guard=guard)
+    rows = collect.guarded_trial(bench_settings(), None, None, settings, 0, 0.0, {})
+    assert (len(rows), len(waited)) == (1, waits)
 
 
 def test_a_trace_that_is_there_outlives_a_collection_that_measures_nothing(tmp_path):
