@@ -61,7 +61,8 @@ def of_preset(preset: Preset) -> Study:
     )
 
 
-_BASE = of_preset(PRESETS["fashion-mnist"])
+#: Five seeds: with three, one cell in two was open. The references and the heads keep three.
+_BASE = replace(of_preset(PRESETS["fashion-mnist"]), seeds=(0, 1, 2, 3, 4))
 STUDIES: dict[str, Study] = {
     "study": _BASE,
     "curvature": replace(

@@ -14,6 +14,7 @@ from calibration.workloads.aflkd.config import StudyConfig
 from calibration.workloads.aflkd.report import percent, verdict
 from calibration.workloads.records.tables import summarise_crossed
 
+from .contradiction import sslf_section
 from .courses import backwards_table, steps_section, temperatures_table, went_backwards
 from .sections import (
     DATA,
@@ -27,7 +28,6 @@ from .sections import (
     is_cell,
     listed,
     spread_table,
-    sslf_section,
     switches_table,
     worth_of_switches,
 )
@@ -54,7 +54,7 @@ def page(records: Mapping[str, Any], planned: Mapping[str, StudyConfig]) -> str:
         backwards_table(studies),
         steps_section(records.get("steps")),
         temperatures_table(studies),
-        sslf_section(cells, studies),
+        sslf_section(cells),
         _robustness(records.get("robustness")),
         _speed(records.get("speed")),
         _files(records),

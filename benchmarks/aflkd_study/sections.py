@@ -1,4 +1,4 @@
-"""Tables of the page over all AFLKD records: claims, switches, spread, SSLF."""
+"""Tables of the page over all AFLKD records: claims, switches, spread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from calibration.workloads.aflkd.report import percent, verdict
+from calibration.workloads.aflkd.report import verdict
 from calibration.workloads.aflkd.switches import switch_rows
 from calibration.workloads.records.tables import compare_crossed, summarise_crossed
 
@@ -172,95 +172,7 @@ def spread_table(studies: Mapping[str, Record]) -> list[str]:
     ]
 
 
-#: What the studies called sslf-NAME change of sslf-base.
-_CHANGES = {
-    "rate": "a tenth of the learning rate",
-    "labels": "streamed images carry their true labels",
-    "cumulative": "an update trains on all images so far",
-    "epochs": "twice the epochs",
-    "steps": "updates of 500 images",
-    "teacher": "the teacher trained to its end",
-    "leak": "the teacher trained to its end on all images, test included, as in the paper",
-    "paper": "the updates, epochs and teacher of the paper together",
-}
-
-
-def _fitted(record: Record) -> str:
-    """Write how much of its last images SSLF on edge-1 classifies as their labels say, percent."""
-    runs = [r for r in record["runs"] if (r["net"], r["method"]) == ("edge-1", "sslf")]
-    fitted = [100 * run["course"]["train_accuracy"][-1] for run in runs]
-    return f"{min(fitted):.0f} to {max(fitted):.0f}"
-
-
-def _own_images(record: Record) -> str:
-    return (
-        f"At the end of its update it classifies {_fitted(record)} % of the very images that it "
-        "trains on as their labels say (dropout on): before any better teacher or label, what "
-        "falls short is the training."
-    )
-
-
-def sslf_section(cells: Mapping[str, Record], studies: Mapping[str, Record]) -> list[str]:
-    """Compare SSLF at 2,000 CIFAR images under one change at a time."""
-    lines = ["## SSLF on edge-1 at 2,000 CIFAR images", ""]
-    known = [
-        row for row in summarise_crossed(accuracy_rows(studies["cifar10-jpeg"]), "accuracy", _CELL)
-        if (row["net"], row["method"], row["size"]) == ("edge-1", "sslf", 2000)
-    ] if "cifar10-jpeg" in studies else []  # fmt: skip
-    if known:
-        lines += [
-            f"It reaches {percent(known[0])} % where the paper has 59.7 (n = {known[0]['n']}). "
-            f"{_own_images(studies['cifar10-jpeg'])}"
-        ]
-    base = next((name for name in cells if name.endswith("sslf-base")), None)
-    if base is None:
-        return [
-            *lines,
-            "",
-            "Which of its differences from the paper explains it has not been tried.",
-            "",
-        ]
-    tried = {name.rpartition("-")[2] for name in cells}
-    untried = [change for name, change in _CHANGES.items() if name not in tried]
-    teacher = ", ".join(f"{100 * c:.1f} %" for c in cells[base]["cloud"]["accuracy"])
-    lines += [
-        "",
-        f"One change at a time (teacher: {teacher}, its own accuracy where it is changed), SSLF "
-        f"at 2,000 "
-        "images:",
-        "",
-        "| change | accuracy, % | against none, points | seeds | | own images at the end, % |",
-        "|---|---|---|---|---|---|",
-    ]
-    rows = {
-        name: [
-            r | {"cell": name}
-            for r in accuracy_rows(record)
-            if r["method"] == "sslf" and r["size"] == 2000
-        ]
-        for name, record in cells.items()
-    }
-    for name in sorted(cells, key=lambda n: n != base):
-        (own,) = summarise_crossed(rows[name], "accuracy", ["method"])
-        change = _CHANGES.get(name.rpartition("-")[2], "none")
-        difference = [""] * 2
-        if name != base:
-            (row,) = compare_crossed(
-                rows[name] + rows[base], "accuracy", [], treatment="cell", pairs=[(name, base)]
-            )
-            difference = [in_points(row), verdict(row)]
-        lines.append(
-            f"| {change} | {percent(own)} | {difference[0]} | {own['seeds']} | {difference[1]} | "
-            f"{_fitted(cells[name])} |"
-        )
-    if untried:
-        lines += ["", f"Not tried: {'; '.join(untried)}."]
-    return [*lines, ""]
-
-
 # --- helpers -------------------------------------------------------------------------------------
-
-_CELL = ["net", "size", "method"]
 
 
 def data_name(record: Record) -> str:

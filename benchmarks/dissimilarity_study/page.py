@@ -88,36 +88,42 @@ def _left_out(records: Records) -> list[str]:
         cell for cell in cells
         if len({r["seed"] for r in study if _cell(r) == cell}) < len(seeds)
     ]  # fmt: skip
-    cifar = "cifar10-jpeg" in records
+    other = records["config"].get("cifar10-jpeg")
     sentences = [
         "**Left out.** The paper's own setting, a pretrained ResNet-18 fine-tuned with "
-        "augmentation "
-        "on CIFAR-10 and SUN397, was not run: no pretrained weights and no SUN397 were at hand "
-        "(`--weights`, `--augment` and `--data FOLDER` take them).",
-        ""
-        if cifar
+        "augmentation on CIFAR-10 and SUN397, was not run: no pretrained weights and no SUN397 "
+        "were at hand (`--weights`, `--augment` and `--data FOLDER` take them).",
+        f"On CIFAR-10, decoded from JPEG, ran {_measures_of(records['cifar10-jpeg'])} alone, on skewed data, with averaged "
+        f"predictions and {other['rounds']} rounds."
+        if other
         else "Nothing was run on CIFAR-10; `benchmarks/dissimilarity.py cifar10-jpeg` does it.",
         f"Cells have {len(seeds)} seeds"
-        + (f", {len(few)} of {len(cells)} fewer; n says how many." if few else "."),
+        + (f", {len(few)} of {len(cells)} fewer; n says how many;" if few else ";")
+        + f" the references have {_reference_seeds(records)}.",
         "Exchange on private batches was run with KL and JS alone. The cameras are synthetic, and "
-        "no "
-        "detector was trained.",
+        "no detector was trained.",
     ]
     return [
         " ".join(s for s in sentences if s),
         "",
         f"{config['clients']} clients with a small CNN each on Fashion-MNIST, "
         f"{config['private_samples']:,} labelled images in all, {config['public_samples']:,} "
-        "public "
-        f"unlabelled ones on which predictions are compared, {config['rounds']} rounds, "
+        f"public unlabelled ones on which predictions are compared, {config['rounds']} rounds, "
         f"{config['test_samples']:,} test images, skewness {config['gamma']:g}. Accuracy is "
-        "*shared* (all classes alike) or *private* (the client's own label mix). Intervals are 95 "
-        "%, "
-        "over seeds, paired by seed, in percentage points, and not adjusted for their number. "
-        "Means "
-        "over measures count CE and KL once: under a fixed teacher they have one gradient.",
+        "*shared* (all classes alike) or *private* (the client's own label mix). Intervals are "
+        "95 %, over seeds, paired by seed, in percentage points, and not adjusted for their "
+        "number. Means over measures count CE and KL once: under a fixed teacher they have one "
+        "gradient.",
         "",
     ]
+
+
+def _measures_of(rows: Rows) -> str:
+    return " and ".join(dict.fromkeys(row["measure"].upper() for row in rows))
+
+
+def _reference_seeds(records: Records) -> int:
+    return len({row["seed"] for row in records["references-digits"]["skew"]["rows"]})
 
 
 def _cell(row: Mapping[str, Any]) -> tuple[Any, ...]:
