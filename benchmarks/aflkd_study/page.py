@@ -69,33 +69,21 @@ def page(records: Mapping[str, Any], planned: Mapping[str, StudyConfig]) -> str:
 def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig]) -> list[str]:
     whole = planned["fashion-mnist"]
     nets = {run["net"] for r in studies.values() for run in r["runs"] if data_name(r) != "digits"}
-    absent = [net for net in whole.nets if net not in nets]
-    ablations = [r for r in studies.values() if len(r["manifest"]["config"]["methods"]) > 4]
-    ablated = dict.fromkeys(DATA[data_name(r)] for r in ablations)
-    on = dict.fromkeys(net for r in ablations for net in r["manifest"]["config"]["nets"])
-    most_methods = max((len(r["manifest"]["config"]["methods"]) for r in ablations), default=0)
-    complete = [
-        DATA[data_name(r)]
-        for r in ablations
-        if len(r["manifest"]["config"]["methods"]) == len(whole.methods)
-    ]
+    absent = [f"{net} on images of 28 pixels and more" for net in whole.nets if net not in nets]
     most = {
-        DATA[data_name(r)]: max(stage["size"] for run in r["runs"] for stage in run["stages"])
+        DATA[data_name(r)]: _most(r)
         for r in sorted(studies.values(), key=lambda r: max(r["manifest"]["config"]["sizes"]))
         if data_name(r) != "digits"
     }
-    beyond = [f"{data} all beyond {n:,} images" for data, n in most.items()]
+    beyond = [f"{data} all beyond {n:,} images" for data, n in most.items() if n < max(whole.sizes)]
     single = [name for name, r in studies.items() if len(r["cloud"]["accuracy"]) == 1]
     unmade = [f"`{name}`" for name in planned if name not in studies and "sslf" not in name]
     sentences = [
         "**Left out.** The paper has three networks, three data sets and up to "
-        f"{len(whole.sizes)} numbers of images, to {max(whole.sizes):,}. Here CIFAR-100 is "
-        f"missing,",
-        *([f"{' and '.join(absent)} on images of 28 pixels and more,"] if absent else []),
-        f"and on {'; on '.join(beyond)}.",
-        f"Ablations were run on {listed(on)} and on {listed(ablated)} alone, with all "
-        f"{most_methods} methods on {listed(complete) if complete else 'none of them'} alone."
-        if ablated else "No ablation was run yet.",
+        f"{len(whole.sizes)} numbers of images, to {max(whole.sizes):,}. Here are missing: "
+        + "; ".join(["CIFAR-100", *absent, *(f"on {part}" for part in beyond)]) + ".",
+        f"Of the {len(whole.methods)} methods there ran {listed(_ablations(studies))}; elsewhere "
+        "four or fewer.",
         f"Planned and not run: {listed(unmade)}." if unmade else "",
         f"In {listed(f'`{name}`' for name in single)} one teacher serves all seeds, so that their "
         "intervals leave the teacher's variance out." if single else "",
@@ -120,6 +108,21 @@ def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig])
     return [*lines, ""]
 
 
+def _ablations(studies: Mapping[str, Record]) -> list[str]:
+    """Name the studies of more than four methods, the largest first."""
+    found = []
+    for record in studies.values():
+        config = record["manifest"]["config"]
+        if len(config["methods"]) > 4:
+            text = f"{DATA[data_name(record)]} ({', '.join(config['nets'])}, to {_most(record):,})"
+            found.append((len(config["methods"]), text))
+    return [f"{count} on {text}" for count, text in sorted(found, key=lambda item: -item[0])]
+
+
+def _most(record: Record) -> int:
+    return max(stage["size"] for run in record["runs"] for stage in run["stages"])
+
+
 def _adaptivity(studies: Mapping[str, Record]) -> list[str]:
     found = [
         (record, row, *_changes(record, row))
@@ -136,38 +139,45 @@ def _adaptivity(studies: Mapping[str, Record]) -> list[str]:
             else "no complete study has the same distillation with a fixed number of frozen layers"
         )
         return [f"{start}is not known: {why}.", ""]
-    judged = {
-        frozenset({"open"}): "nothing that these intervals can tell from zero",
-        frozenset({"holds"}): "a gain",
-        frozenset({"contradicted"}): "a loss",
-    }.get(
-        frozenset(verdict(row) for _, row, _, _ in adapted),
-        "a gain, a loss or neither, as the data and the comparison have it",
-    )
-    clauses = [_worth_of_adapting(*each) for each in adapted]
+    record, row, changed, runs = max(adapted, key=lambda each: _weight(*each))
+    lines = [
+        f"{start}{row['switch'].removeprefix('n follows T, ')}, is {in_points(row)} points: "
+        f"{_JUDGED[verdict(row)]} ({DATA[data_name(record)]}, {cells_of(record, row)}, "
+        f"{row['seeds']} seeds x {row['teachers']} teachers; n changed in {changed} of {runs} "
+        "adaptive runs). In every study in which n changed at all:",
+        "",
+        "| study | networks and images | instead of | points | seeds x teachers | n changed in | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    names = {id(record): name for name, record in studies.items()}
+    for record, row, changed, runs in adapted:
+        back, of = went_backwards(record, row["second"])
+        note = f"; the training of {back} of the {of} others went backwards" if back else ""
+        instead = row["switch"].removeprefix("n follows T, instead of ")
+        lines.append(
+            f"| `{names[id(record)]}` | {cells_of(record, row)} | {instead} | {in_points(row)} | "
+            f"{row['seeds']} x {row['teachers']} | {changed} of {runs} | "
+            f"{_JUDGED[verdict(row)]}{note} |"
+        )
     still = dict.fromkeys(name for name, record in studies.items() if any(
         record is r and not changed for r, _, changed, _ in found
     ))  # fmt: skip
-    rest = (
-        f" Not counted: {listed(f'`{name}`' for name in still)}, where n stayed in every run "
-        f"what the "
-        "start of T had made it."
-        if still
-        else ""
-    )
-    return [f"{start}is {judged}: {'; '.join(clauses)}.{rest}", ""]
+    if still:
+        lines += [
+            "",
+            f"Not counted: {listed(f'`{name}`' for name in still)}, where n stayed in every run "
+            "what the start of T had made it.",
+        ]
+    return [*lines, ""]
 
 
-def _worth_of_adapting(record: Record, row: Row, changed: int, runs: int) -> str:
-    back, of = went_backwards(record, row["second"])
-    text = (
-        f"{in_points(row)} points {row['switch'].removeprefix('n follows T, ')} "
-        f"({DATA[data_name(record)]}, {cells_of(record, row)}, {row['seeds']} seeds x "
-        f"{row['teachers']} teachers; n changed in {changed} of {runs} adaptive runs"
-    )
-    if back:
-        text += f"; the training of {back} of the {of} others went backwards, see below"
-    return f"{text})"
+_JUDGED = {"holds": "a gain", "contradicted": "a loss", "open": "not to be told from zero"}
+
+
+def _weight(record: Record, row: Row, changed: int, runs: int) -> tuple[bool, int]:
+    """Order comparisons by what stands behind them: all layers frozen first, then the runs."""
+    cells = {(r["net"], stage["size"]) for r in record["runs"] for stage in r["stages"]}
+    return row["switch"] == ADAPTIVITY[0], len(cells) * row["seeds"] * row["teachers"]
 
 
 def _changes(record: Record, row: Row) -> tuple[int, int]:

@@ -93,8 +93,8 @@ def _left_out(records: Records) -> list[str]:
         "**Left out.** The paper's own setting, a pretrained ResNet-18 fine-tuned with "
         "augmentation on CIFAR-10 and SUN397, was not run: no pretrained weights and no SUN397 "
         "were at hand (`--weights`, `--augment` and `--data FOLDER` take them).",
-        f"On CIFAR-10, decoded from JPEG, ran {_measures_of(records['cifar10-jpeg'])} alone, on skewed data, with averaged "
-        f"predictions and {other['rounds']} rounds."
+        f"On CIFAR-10, decoded from JPEG, ran {_measures_of(records['cifar10-jpeg'])} alone, on "
+        f"skewed data, with averaged predictions, {other['rounds']} rounds."
         if other
         else "Nothing was run on CIFAR-10; `benchmarks/dissimilarity.py cifar10-jpeg` does it.",
         f"Cells have {len(seeds)} seeds"
