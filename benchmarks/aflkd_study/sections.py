@@ -23,8 +23,8 @@ CLAIMS = (
     ("SSLF beats training from scratch", "sslf", "baseline"),
     ("adaptive freezing (`descend`) beats freezing all layers, both distilling",
      "aflkd-descend", "kd-frozen"),
-    ("adaptive freezing (`reverse`) beats freezing all layers, both distilling",
-     "aflkd-reverse", "kd-frozen"),
+    ("adaptive freezing (`reverse`) beats freezing all layers, both distilling, T learned alike",
+     "aflkd-reverse", "kd-frozen-learned"),
 )  # fmt: skip
 
 DATA = {

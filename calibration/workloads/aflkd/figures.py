@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibration.workloads.aflkd.switches import REFERENCES
+from calibration.workloads.aflkd.switches import references_of
 from calibration.workloads.records.results import ResultError
 from kdsim._types import RecordView
 from kdsim.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
@@ -238,7 +238,7 @@ def save_figures(result: RecordView, folder: Path) -> list[Path]:
     data = result["manifest"]["data"]["name"]
     figure.suptitle(f"{data}: mean and 95 % interval over {n} seeds{_teachers(config)}")
     saved = [_save(figure, folder / "accuracy.png")]
-    references = [name for name in REFERENCES if name in config["methods"]]
+    references = references_of(config["methods"])
     if len(config["methods"]) > 1 and references:
         figure = _new_figure(len(nets), 1, height=1.5 + 0.3 * len(config["methods"]))
         for place, net in enumerate(nets):

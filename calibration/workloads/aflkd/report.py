@@ -13,7 +13,7 @@ from pathlib import Path
 
 from calibration.workloads.aflkd.config import StudyConfig
 from calibration.workloads.aflkd.paper import paper_accuracy, paper_cloud_accuracy
-from calibration.workloads.aflkd.switches import REFERENCES, switch_rows
+from calibration.workloads.aflkd.switches import is_claimed, references_of, switch_rows
 from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.records.results import manifest, write_json, write_text
 from calibration.workloads.records.tables import compare_crossed, summarise_crossed
@@ -115,9 +115,9 @@ def findings(data: str, methods: Sequence[str], runs: Sequence[RecordView]) -> R
 
 def compared(methods: Sequence[str]) -> list[tuple[str, str]]:
     """Return the pairs of methods to compare: each with each reference after it in rank."""
-    there = [reference for reference in REFERENCES if reference in methods]
+    there = references_of(methods)
     pairs = [
-        (method, reference) for reference in there for method in methods if method not in REFERENCES
+        (method, reference) for reference in there for method in methods if method not in there
     ]
     return pairs + [(a, b) for k, a in enumerate(there) for b in there[k + 1 :]]
 
@@ -170,9 +170,10 @@ def tables(result: Result) -> str:
         "",
         "## Paired differences, percentage points",
         "",
-        "Mean [95 % interval over seeds and teachers]. *holds*: the interval lies above zero, as "
-        "the paper claims; *contradicted*: below; *open*: it holds zero. Intervals are not "
-        "corrected for their number.",
+        "Mean [95 % interval over seeds and teachers]. Where the paper claims a gain, it *holds* "
+        "if the interval lies above zero and is *contradicted* if it lies below; elsewhere such "
+        "an interval is a *gain* or a *loss*; *open*: it holds zero. Intervals are not corrected "
+        "for their number.",
         "",
         *_difference_table(result["differences"]),
         "",
@@ -258,13 +259,22 @@ def _accuracy_table(rows: Sequence[RecordView]) -> list[str]:
 
 
 def _difference_table(rows: Sequence[RecordView]) -> list[str]:
-    lines = ["| network | images | difference | mean | n | claim |", "|---|---|---|---|---|---|"]
+    lines = ["| network | images | difference | mean | n | |", "|---|---|---|---|---|---|"]
     lines += [
         f"| {row['net']} | {row['size']:,} | {row['difference']} | {percent(row)} | {row['n']} | "
-        f"{row['verdict']} |"
+        f"{row['verdict'] if _claimed(row) else _worth(row)} |"
         for row in rows
     ]
     return lines
+
+
+def _claimed(row: RecordView) -> bool:
+    return is_claimed(*row["difference"].split(" - "))
+
+
+def _worth(row: RecordView) -> str:
+    """Say what an interval says where the paper claims nothing."""
+    return {"holds": "gain", "contradicted": "loss"}.get(row["verdict"], "open")
 
 
 def _switch_table(rows: Sequence[RecordView]) -> list[str]:
@@ -281,10 +291,9 @@ def _switch_table(rows: Sequence[RecordView]) -> list[str]:
     ]
     for row in rows:
         net = row["net"] or "all of them"
-        worth = {"holds": "gain", "contradicted": "loss"}.get(row["verdict"], "open")
         lines.append(
             f"| {row['switch']} | {net} | {row['difference']} | {percent(row)} | {row['n']} | "
-            f"{worth} |"
+            f"{_worth(row)} |"
         )
     return [*lines, ""]
 
@@ -314,8 +323,11 @@ def _variance_table(rows: Sequence[RecordView]) -> list[str]:
 
 def _claims(rows: Sequence[RecordView]) -> list[str]:
     """Count the verdicts on each claim over networks and sizes."""
-    lines = ["The paper claims each difference to be above zero in every cell:", ""]
-    for name in dict.fromkeys(row["difference"] for row in rows):
+    claimed = list(dict.fromkeys(row["difference"] for row in rows if _claimed(row)))
+    if not claimed:
+        return ["The paper claims none of these differences."]
+    lines = ["The paper claims these differences to be above zero in every cell:", ""]
+    for name in claimed:
         own = [row for row in rows if row["difference"] == name]
         counts = [
             f"{word} in {sum(row['verdict'] == word for row in own)}"

@@ -7,15 +7,14 @@ is one over teachers and seeds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from calibration.workloads.records.tables import compare_crossed
 from kdsim._types import Record, Row
 
-#: What every method is compared with: the same teacher and data without adaptive freezing, without
-#: distillation, without a teacher.
-REFERENCES: tuple[str, ...] = ("kd-frozen", "sslf", "baseline")
+#: The paper's AFLKD: its eq. 5 as printed in direction, and reversed.
+_AFLKD = ("aflkd-descend", "aflkd-reverse")
 
 #: (what is switched, method with it, method without it)
 SWITCHES: tuple[tuple[str, str, str], ...] = (
@@ -41,6 +40,23 @@ SWITCHES: tuple[tuple[str, str, str], ...] = (
     ("eq. 5 as printed, without a learning rate", "aflkd-printed", "aflkd-clamped"),
     ("T follows a schedule instead of a gradient", "aflkd-schedule", "aflkd-reverse"),
 )
+
+
+def references_of(methods: Collection[str]) -> list[str]:
+    """Return what the other methods of a study are compared with.
+
+    The same teacher and data without adaptive freezing (at a fixed temperature, or else at a
+    learned one), without distillation, without a teacher; as far as the study has them.
+    """
+    frozen = "kd-frozen" if "kd-frozen" in methods else "kd-frozen-learned"
+    return [method for method in (frozen, "sslf", "baseline") if method in methods]
+
+
+def is_claimed(first: str, second: str) -> bool:
+    """Whether the paper claims that the first method is better than the second."""
+    if first in _AFLKD:
+        return second in ("kd-frozen", "kd-frozen-learned", "sslf", "baseline")
+    return (first, second) == ("sslf", "baseline")
 
 
 def switch_rows(rows: Iterable[Row]) -> list[Record]:

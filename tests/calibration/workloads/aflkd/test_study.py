@@ -20,7 +20,7 @@ from calibration.workloads.aflkd.study import (
     run_study,
     teacher_accuracies,
 )
-from calibration.workloads.aflkd.switches import switch_rows
+from calibration.workloads.aflkd.switches import references_of, switch_rows
 from calibration.workloads.training.loops import TrainingConfig
 from kdsim.errors import DataError, WorkloadError
 from kdsim.scenario.parts.profile import read_profile
@@ -143,6 +143,30 @@ def test_tables_stand_beside_the_papers_numbers(finished):
     assert "| edge-1 | 3 |" in text
     assert "- sslf - baseline: holds in " in text
     assert " of 2 cells; means from " in text
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "word"),
+    [
+        ("aflkd-descend", "sslf", "holds"),
+        ("sslf", "baseline", "holds"),
+        ("kd-half", "sslf", "gain"),
+    ],
+)
+def test_only_what_the_paper_claims_is_judged_as_its_claim(finished, first, second, word):
+    _, result = finished
+    (row, *_) = result["differences"]
+    row = {**row, "difference": f"{first} - {second}", "verdict": "holds"}
+    text = tables({**result, "differences": [row]})
+    assert f"| {row['n']} | {word} |" in text
+    assert (f"- {first} - {second}: holds in 1" in text) == (word == "holds")
+
+
+def test_a_study_is_compared_with_all_layers_frozen_at_whatever_temperature_it_has():
+    assert references_of(["baseline", "kd-frozen-learned", "sslf"]) == [
+        "kd-frozen-learned", "sslf", "baseline",
+    ]  # fmt: skip
+    assert references_of(["kd-frozen", "kd-frozen-learned"]) == ["kd-frozen"]
 
 
 def test_the_papers_tables():
