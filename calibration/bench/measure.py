@@ -41,7 +41,7 @@ class CollectSettings:
         Measure each side alone at every split as well, not only where the other has no core and
         where the split is switched.
     guard : float
-        Foreign CPU share above which a trial is repeated; 1 accepts every trial.
+        TextFile CPU share above which a trial is repeated; 1 accepts every trial.
     patience_s : float
         How long to wait, before each trial, for others to leave the CPU alone.
     noisy_cv : float

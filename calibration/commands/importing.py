@@ -133,12 +133,12 @@ def _found_form(source: str, options: Record) -> str:
     """Recognise a format by content that only its files have."""
     import re
 
-    from calibration.importing.foreign import read_foreign
+    from calibration.trace.text import read_text_file
     from kdsim.errors import TraceError
 
     if options["maps"] or options["mapping"]:
         return "csv"
-    text = read_foreign(source, "a file of timings").text
+    text = read_text_file(source, "a file of timings").text
     if '"traceEvents"' in text:
         return "kineto"
     if re.search(r"(?m)^\s*(loop_count|num_threads) = ", text):

@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 
-from calibration.importing.foreign import read_foreign
 from calibration.importing.kineto import read_kineto
 from calibration.importing.llama_bench import Result, read_llama_bench
 from calibration.importing.mapping import TableMapping
@@ -24,6 +23,7 @@ from calibration.trace import COLUMNS, Trace, check_place, read_trace, write_tra
 from calibration.trace.columns import MAX_CORES
 from calibration.trace.meaning import check_meaning
 from calibration.trace.reading import frame
+from calibration.trace.text import read_text_file
 from calibration.trace.trials import POINT
 from kdsim._types import Record
 from kdsim.errors import TraceError
@@ -58,7 +58,7 @@ class Imported:
 
 def from_table(path: PathLike, mapping: TableMapping) -> Imported:
     """Import any CSV table by a mapping; see ``calibration.importing.table``."""
-    source = read_foreign(path, "a table of timings")
+    source = read_text_file(path, "a table of timings")
     rows = table_rows(source, mapping)
     options = mapping.model_dump(exclude_defaults=True)
     return Imported(

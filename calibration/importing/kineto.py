@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from calibration.importing.foreign import read_foreign
+from calibration.trace.text import read_text_file
 from kdsim._types import Record, RecordView
 from kdsim.errors import TraceError
 
@@ -85,7 +85,7 @@ def read_kineto(
         If the file is no profiler's trace, has no step or work of a GPU in it, or its ranges do
         not pair up.
     """
-    source = read_foreign(path, "a PyTorch profiler trace")
+    source = read_text_file(path, "a PyTorch profiler trace")
     where = str(source.path)
     events = _events(source.text, where)
     gpu = sorted({str(e.get("cat")) for e in events} & _GPU_CATEGORIES)

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from calibration.importing.foreign import read_foreign
+from calibration.trace.text import read_text_file
 from kdsim._types import RecordView
 from kdsim.errors import TraceError
 
@@ -77,7 +77,7 @@ def read_llama_bench(path: str | os.PathLike[str]) -> LlamaTable:
     TraceError
         If there is no result, or one is damaged, lacks its thread count, or ran on a GPU.
     """
-    source = read_foreign(path, "a llama-bench table")
+    source = read_text_file(path, "a llama-bench table")
     where, text = str(source.path), source.text
     start = text.lstrip()[:1]
     first = text.lstrip().partition("\n")[0]

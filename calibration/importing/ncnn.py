@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from calibration.importing.foreign import read_foreign
+from calibration.trace.text import read_text_file
 from kdsim.errors import TraceError
 
 #: Settings in the order in which benchncnn prints them; the last two came with later versions.
@@ -149,7 +149,7 @@ def read_ncnn(path: str | os.PathLike[str]) -> NcnnLog:
     ``[d.name for d in read_ncnn("README.md").devices if len(d.cpu_runs) > 2]`` lists the
     devices with three or more runs on the CPU.
     """
-    source = read_foreign(path, "a benchncnn log")
+    source = read_text_file(path, "a benchncnn log")
     log = parse_ncnn(source.text, str(source.path))
     if not log.devices:
         shown = list(log.faults[:10]) or [

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from calibration.importing.foreign import Foreign
 from calibration.importing.mapping import OWN_CORES, TIMES, TableMapping
 from calibration.importing.units import TIME, WORK
 from calibration.trace.columns import COLUMNS, TASKS, check_record, convert_record
 from calibration.trace.listing import listing
+from calibration.trace.text import TextFile
 from kdsim._types import Record
 from kdsim.errors import TraceError
 from kdsim.messages import did_you_mean
@@ -50,7 +50,7 @@ class _Table:
     first: int
 
 
-def table_rows(source: Foreign, mapping: TableMapping) -> TableRows:
+def table_rows(source: TextFile, mapping: TableMapping) -> TableRows:
     """Read a table by its mapping.
 
     Returns

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,9 @@ from calibration.trace.columns import COLUMNS, check_names, check_record, conver
 from calibration.trace.header import split_header
 from calibration.trace.listing import listing
 from calibration.trace.meaning import check_meaning
+from calibration.trace.text import read_text_file
 from kdsim._types import Record
 from kdsim.errors import TraceError
-
-#: A day of measuring writes a few MB; anything far beyond is not a trace.
-_MAX_BYTES = 200 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +74,18 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
         twice, half of a step missing, two units in one column); the message lists every fault as
         ``file:line: column: reason (got ...)``.
     """
-    path = Path(path)
-    raw = _read_bytes(path)
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise TraceError(
-            f"{path}:{line}: not a device trace: the file is not UTF-8 text"
-        ) from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise TraceError(f"{path}:{line}: not a device trace: the file holds NUL bytes")
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    source = read_text_file(path, "a device trace")
+    where, lines = str(source.path), source.text.split("\n")
     faults: list[str] = []
-    header, above = split_header(lines, str(path), faults)
-    records, numbers = _records(lines[above:], above + 1, str(path), faults)
+    header, above = split_header(lines, where, faults)
+    records, numbers = _records(lines[above:], above + 1, where, faults)
     if not records and not faults:
-        faults.append(f"{path}:{above + 1}: no measurement: the file has no data row")
+        faults.append(f"{where}:{above + 1}: no measurement: the file has no data row")
     if faults:
         raise TraceError(listing(faults))
     rows = frame(records)
-    questions = check_meaning(rows, numbers, header, str(path))
-    return Trace(rows, header, path, hashlib.sha256(raw).hexdigest(), questions)
+    questions = check_meaning(rows, numbers, header, where)
+    return Trace(rows, header, source.path, source.sha256, questions)
 
 
 def frame(records: list[Record]) -> pd.DataFrame:
@@ -111,23 +97,6 @@ def frame(records: list[Record]) -> pd.DataFrame:
         if name not in rows:
             rows[name] = column.default
     return rows[list(COLUMNS)]
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        if path.is_dir():
-            raise TraceError(f"{path}: a device trace is a CSV file, got a directory")
-        with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)  # a device or a pipe has no size to ask for
-    except OSError as error:
-        raise TraceError(f"{path}: cannot read the trace: {error.strerror or error}") from error
-    except TraceError:  # is a ValueError too
-        raise
-    except ValueError as error:  # e.g. a NUL byte in the path
-        raise TraceError(f"{str(path)!r}: is not a legal path: {error}") from error
-    if len(raw) > _MAX_BYTES:
-        raise TraceError(f"{path}: a device trace has at most {_MAX_BYTES // 2**20} MiB, got more")
-    return raw
 
 
 def _records(

@@ -8,12 +8,12 @@ from own_tables import OPTIONS, random_device, table
 
 from calibration.fit import fit_trace
 from calibration.importing.export import export_table
-from calibration.importing.foreign import Foreign
 from calibration.importing.into import from_table, write_import
 from calibration.importing.mapping import TableMapping, mapping_of, read_mapping
 from calibration.importing.table import table_rows
 from calibration.trace import read_trace
 from calibration.trace.reading import Trace, frame
+from calibration.trace.text import TextFile, read_text_file
 from kdsim.errors import TraceError
 
 
@@ -33,7 +33,7 @@ def mapping(*more, **others):
 
 
 def rows(text, chosen=None):
-    source = Foreign(path="own.csv", text=text, sha256="")
+    source = TextFile(path="own.csv", text=text, sha256="")
     return table_rows(source, chosen or mapping()).records
 
 
@@ -212,3 +212,8 @@ def test_a_word_that_many_rows_share_is_asked_for_once():
     assert len(asked) == 2
     assert "--skip task:warm" in asked[0]
     assert "--skip task:kalt" in asked[1]
+
+
+def test_a_folder_is_no_table(tmp_path):
+    with pytest.raises(TraceError, match=r": must be a table of timings, got a directory$"):
+        read_text_file(tmp_path, "a table of timings")

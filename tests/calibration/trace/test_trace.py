@@ -16,10 +16,10 @@ from calibration.trace import (
     measurements,
     noisy_points,
     read_trace,
-    reading,
     trial_times,
     write_trace,
 )
+from calibration.trace import text as text_files
 from kdsim.errors import TraceError
 
 HEADER = "# kdsim-trace: 1\n"
@@ -79,7 +79,7 @@ def test_a_minimal_trace_is_read_with_defaults(tmp_path):
         (HEADER + NAMES + GOOD + GOOD.replace("pi", "jetson"), "one device"),
         (HEADER + NAMES + GOOD + GOOD.replace(",4,", ",8,"), "total_cores: a trace describes"),
         (HEADER + NAMES + GOOD.replace(",0,0.5", ",-1,0.5"), "repeat: must be at least 0"),
-        (b"\xff\xfe\x00binary", "not UTF-8"),
+        (b"\xff\xfe\x00binary", "not UTF-16"),
         (HEADER + NAMES + GOOD.replace("pi", "p\0i"), "NUL"),
         (HEADER + NAMES + "x" * 200_000 + GOOD, "not CSV"),
     ],
@@ -104,6 +104,14 @@ def test_all_faults_of_a_file_come_at_once(tmp_path):
 def test_a_flood_of_faults_is_cut_short(tmp_path):
     with pytest.raises(TraceError, match="and 75 more faults"):
         read_trace(write(tmp_path, HEADER + NAMES + "x\n" * 100))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_trace_saved_by_another_program_is_read(tmp_path, encoding):
+    plain = write(tmp_path, HEADER + NAMES + GOOD)
+    other = tmp_path / "other.csv"
+    other.write_text(plain.read_text(encoding="utf-8"), encoding=encoding)
+    pd.testing.assert_frame_equal(read_trace(other).rows, read_trace(plain).rows)
 
 
 def test_a_folder_or_nothing_is_no_trace(tmp_path):
@@ -141,7 +149,7 @@ def test_checking_a_place_leaves_it_alone(tmp_path):
 
 
 def test_an_endless_file_is_refused(monkeypatch):
-    monkeypatch.setattr(reading, "_MAX_BYTES", 1000)
+    monkeypatch.setattr(text_files, "MAX_BYTES", 1000)
     with pytest.raises(TraceError, match="/dev/zero: a device trace has at most"):
         read_trace("/dev/zero")
 

@@ -1,4 +1,4 @@
-"""Reading files that other tools wrote: size, encoding and line ends, the same for all formats."""
+"""Reading text files of any origin: size, encoding and line ends, the same for all formats."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kdsim.errors import TraceError
 
-#: A profiler's file of some minutes has tens of MB; anything far beyond is no table of timings.
+#: A profiler's file of some minutes has tens of MB, a trace a few; anything far beyond is neither.
 MAX_BYTES = 256 * 2**20
 
 #: The byte order marks of what other tools write, the longest first: that of UTF-16 begins that
@@ -25,8 +25,8 @@ _MARKS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
-    r"""A text file of another tool.
+class TextFile:
+    r"""A text file as it was read.
 
     Attributes
     ----------
@@ -41,8 +41,8 @@ class Foreign:
     sha256: str
 
 
-def read_foreign(path: str | os.PathLike[str], what: str) -> Foreign:
-    """Read a text file that another tool wrote.
+def read_text_file(path: str | os.PathLike[str], what: str) -> TextFile:
+    """Read a text file, whoever wrote it.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def read_foreign(path: str | os.PathLike[str], what: str) -> Foreign:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise TraceError(f"{path}:{line}: not {what}: the file holds NUL bytes; save it as UTF-8")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return Foreign(path, text, hashlib.sha256(raw).hexdigest())
+    return TextFile(path, text, hashlib.sha256(raw).hexdigest())
 
 
 def _read_bytes(path: Path, what: str) -> bytes:
@@ -79,6 +79,8 @@ def _read_bytes(path: Path, what: str) -> bytes:
             raise TraceError(f"{path}: must be {what}, got a directory")
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)  # a device or a pipe has no size to ask for
+    except TraceError:  # is a ValueError too
+        raise
     except OSError as error:
         raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # e.g. a NUL byte in the path
