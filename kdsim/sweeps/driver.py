@@ -244,7 +244,7 @@ class _Drive:
             self._suspect(task, error, trial=trial)
         except SweepError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever a worker of other versions or without kdsim raises
             raise SweepError(
                 f"workers cannot run tasks: {type(error).__name__}: {error} "
                 "(is kdsim installed there, in the same version?)"
