@@ -94,7 +94,14 @@ STUDIES: dict[str, StudyConfig] = {
     "long-fashion-mnist": replace(
         PRESETS["fashion-mnist"],
         nets=EDGE_NETWORKS,
-        methods=("baseline", "sslf", "kd-frozen-learned", "aflkd-reverse", "aflkd-descend"),
+        methods=(
+            "baseline",
+            "sslf",
+            "kd-half-learned",
+            "kd-frozen-learned",
+            "aflkd-reverse",
+            "aflkd-descend",
+        ),
         sizes=(500, 1000, 2000, 5000),
         seeds=3,
         teachers=3,
