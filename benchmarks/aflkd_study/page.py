@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -29,6 +29,7 @@ from .sections import (
     listed,
     spread_table,
     switches_table,
+    worth_by_size,
     worth_of_switches,
 )
 
@@ -144,7 +145,11 @@ def _adaptivity(studies: Mapping[str, Record]) -> list[str]:
         f"{start}{row['switch'].removeprefix('n follows T, ')}, is {in_points(row)} points: "
         f"{_JUDGED[verdict(row)]} ({DATA[data_name(record)]}, {cells_of(record, row)}, "
         f"{row['seeds']} seeds x {row['teachers']} teachers; n changed in {changed} of {runs} "
-        "adaptive runs). In every study in which n changed at all:",
+        "adaptive runs). By number of images:",
+        "",
+        *_by_size(record, [other for r, other, _, _ in adapted if r is record]),
+        "",
+        "In every study in which n changed at all:",
         "",
         "| study | networks and images | instead of | points | seeds x teachers | n changed in | |",
         "|---|---|---|---|---|---|---|",
@@ -169,6 +174,20 @@ def _adaptivity(studies: Mapping[str, Record]) -> list[str]:
             "what the start of T had made it.",
         ]
     return [*lines, ""]
+
+
+def _by_size(record: Record, rows: Sequence[Row]) -> list[str]:
+    sizes = sorted({stage["size"] for run in record["runs"] for stage in run["stages"]})
+    lines = [
+        "| n follows T, instead of | " + " | ".join(f"{size:,}" for size in sizes) + " |",
+        "|---|" + "---|" * len(sizes),
+    ]
+    for row in rows:
+        found = {r["size"]: r for r in worth_by_size(record, row["first"], row["second"])}
+        cells = [in_points(found[size]) if size in found else "" for size in sizes]
+        instead = row["switch"].removeprefix("n follows T, instead of ")
+        lines.append(f"| {instead} | {' | '.join(cells)} |")
+    return lines
 
 
 _JUDGED = {"holds": "a gain", "contradicted": "a loss", "open": "not to be told from zero"}

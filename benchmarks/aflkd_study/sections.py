@@ -211,6 +211,27 @@ def worth_of_switches(record: Record) -> list[Row]:
     return [row for row in rows if row["net"] is None or row["switch"] not in several]
 
 
+def worth_by_size(record: Record, first: str, second: str) -> list[Row]:
+    """Return what one method is worth over another for each number of images, networks averaged."""
+    rows = [row for row in accuracy_rows(record) if row["method"] in (first, second)]
+    nets = set.intersection(
+        *({row["net"] for row in rows if row["method"] == method} for method in (first, second))
+    )
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        if row["net"] in nets:
+            key = (row["size"], row["method"], row["teacher"], row["seed"])
+            found.setdefault(key, []).append(row["accuracy"])
+    whole = [
+        {**dict(zip(("size", "method", "teacher", "seed"), key, strict=True)),
+         "accuracy": sum(values) / len(values)}
+        for key, values in sorted(found.items())
+        if len(values) == len(nets)
+    ]  # fmt: skip
+    pair = [(first, second)]
+    return compare_crossed(whole, "accuracy", ["size"], treatment="method", pairs=pair)
+
+
 def cells_of(record: Record, row: Record) -> str:
     """Name the networks and numbers of images behind a row."""
     sizes = sorted({r["size"] for r in accuracy_rows(record)})
