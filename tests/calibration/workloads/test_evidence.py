@@ -23,7 +23,7 @@ def figures(text):
     ("begins", "folder", "settings"),
     [
         ("- **AFLKD**", "aflkd", []),
-        ("- **Decentralised distillation**", "dissimilarity", ["0.5"]),  # alpha
+        ("- **Decentralised distillation**", "dissimilarity", ["0.5", "0.2"]),  # alphas
     ],
 )
 def test_each_figure_of_the_evidence_page_is_on_a_page_made_from_records(begins, folder, settings):
