@@ -56,6 +56,11 @@ def sslf_section(cells: Mapping[str, Record]) -> list[str]:
             f"{gain['seeds']} | {_WORDS[verdict(gain)]} | {_teacher(record)} | {_fitted(record)} |"
         )
     lines += ["", _which(cells, gains)]
+    if "rate" in gains and verdict(gains["rate"]) == "holds":
+        lines[-1] += (
+            " What `cifar10-jpeg` says of SSLF it says of a step that is too long for it; "
+            "`slow-cifar10-jpeg` compares all methods at a tenth of it."
+        )
     if untried:
         lines += ["", f"Not tried: {'; '.join(untried)}."]
     return [*lines, ""]

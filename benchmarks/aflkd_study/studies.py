@@ -130,6 +130,12 @@ STUDIES: dict[str, StudyConfig] = {
         teacher=_CIFAR.teacher,
         teacher_sees="everything",
     ),
+    # At the step of sslf-rate, which explains most of what SSLF lacked: all methods anew.
+    "slow-cifar10-jpeg": replace(
+        _SSLF,
+        methods=("baseline", "sslf", "kd-frozen-learned", "aflkd-reverse", "aflkd-descend"),
+        student=_SMALL_STEPS,
+    ),
     # The paper's table 2, with the methods that its claims are about.
     "cifar10-jpeg": replace(
         _CIFAR,
