@@ -14,7 +14,7 @@ from calibration.workloads.aflkd.config import StudyConfig
 from calibration.workloads.aflkd.report import percent, verdict
 from calibration.workloads.records.tables import summarise_crossed
 
-from .contradiction import sslf_section
+from .contradiction import sslf_section, step_too_long
 from .courses import backwards_table, steps_section, temperatures_table, went_backwards
 from .sections import (
     DATA,
@@ -46,7 +46,7 @@ def page(records: Mapping[str, Any], planned: Mapping[str, StudyConfig]) -> str:
     cells = {name: r for name, r in records["studies"].items() if "sslf" in name}
     parts = [
         ["# AFLKD: what was measured", ""],
-        _left_out(studies, planned),
+        _left_out(studies, cells, planned),
         _adaptivity(studies),
         _processors(records, studies),
         claims_table(studies),
@@ -67,7 +67,9 @@ def page(records: Mapping[str, Any], planned: Mapping[str, StudyConfig]) -> str:
 # --- what was and was not measured ---------------------------------------------------------------
 
 
-def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig]) -> list[str]:
+def _left_out(
+    studies: Mapping[str, Record], cells: Mapping[str, Record], planned: Mapping[str, StudyConfig]
+) -> list[str]:
     whole = planned["fashion-mnist"]
     nets = {run["net"] for r in studies.values() for run in r["runs"] if data_name(r) != "digits"}
     absent = [f"{net} on images of 28 pixels and more" for net in whole.nets if net not in nets]
@@ -88,6 +90,8 @@ def _left_out(studies: Mapping[str, Record], planned: Mapping[str, StudyConfig])
         f"Planned and not run: {listed(unmade)}." if unmade else "",
         f"In {listed(f'`{name}`' for name in single)} one teacher serves all seeds, so that their "
         "intervals leave the teacher's variance out." if single else "",
+        "The step of `cifar10-jpeg` is too long for SSLF, as a section below shows."
+        if step_too_long(cells) else "",
     ]  # fmt: skip
     lines = [" ".join(s for s in sentences if s), ""]
     lines += [
