@@ -6,46 +6,43 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from calibration.workloads.aflkd.settling import (
+    FITTED,
+    ended,
+    unsettled_rows,
+    went_backwards,
+)
+
 Record = Mapping[str, Any]
 
 
-def went_backwards(record: Record, method: str) -> tuple[int, int]:
-    """Return in how many runs the training loss ended near its beginning again, of how many.
-
-    That is, in some lesson the last epoch's loss is above half of the run's first and 25 % above
-    the least of the lesson: the step is too long for what is trained.
-    """
+def backwards(record: Record, method: str) -> tuple[int, int]:
+    """Return how many runs of a method went backwards, of how many."""
     epochs = record["manifest"]["config"]["student"]["training"]["epochs"]
     losses = [run["course"]["loss"] for run in record["runs"] if run["method"] == method]
-
-    def backwards(loss: Sequence[float]) -> bool:
-        lessons = [loss[k : k + epochs] for k in range(0, len(loss), epochs)]
-        return any(x[-1] > max(0.5 * loss[0], 1.25 * min(x)) for x in lessons)
-
-    return sum(map(backwards, losses)), len(losses)
+    return sum(went_backwards(loss, epochs) for loss in losses), len(losses)
 
 
-def backwards_table(studies: Mapping[str, Record]) -> list[str]:
-    """List the methods whose training did not settle in some run."""
-    lines = []
-    for name, record in studies.items():
-        for method in record["manifest"]["config"]["methods"]:
-            count, runs = went_backwards(record, method)
-            if count:
-                lines.append(f"| `{name}` | {method} | {count} of {runs} |")
+def unsettled_table(studies: Mapping[str, Record]) -> list[str]:
+    """List the methods whose training did not settle."""
+    lines = [
+        f"| `{name}` | {row['net']} | {row['method']} | {ended(row)} |"
+        for name, record in studies.items()
+        for row in unsettled_rows(record)
+    ]
     if not lines:
         return []
     return [
-        "## Runs that went backwards",
+        "## Trainings that did not settle",
         "",
-        "Runs whose training loss, in some training, ended above half of the first epoch's and 25 "
-        "% above "
-        "its least: the learning rate is too high for what is trained there. A difference from "
-        "such a "
-        "method says how it fares at this learning rate, and no more.",
+        "A run went backwards if its training loss, in some training, ended above half of the "
+        "first epoch's and 25 % above its least; a method did not fit what it trained on if its "
+        f"runs classify, on average, fewer than {100 * FITTED:.0f} % of their last training's own "
+        "images as their labels say (mean, least to most). A difference from such a method says "
+        "how it fares at this learning rate, and no more.",
         "",
-        "| study | method | runs |",
-        "|---|---|---|",
+        "| study | network | method | own images, % | went backwards |",
+        "|---|---|---|---|---|",
         *lines,
         "",
     ]

@@ -15,7 +15,7 @@ from calibration.workloads.aflkd.report import percent, verdict
 from calibration.workloads.records.tables import summarise_crossed
 
 from .contradiction import sslf_section, step_too_long
-from .courses import backwards_table, steps_section, temperatures_table, went_backwards
+from .courses import backwards, steps_section, temperatures_table, unsettled_table
 from .sections import (
     DATA,
     Record,
@@ -52,7 +52,7 @@ def page(records: Mapping[str, Any], planned: Mapping[str, StudyConfig]) -> str:
         claims_table(studies),
         switches_table(studies),
         spread_table(studies),
-        backwards_table(studies),
+        unsettled_table(studies),
         steps_section(records.get("steps")),
         temperatures_table(studies),
         sslf_section(cells),
@@ -160,7 +160,7 @@ def _adaptivity(studies: Mapping[str, Record]) -> list[str]:
     ]
     names = {id(record): name for name, record in studies.items()}
     for record, row, changed, runs in adapted:
-        back, of = went_backwards(record, row["second"])
+        back, of = backwards(record, row["second"])
         note = f"; the training of {back} of the {of} others went backwards" if back else ""
         instead = row["switch"].removeprefix("n follows T, instead of ")
         lines.append(

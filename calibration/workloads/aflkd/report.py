@@ -13,6 +13,7 @@ from pathlib import Path
 
 from calibration.workloads.aflkd.config import StudyConfig
 from calibration.workloads.aflkd.paper import paper_accuracy, paper_cloud_accuracy
+from calibration.workloads.aflkd.settling import settling_table
 from calibration.workloads.aflkd.switches import is_claimed, references_of, switch_rows
 from calibration.workloads.data.datasets import Dataset
 from calibration.workloads.records.results import manifest, write_json, write_text
@@ -181,6 +182,7 @@ def tables(result: Result) -> str:
         "",
         *_switch_table(result["switches"]),
         *_variance_table(result["accuracy"]),
+        *settling_table(result),
         "## Networks",
         "",
         "| network | m | parameters | forward FLOPs per image |",

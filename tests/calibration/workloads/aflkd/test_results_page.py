@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from aflkd_study import courses, page, report, sections
+from aflkd_study import page, report, sections
 from aflkd_study.studies import STUDIES
 
 from calibration.workloads.aflkd.report import tables
@@ -98,15 +98,3 @@ def test_only_seeds_that_met_every_teacher_are_taken_over():
         (100, 200),
         2,
     )
-
-
-def test_a_run_went_backwards_if_its_loss_came_near_its_beginning_again():
-    def record(*losses):
-        runs = [{"method": "kd", "course": {"loss": loss}} for loss in losses]
-        config = {"student": {"training": {"epochs": 3}}}
-        return {"manifest": {"config": config}, "runs": runs}
-
-    falling, rising, small = [8.0, 4.0, 2.0], [8.0, 4.0, 6.0], [8.0, 0.1, 0.2]
-    in_the_second_lesson = [*falling, 4.0, 2.0, 5.0]
-    found = record(falling, rising, small, in_the_second_lesson)
-    assert courses.went_backwards(found, "kd") == (2, 4)
