@@ -23,6 +23,7 @@ from .sections import (
     accuracy_rows,
     cells_of,
     claims_table,
+    common_nets,
     data_name,
     in_points,
     is_cell,
@@ -149,7 +150,7 @@ def _adaptivity(studies: Mapping[str, Record]) -> list[str]:
         f"{start}{row['switch'].removeprefix('n follows T, ')}, is {in_points(row)} points: "
         f"{_JUDGED[verdict(row)]} ({DATA[data_name(record)]}, {cells_of(record, row)}, "
         f"{row['seeds']} seeds x {row['teachers']} teachers; n changed in {changed} of {runs} "
-        "adaptive runs). By number of images:",
+        "adaptive runs). By network and number of images, points:",
         "",
         *_by_size(record, [other for r, other, _, _ in adapted if r is record]),
         "",
@@ -183,14 +184,17 @@ def _adaptivity(studies: Mapping[str, Record]) -> list[str]:
 def _by_size(record: Record, rows: Sequence[Row]) -> list[str]:
     sizes = sorted({stage["size"] for run in record["runs"] for stage in run["stages"]})
     lines = [
-        "| n follows T, instead of | " + " | ".join(f"{size:,}" for size in sizes) + " |",
-        "|---|" + "---|" * len(sizes),
+        "| n follows T, instead of | network | " + " | ".join(f"{s:,}" for s in sizes) + " |",
+        "|---|---|" + "---|" * len(sizes),
     ]
     for row in rows:
-        found = {r["size"]: r for r in worth_by_size(record, row["first"], row["second"])}
-        cells = [in_points(found[size]) if size in found else "" for size in sizes]
         instead = row["switch"].removeprefix("n follows T, instead of ")
-        lines.append(f"| {instead} | {' | '.join(cells)} |")
+        nets = common_nets(record, row["first"], row["second"])
+        parts = {net: [net] for net in nets} | ({"all": nets} if len(nets) > 1 else {})
+        for name, part in parts.items():
+            found = {r["size"]: r for r in worth_by_size(record, row["first"], row["second"], part)}
+            cells = [in_points(found[size]) if size in found else "" for size in sizes]
+            lines.append(f"| {instead} | {name} | {' | '.join(cells)} |")
     return lines
 
 

@@ -211,12 +211,18 @@ def worth_of_switches(record: Record) -> list[Row]:
     return [row for row in rows if row["net"] is None or row["switch"] not in several]
 
 
-def worth_by_size(record: Record, first: str, second: str) -> list[Row]:
+def common_nets(record: Record, first: str, second: str) -> list[str]:
+    """Return the networks that both methods have, in the order of the study."""
+    nets = [
+        {run["net"] for run in record["runs"] if run["method"] == method}
+        for method in (first, second)
+    ]
+    return [net for net in record["manifest"]["config"]["nets"] if net in nets[0] & nets[1]]
+
+
+def worth_by_size(record: Record, first: str, second: str, nets: Sequence[str]) -> list[Row]:
     """Return what one method is worth over another for each number of images, networks averaged."""
     rows = [row for row in accuracy_rows(record) if row["method"] in (first, second)]
-    nets = set.intersection(
-        *({row["net"] for row in rows if row["method"] == method} for method in (first, second))
-    )
     found: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
         if row["net"] in nets:

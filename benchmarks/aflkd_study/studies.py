@@ -103,7 +103,9 @@ STUDIES: dict[str, StudyConfig] = {
             "aflkd-descend",
         ),
         sizes=(500, 1000, 2000, 5000),
-        seeds=3,
+        seeds=5,
+        short_seeds=2,
+        short_size=1000,
         teachers=3,
         teacher=replace(PRESETS["fashion-mnist"].teacher, epochs=3),
         student=replace(

@@ -1,8 +1,8 @@
 """What each switch of AFLKD is worth: pairs of methods that differ in one, over a whole study.
 
 A cell (network, number of images) says little on its own. Here a run counts once, with its mean
-accuracy over the numbers of images, and the networks are averaged run by run, so that the interval
-is one over teachers and seeds.
+accuracy over the numbers of images, if it went through all of them; the networks are averaged run
+by run, so that the interval is one over teachers and seeds.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def switch_rows(rows: Iterable[Row]) -> list[Record]:
         ``switch``, ``net`` (None: all networks that both methods have) and the paired difference,
         as ``records.tables.compare_crossed`` gives it. Switches without a common run are absent.
     """
-    by_run = _mean_over(rows, ["net", "method", "teacher", "seed"])
+    by_run = _mean_over(_whole_runs(rows), ["net", "method", "teacher", "seed"])
     found = []
     for name, first, second in SWITCHES:
         own = [row for row in by_run if row["method"] in (first, second)]
@@ -91,6 +91,24 @@ def switch_rows(rows: Iterable[Row]) -> list[Record]:
                     for row in compare_crossed(part, "accuracy", by, treatment="method", pairs=pair)
                 ]
     return found
+
+
+def _whole_runs(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows of the runs that went through every number of images.
+
+    The mean of a run that stopped earlier is one over fewer images, where switches are worth more
+    or less than over all.
+    """
+    rows = list(rows)
+    sizes: dict[tuple[Any, ...], set[int]] = {}
+    for row in rows:
+        sizes.setdefault(_run_of(row), set()).add(row["size"])
+    every = set().union(*sizes.values())
+    return [row for row in rows if sizes[_run_of(row)] == every]
+
+
+def _run_of(row: Row) -> tuple[Any, ...]:
+    return tuple(row[key] for key in ("net", "method", "teacher", "seed"))
 
 
 def _mean_over(rows: Iterable[Row], by: Sequence[str]) -> list[Record]:
