@@ -224,6 +224,12 @@ def test_switches_are_worth_what_their_runs_differ_by(finished):
     # A network that one of the two lacks is left out of the mean over networks.
     alone = [row for row in rows if (row["net"], row["method"]) != ("b", "sslf")]
     assert [row["net"] for row in switch_rows(alone)] == ["a"]
+    # So are runs that stopped earlier: their mean is one over fewer images.
+    short = [
+        {**row, "seed": 3, "accuracy": 9.0 * row["accuracy"]} for row in rows if row["seed"] == 0
+    ]
+    short = [row for row in short if row["size"] == 500]
+    assert [(row["mean"], row["n"]) for row in switch_rows(rows + short)] == [(0.5, 3)] * 3
 
 
 # --- the command ---------------------------------------------------------------------------------
