@@ -29,7 +29,7 @@ _STYLE: dict[str, tuple[str, str]] = {
     "kd-frozen-t2": (SKY, "2"),
     "kd-frozen-t8": (SKY, "3"),
     "kd-shared-learned": (GREY, "x"),
-    "kd-half-learned": (GREY, "d"),
+    "kd-half-learned": (ORANGE, "d"),
     "kd-frozen-learned": (GREY, "o"),
     "aflkd-reverse": (VERMILION, "^"),
     "aflkd-reverse-shared": (VERMILION, "<"),
@@ -166,7 +166,7 @@ def plot_forest(result: RecordView, net: str, reference: str, *, ax: Axes | None
                 linewidth=1, label=f"{size:,} images")  # fmt: skip
     ax.axvline(0.0, color="0.4", linewidth=0.8)
     ax.set(
-        xlabel=f"points above {reference} (filled: the interval excludes 0)",
+        xlabel=f"points above {reference}\n(filled: the interval excludes 0)",
         title=net,
         ylim=(len(methods) - 0.4, -0.6),
     )
@@ -207,6 +207,7 @@ def plot_temperature(result: RecordView, net: str, method: str, *, ax: Axes | No
         ylim=(t_min, t_max),
         title=f"{net}, {_name(method)} ({len(runs)} runs)",
     )
+    ax.locator_params(axis="x", integer=True)
 
     def share(t: Any) -> Any:
         return (t_max - t) / (t_max - t_min)
