@@ -241,8 +241,8 @@ def worth_by_size(record: Record, first: str, second: str, nets: Sequence[str]) 
 def cells_of(record: Record, row: Record) -> str:
     """Name the networks and numbers of images behind a row."""
     sizes = sorted({r["size"] for r in accuracy_rows(record)})
-    net = row["net"] or " and ".join(record["manifest"]["config"]["nets"])
-    return f"{net}, {' and '.join(f'{n:,}' for n in sizes)} images"
+    net = row["net"] or listed(record["manifest"]["config"]["nets"])
+    return f"{net}, {listed(f'{n:,}' for n in sizes)} images"
 
 
 def _worth(row: Row) -> str:

@@ -27,6 +27,7 @@ SWITCHES: tuple[tuple[str, str, str], ...] = (
     ("T is learned, none frozen", "kd-shared-learned", "kd-shared"),
     ("half instead of all layers frozen", "kd-half", "kd-frozen"),
     ("distillation, all layers frozen", "kd-frozen", "sslf"),
+    ("distillation, T learned, all layers frozen", "kd-frozen-learned", "sslf"),
     ("distillation, all layers shared, none frozen", "kd-shared", "fine-tune"),
     ("distillation, nothing shared", "kd", "baseline"),
     ("all layers shared, none frozen, without distillation", "fine-tune", "baseline"),
