@@ -81,8 +81,8 @@ def _gap(base: Record) -> str:
     return (
         f"It reaches {percent(own)} % (n = {own['n']}) where the paper, which prints no learning "
         f"rate, has {_paper():.1f}. At the end of its update it classifies {_fitted(base)} % of "
-        "the very images that it trains on as their labels say (dropout on). One change to its set-up "
-        "at a time, the same seeds:"
+        "the very images that it trains on as their labels say (dropout on). One change to its "
+        "set-up at a time, the same seeds:"
     )
 
 
