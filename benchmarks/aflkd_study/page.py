@@ -115,13 +115,15 @@ def _left_out(
 
 
 def _ablations(studies: Mapping[str, Record]) -> list[str]:
-    """Name the studies of more than four methods, the largest first."""
+    """Name where more than four methods ran, the most first."""
     found = []
     for record in studies.values():
-        config = record["manifest"]["config"]
-        if len(config["methods"]) > 4:
-            text = f"{DATA[data_name(record)]} ({', '.join(config['nets'])}, to {_most(record):,})"
-            found.append((len(config["methods"]), text))
+        ran: dict[str, set[str]] = {}
+        for run in record["runs"]:
+            ran.setdefault(run["net"], set()).add(run["method"])
+        for count in {len(methods) for methods in ran.values()} - {1, 2, 3, 4}:
+            nets = ", ".join(net for net, methods in ran.items() if len(methods) == count)
+            found.append((count, f"{DATA[data_name(record)]} ({nets}, to {_most(record):,})"))
     return [f"{count} on {text}" for count, text in sorted(found, key=lambda item: -item[0])]
 
 

@@ -235,9 +235,9 @@ def save_figures(result: RecordView, folder: Path) -> list[Path]:
         ax = figure.add_subplot(1, len(nets), place + 1)
         plot_accuracy(result, net, methods=few, ax=ax)
     _legend_below(figure)
-    n = len(result["manifest"]["seeds"])
+    seeds = _seeds(result)
     data = result["manifest"]["data"]["name"]
-    figure.suptitle(f"{data}: mean and 95 % interval over {n} seeds{_teachers(config)}")
+    figure.suptitle(f"{data}: mean and 95 % interval over {seeds}{_teachers(config)}")
     saved = [_save(figure, folder / "accuracy.png")]
     references = references_of(config["methods"])
     if len(config["methods"]) > 1 and references:
@@ -245,7 +245,7 @@ def save_figures(result: RecordView, folder: Path) -> list[Path]:
         for place, net in enumerate(nets):
             plot_forest(result, net, references[0], ax=figure.add_subplot(1, len(nets), place + 1))
         _legend_below(figure)
-        figure.suptitle(f"{data}: paired differences, {n} seeds{_teachers(config)}")
+        figure.suptitle(f"{data}: paired differences, {seeds}{_teachers(config)}")
         saved.append(_save(figure, folder / "forest.png"))
     adaptive = [m for m in config["methods"] if m.startswith("aflkd")]
     if adaptive:
@@ -269,6 +269,15 @@ def _name(method: str) -> str:
     if family == "fine":
         return method
     return f"{_LABEL.get(family, family.upper())} {policy}".strip()
+
+
+def _seeds(result: RecordView) -> str:
+    """Say how many seeds there are at most, and how many go beyond the size at which some stop."""
+    count, config = len(result["manifest"]["seeds"]), result["manifest"]["config"]
+    if not config["short_seeds"]:
+        return f"{count} seeds"
+    whole = count - config["short_seeds"]
+    return f"{count} seeds ({whole} beyond {config['short_size']:,} images)"
 
 
 def _teachers(config: RecordView) -> str:
