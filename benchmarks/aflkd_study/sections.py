@@ -100,19 +100,19 @@ def _counts(rows: Sequence[Record]) -> str:
 
 def _gain_at_few(record: Record, sizes: Sequence[int]) -> list[Row]:
     """Compare AFLKD's gain over the baseline at the fewest images with that at the most."""
-    gains: dict[tuple[Any, ...], float] = {}
+    keys = ("net", "teacher", "seed", "size")
+    found: dict[str, dict[tuple[Any, ...], float]] = {"aflkd-reverse": {}, "baseline": {}}
     for row in accuracy_rows(record):
-        sign = {"aflkd-reverse": 1, "baseline": -1}.get(row["method"])
-        if sign and row["size"] in (sizes[0], sizes[-1]):
-            key = (row["net"], row["teacher"], row["seed"], row["size"])
-            gains[key] = gains.get(key, 0.0) + sign * row["accuracy"]
-    both = {"aflkd-reverse", "baseline"} <= {row["method"] for row in accuracy_rows(record)}
+        if row["method"] in found and row["size"] in (sizes[0], sizes[-1]):
+            found[row["method"]][tuple(row[key] for key in keys)] = row["accuracy"]
+    ours, plain = found.values()
     rows = [
-        {"net": net, "teacher": teacher, "seed": seed, "size": size, "accuracy": gain}
-        for (net, teacher, seed, size), gain in gains.items()
+        {**dict(zip(keys, key, strict=True)), "accuracy": ours[key] - plain[key]}
+        for key in ours
+        if key in plain
     ]
     pairs = [(sizes[0], sizes[-1])]
-    return compare_crossed(rows, "accuracy", ["net"], treatment="size", pairs=pairs) if both else []
+    return compare_crossed(rows, "accuracy", ["net"], treatment="size", pairs=pairs) if rows else []
 
 
 def switches_table(studies: Mapping[str, Record]) -> list[str]:

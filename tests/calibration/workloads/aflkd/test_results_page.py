@@ -98,3 +98,17 @@ def test_only_seeds_that_met_every_teacher_are_taken_over():
         (100, 200),
         2,
     )
+
+
+def test_a_gain_needs_both_methods():
+    def run(net, method, few, many):
+        stages = [{"size": 100, "accuracy": few}, {"size": 200, "accuracy": many}]
+        return {"net": net, "method": method, "teacher": 0, "seed": 0, "stages": stages}
+
+    runs = [
+        run("edge-1", "aflkd-reverse", 0.75, 0.75),
+        run("edge-1", "baseline", 0.25, 0.5),
+        run("edge-2", "aflkd-reverse", 0.5, 0.75),  # without a baseline
+    ]
+    found = sections._gain_at_few({"runs": runs}, [100, 200])
+    assert [(row["net"], row["mean"]) for row in found] == [("edge-1", 0.25)]
