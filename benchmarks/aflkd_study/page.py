@@ -139,7 +139,7 @@ def _adaptivity(studies: Mapping[str, Record]) -> list[str]:
         if row["switch"] in ADAPTIVITY
     ]
     adapted = [(record, row, changed, runs) for record, row, changed, runs in found if changed]
-    start = "**What adaptivity itself is worth**, letting n follow T with everything else equal, "
+    start = "**What adaptivity itself is worth**"
     if not adapted:
         why = (
             "in every run of such a method n stayed what the start of T had made it"
@@ -149,10 +149,11 @@ def _adaptivity(studies: Mapping[str, Record]) -> list[str]:
         return [f"{start}is not known: {why}.", ""]
     record, row, changed, runs = max(adapted, key=lambda each: _weight(*each))
     lines = [
-        f"{start}{row['switch'].removeprefix('n follows T, ')}, is {in_points(row)} points: "
-        f"{_JUDGED[verdict(row)]} ({DATA[data_name(record)]}, {cells_of(record, row)}, "
-        f"{row['seeds']} seeds x {row['teachers']} teachers; n changed in {changed} of {runs} "
-        "adaptive runs). By network and number of images, points:",
+        f"{start}: letting n follow T {row['switch'].removeprefix('n follows T, ')}, with all "
+        f"else equal, changes accuracy by {in_points(row)} points ({_JUDGED[verdict(row)]}; "
+        f"{DATA[data_name(record)]}, {cells_of(record, row)}, {row['seeds']} seeds x "
+        f"{row['teachers']} teachers; n changed in {changed} of {runs} adaptive runs). *Open* "
+        "means that the interval holds zero. By network and number of images, points:",
         "",
         *_by_size(record, [other for r, other, _, _ in adapted if r is record]),
         "",
@@ -200,7 +201,7 @@ def _by_size(record: Record, rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-_JUDGED = {"holds": "a gain", "contradicted": "a loss", "open": "not to be told from zero"}
+_JUDGED = {"holds": "a gain", "contradicted": "a loss", "open": "open"}
 
 
 def _weight(record: Record, row: Row, changed: int, runs: int) -> tuple[bool, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from statistics import median
 from typing import Any
 
@@ -56,6 +56,7 @@ def claims_table(studies: Mapping[str, Record]) -> list[str]:
         "[equations](../../../docs/aflkd-equations.md) | | | | | contradicted |",
         "| CIFAR-100 (table 4) | | | | | not tested |",
         "",
+        *_shared_runs(studies),
         "Study by study:",
         "",
         "| claim | study | holds | open | contradicted | means, points | verdict |",
@@ -64,6 +65,27 @@ def claims_table(studies: Mapping[str, Record]) -> list[str]:
     for claim, found in judged.items():
         lines += [f"| {claim} | `{name}` | {_counts(rows)} |" for name, rows in found.items()]
     return [*lines, ""]
+
+
+def _shared_runs(studies: Mapping[str, Record]) -> list[str]:
+    """Say which studies have runs in common: their cells are no second evidence."""
+    keys = ("net", "method", "teacher", "seed", "size", "accuracy")
+    values = {
+        (name, data_name(record)): {tuple(row[k] for k in keys) for row in accuracy_rows(record)}
+        for name, record in studies.items()
+    }
+    clauses = [
+        f"`{a}` and `{b}` {len(values[a, data] & values[b, other])}"
+        for (a, data), (b, other) in combinations(values, 2)
+        if data == other and values[a, data] & values[b, other]
+    ]
+    if not clauses:
+        return []
+    return [
+        "Some studies share seeds, teachers and set-up, so that accuracies are equal in both: "
+        f"{listed(clauses)}. Their cells are counted in both.",
+        "",
+    ]
 
 
 def _judged(studies: Mapping[str, Record]) -> dict[str, dict[str, list[Row]]]:
